@@ -1,0 +1,90 @@
+"""Face boxes for the tasks that crop: found once per dictionary and input size, kept in a file (method.md §2).
+
+The same box cuts the photograph, its masks, and the place of the highlight in the report.
+"""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from loader.images import load_rgb
+from util.files import replace_text
+from util.parallel import ordered_map, progress
+from visual_dictionary.dictionary import Problem
+
+log = logging.getLogger(__name__)
+
+# Raise when boxes would come out differently for the same photograph.
+_VERSION = 1
+_SAVE_EVERY = 500  # images between two savings of the file
+
+
+def face_boxes(dictionary, side_px, memory_folder, device, workers):
+    """The box of the largest face in each usable image, by MTCNN with its default settings.
+
+    dictionary: FaceDictionary. side_px: input size. memory_folder: where the boxes are kept, by the content of the
+    photographs, so that only new ones are searched. workers: threads that read ahead.
+    Returns {image path: (left, top, right, bottom)}, whole pixels within the image, right and bottom exclusive; None
+    for an image in which no face was found.
+    """
+    path = Path(memory_folder) / f"{dictionary.root.resolve().name}_face_boxes_{side_px}px.json"
+    known = _read(path)
+    digest_of = {row.image: dictionary.digests[row.image] for row in dictionary.usable_rows}
+    unseen = [image for image, digest in digest_of.items() if digest not in known]
+    if unseen:
+        # Imported here: MTCNN brings PyTorch, which the tasks that do not crop need not wait for twice.
+        from facenet_pytorch import MTCNN
+
+        detector = MTCNN(image_size=side_px, margin=0, device=device)
+        try:
+            with progress(len(unseen), "face boxes", "image") as bar:
+                photographs = ordered_map(lambda image: load_rgb(dictionary.root / image), unseen, workers)
+                for count, (image, photograph) in enumerate(zip(unseen, photographs, strict=True), 1):
+                    known[digest_of[image]] = _find(detector, photograph)
+                    bar.update()
+                    if count % _SAVE_EVERY == 0:
+                        _write(path, known)
+        finally:
+            _write(path, known)
+    return {image: known[digest] and tuple(known[digest]) for image, digest in digest_of.items()}
+
+
+def _find(detector, photograph):
+    """The largest face as [left, top, right, bottom], cut to whole pixels as facenet-pytorch's own crop is, or None."""
+    boxes, _ = detector.detect(photograph)
+    if boxes is None:
+        return None
+    height, width = photograph.shape[:2]
+    left, top = (int(max(edge, 0)) for edge in boxes[0][:2])
+    right, bottom = (int(min(edge, length)) for edge, length in zip(boxes[0][2:], (width, height), strict=True))
+    return [left, top, right, bottom] if right > left and bottom > top else None
+
+
+def missing_faces(dictionary, boxes):
+    """The images without a face as problems of the dictionary: a task that crops cannot use them."""
+    return [
+        Problem(
+            row.where,
+            f"no face was found in {row.image}, and this task crops faces (CROP=False takes whole images)",
+            row.index,
+        )
+        for row in dictionary.usable_rows
+        if boxes[row.image] is None
+    ]
+
+
+def _read(path):
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content["boxes"] if content["version"] == _VERSION else {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError):
+        log.info("%s is damaged: the faces are searched again", path)
+        return {}
+
+
+def _write(path, boxes):
+    replace_text(path, json.dumps({"version": _VERSION, "boxes": boxes}))

@@ -1,0 +1,1 @@
+"""What the stages share: settings, artifacts, parallel reading, the mathematics of segmentation, reports."""

@@ -1,0 +1,170 @@
+"""The memory map of a layer's activation maps on disk: `<layer>.mmap`, raw numbers of shape (N, U, H, W).
+
+It is read and written by plain file operations in blocks, never mapped whole: mapped pages would count as the
+program's memory, and 24,632 images of a large layer are more than most machines have.
+The maps of an image that was left out of the run (SKIP_BAD_IMAGES) are NaN.
+"""
+
+import json
+import logging
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+
+from util.artifacts import FEATURE_SIZE, FEATURES
+from util.errors import DissectionError
+from util.files import explained, replace_text, sync
+
+log = logging.getLogger(__name__)
+
+FEATURE_DTYPES = ("float32", "float16")
+
+# How much work a kill may cost. Each note of the progress waits for the disk, which is why it is not taken per batch.
+NOTE_SECONDS = 5
+
+
+class FeatureMaps:
+    """A finished memory map, open for reading.
+
+    path: the file. shape: (N, U, H, W). dtype: as stored. usable: bool (N,), which images have maps.
+    """
+
+    def __init__(self, path, shape, dtype, usable):
+        self.path = Path(path)
+        self.shape = tuple(int(length) for length in shape)
+        self.dtype = np.dtype(dtype)
+        self.usable = usable
+        expected = int(np.prod(self.shape)) * self.dtype.itemsize
+        found = self.path.stat().st_size
+        if found != expected:
+            raise DissectionError(f"{path} has {found:,} bytes, but {self.shape} of {self.dtype} are {expected:,}")
+
+    @property
+    def units(self):
+        return self.shape[1]
+
+    @property
+    def bytes_per_image(self):
+        return int(np.prod(self.shape[1:])) * self.dtype.itemsize
+
+    def read(self, start, stop):
+        """The maps of images start..stop-1 (0 <= start < stop <= N). Returns float32 (stop - start, U, H, W)."""
+        maps = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        # A file object of its own for every call, so that threads do not move each other's position.
+        with open(self.path, "rb", buffering=0) as file:
+            file.seek(start * self.bytes_per_image)
+            _read_fully(file, memoryview(maps).cast("B"))
+        return maps.astype(np.float32, copy=False)
+
+    def read_map(self, image, unit):
+        """One activation map A_u(x). Returns float32 (H, W)."""
+        one = np.empty(self.shape[2:], self.dtype)
+        with open(self.path, "rb", buffering=0) as file:
+            file.seek(image * self.bytes_per_image + unit * one.nbytes)
+            _read_fully(file, memoryview(one).cast("B"))
+        return one.astype(np.float32, copy=False)
+
+    def blocks(self, block_bytes):
+        """Consecutive (start, stop) ranges of images of about block_bytes each."""
+        step = max(1, block_bytes // self.bytes_per_image)
+        return [(start, min(start + step, self.shape[0])) for start in range(0, self.shape[0], step)]
+
+
+def _read_fully(file, buffer):
+    while buffer:
+        count = file.readinto(buffer)
+        if not count:
+            raise DissectionError(f"{file.name} ended early: it was cut while it was being read")
+        buffer = buffer[count:]
+
+
+class FeatureWriter:
+    """Fills a layer's memory map batch after batch, and goes on where a killed run stopped.
+
+    artifacts: LayerArtifacts. made_from: dict, the map's provenance. session: dict of what else the bytes depend on
+    (device, batch size): a part made under another session is started anew, since a batch of another size rounds
+    differently. shape: (N, U, H, W). dtype: of the file.
+    Beside `<layer>.mmap.partial` lies a note of how many images are safely on the disk.
+    """
+
+    def __init__(self, artifacts, made_from, session, shape, dtype):
+        self.artifacts, self.made_from, self.shape, self.dtype = artifacts, made_from, tuple(shape), np.dtype(dtype)
+        self.identity = {"made_from": made_from, "session": session, "shape": list(shape), "dtype": str(self.dtype)}
+        self.partial = artifacts.path(FEATURES + ".partial")
+        self.note = artifacts.path(FEATURES + ".partial.json")
+        self.bytes_per_image = int(np.prod(self.shape[1:])) * self.dtype.itemsize
+        with explained(self.partial):
+            self.done = self._resumable()
+            self._require_space()
+            self.file = open(self.partial, "r+b" if self.done else "w+b")  # noqa: SIM115 - closed by close()
+            self.file.truncate(self.done * self.bytes_per_image)
+        self.noted = time.monotonic()
+
+    def _resumable(self):
+        """How many images of an interrupted run can be kept."""
+        try:
+            note = json.loads(self.note.read_text(encoding="utf-8"))
+            stands = self.partial.stat().st_size >= note["done"] * self.bytes_per_image
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return 0
+        if note.get("identity") != self.identity or not stands:
+            log.info("%s: the interrupted part was made under other settings and is started anew", self.partial.name)
+            return 0
+        if note["done"]:
+            log.info("%s: going on at image %d of %d", self.partial.name, note["done"], self.shape[0])
+        return note["done"]
+
+    def _require_space(self):
+        """Refuse before the work what the disk cannot hold. Raises DissectionError."""
+        folder = self.partial.parent
+        needed = self.shape[0] * self.bytes_per_image
+        # Whatever lies in the partial file is either kept or overwritten.
+        held = self.partial.stat().st_size if self.partial.exists() else 0
+        free = shutil.disk_usage(folder).free + held
+        if needed > free:
+            raise DissectionError(
+                f"the memory map of {self.artifacts.layer} needs {needed / 1e9:.1f} GB and {folder} has "
+                f"{free / 1e9:.1f} GB free: free some space, choose another OUTPUT_FOLDER, or set "
+                "FEATURE_DTYPE='float16' to halve it"
+            )
+
+    def write(self, start, maps):
+        """Put the maps (b, U, H, W), of the map's dtype, of images start..start+b-1 in their place."""
+        with explained(self.partial):
+            self.file.seek(start * self.bytes_per_image)
+            self.file.write(memoryview(np.ascontiguousarray(maps)).cast("B"))
+            self.done = start + len(maps)
+            if time.monotonic() - self.noted > NOTE_SECONDS:
+                self._take_note()
+
+    def _take_note(self):
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        replace_text(self.note, json.dumps({"identity": self.identity, "done": self.done}))
+        self.noted = time.monotonic()
+
+    def finish(self):
+        """Give the complete map its name and enter it in the manifest, with `<layer>_feature_size.npy`."""
+        if self.done != self.shape[0]:
+            raise ValueError(f"{self.done} of {self.shape[0]} images are written")
+        self.close()
+        with self.artifacts.writing(FEATURE_SIZE, self.made_from) as partial, open(partial, "wb") as file:
+            np.save(file, np.array(self.shape, np.int64))
+        self.artifacts.forget(FEATURES)
+        with explained(self.partial):
+            sync(self.partial)
+            os.replace(self.partial, self.artifacts.path(FEATURES))
+        self.artifacts.record(FEATURES, self.made_from)
+        self.note.unlink(missing_ok=True)
+
+    def close(self):
+        """Close the file; what is written so far is noted for the next run."""
+        if not self.file.closed:
+            with explained(self.partial):
+                try:
+                    self._take_note()
+                finally:
+                    self.file.close()

@@ -1,0 +1,91 @@
+"""From activation maps to thresholded pixels, and counting them against masks (method.md §3.3 and §3.4).
+
+Everything here is exact or in a fixed order of single float32 operations, so the same maps give the same pixels on any
+machine, in any batch, with any number of threads.
+"""
+
+import numpy as np
+
+_MAPS_AT_ONCE = 8  # upsampled together: few enough for a core's cache at the usual 128 to 224 px
+
+
+def interpolation_table(length, side_px):
+    """Where each of side_px output pixels lies among length input pixels, for bilinear interpolation.
+
+    Pixel centres lie at half-integers (no corner alignment): output i has its centre at input coordinate
+    (i + 0.5) * length / side_px - 0.5, held within [0, length - 1]. Worked: length 2 to side 4 gives the coordinates
+    0, 0.25, 0.75, 1. Returns (lower, weight): int64 (side_px,), the input pixel before it, and float32 (side_px,) in
+    [0, 1), how far it lies towards the next one.
+    """
+    coordinates = np.clip((np.arange(side_px) + 0.5) * length / side_px - 0.5, 0, length - 1)
+    lower = np.floor(coordinates).astype(np.int64)
+    return lower, (coordinates - lower).astype(np.float32)
+
+
+def upsample(maps, side_px):
+    """Bilinear upsampling S_u(x) (method.md §3.3). maps: float32 (A, H, W). Returns float32 (A, side_px, side_px).
+
+    Columns first, then rows, each as a + weight * (b - a) in float32. In that form a constant map stays constant to
+    the last bit, and no pixel exceeds the largest of its four neighbours, so that a map whose maximum is not above the
+    threshold cannot become active.
+    """
+    return _lerp_rows(_lerp_columns(maps, side_px), side_px)
+
+
+def _lerp_columns(maps, side_px):
+    lower, weight = interpolation_table(maps.shape[2], side_px)
+    steps = np.diff(maps, axis=2, append=maps[:, :, -1:])  # the last pixel has no next: step 0
+    return maps[:, :, lower] + weight * steps[:, :, lower]
+
+
+def _lerp_rows(maps, side_px):
+    lower, weight = interpolation_table(maps.shape[1], side_px)
+    steps = np.diff(maps, axis=1, append=maps[:, -1:, :])
+    pixels = steps[:, lower]
+    pixels *= weight[:, None]
+    pixels += maps[:, lower]
+    return pixels
+
+
+def float32_floor(thresholds):
+    """The largest float32 not above each float64 threshold: for a float32 s, s > threshold exactly when s > that."""
+    rounded = np.asarray(thresholds, np.float64).astype(np.float32)
+    return np.where(rounded > thresholds, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+
+
+def active_pixels(maps, thresholds, side_px):
+    """M_u(x) = S_u(x) > T_u. maps: float32 (A, H, W); thresholds: float64 (A,). Returns bool (A, side_px, side_px)."""
+    return upsample(maps, side_px) > float32_floor(thresholds)[:, None, None]
+
+
+def packed_active_pixels(maps, thresholds, side_px):
+    """active_pixels of any number of maps, packed (see pack) a few at a time. Returns uint64 (A, words)."""
+    starts = range(0, max(len(maps), 1), _MAPS_AT_ONCE)
+    few = [slice(start, start + _MAPS_AT_ONCE) for start in starts]
+    return np.concatenate([pack(active_pixels(maps[some], thresholds[some], side_px)) for some in few])
+
+
+def pack(pixels):
+    """Pack boolean images for counting. pixels: bool (A, S, S). Returns uint64 (A, words), zero-filled at the end."""
+    bits = pixels.reshape(len(pixels), pixels.shape[1] * pixels.shape[2])
+    packed = np.zeros((len(pixels), -(-bits.shape[1] // 64) * 8), np.uint8)
+    packed[:, : -(-bits.shape[1] // 8)] = np.packbits(bits, axis=1)
+    return packed.view(np.uint64)
+
+
+def count_pixels(packed):
+    """Number of set pixels of packed images (..., words). Returns int64 (...)."""
+    return np.bitwise_count(packed).sum(axis=-1, dtype=np.int64)
+
+
+def count_overlap(active, masks):
+    """Pixels in which units and concepts agree, |M_u ∩ L_c| (method.md §3.4).
+
+    active: packed (A, words); masks: packed (C, words), of the same grid. Returns int64 (A, C).
+    Raises ValueError when the grids differ.
+    """
+    if active.shape[1] != masks.shape[1]:
+        raise ValueError(
+            f"unit maps have {active.shape[1]} words but the masks {masks.shape[1]}: use one grid for both"
+        )
+    return np.stack([count_pixels(active & mask) for mask in masks], axis=1)

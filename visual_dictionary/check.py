@@ -1,0 +1,102 @@
+"""List everything that is wrong with a Face Dictionary, in one pass.
+
+    python -m visual_dictionary.check visual_dictionary/mine
+
+Reads the index, decodes every image and mask, and looks through the subgroups of the global concepts. Exit code 0 when
+the dictionary is sound, 1 when something has to be mended, 2 when there is no dictionary to check.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from loader.images import ImageError, inspect_image, read_bytes
+from util.errors import run_script
+from util.parallel import ordered_map, progress
+from visual_dictionary.concepts import GLOBAL_CONCEPTS, LOCAL_CONCEPTS
+from visual_dictionary.dictionary import GLOBAL_FOLDER, Problem, check_files, read_index, subgroup_images
+
+
+def find_problems(root, workers):
+    """Check a dictionary. root: folder. workers: threads.
+
+    Returns (problems, summary): list of Problem, and lines of text that say what the dictionary holds.
+    Raises DissectionError when there is no dictionary at root.
+    """
+    rows, problems = read_index(root)
+    with tempfile.TemporaryDirectory() as forgotten:  # a check looks at every file, whatever was found before
+        problems += check_files(root, rows, forgotten, workers)[1]
+    carried = Counter(concept for row in rows for concept in row.masks)
+    if not carried:
+        problems.append(Problem(str(root), "has no masks at all: there is no concept to compare units with"))
+    absent = [concept for concept in LOCAL_CONCEPTS if concept not in carried]
+    summary = [
+        f"{len(rows)} images, {sum(carried.values())} masks of {len(carried)} concepts",
+        *(["concepts without a mask: " + ", ".join(absent)] if absent else []),
+    ]
+    groups = subgroup_images(root)
+    for concept, images_of in groups.items():
+        summary.append(f"{concept}: " + ", ".join(f"{group} {len(images)}" for group, images in images_of.items()))
+    return problems + _global_problems(Path(root), groups, workers), summary
+
+
+def _global_problems(root, groups, workers):
+    """What is wrong under non_localizable/: unknown folders, empty subgroups, unreadable images."""
+    problems = []
+    known = {GLOBAL_CONCEPTS[concept].folder: GLOBAL_CONCEPTS[concept].groups.values() for concept in GLOBAL_CONCEPTS}
+    for folder in _folders(root / GLOBAL_FOLDER):
+        where = f"{GLOBAL_FOLDER}/{folder}"
+        if folder not in known:
+            problems.append(Problem(where, f"unknown global concept, expected one of {', '.join(known)}", fatal=False))
+            continue
+        for name in _folders(root / where):
+            if name not in known[folder]:
+                expected = ", ".join(known[folder])
+                problems.append(
+                    Problem(f"{where}/{name}", f"unknown subgroup, expected one of {expected}", fatal=False)
+                )
+    for concept, images_of in groups.items():
+        for group, images in images_of.items():
+            if not images:
+                folder = f"{GLOBAL_FOLDER}/{GLOBAL_CONCEPTS[concept].folder}/{GLOBAL_CONCEPTS[concept].groups[group]}"
+                problems.append(Problem(folder, f"subgroup {group} of {concept} has no images", fatal=False))
+    images = [image for images_of in groups.values() for group in images_of.values() for image in group]
+    with progress(len(images), "checking subgroups", "image") as bar:
+        for problem in ordered_map(lambda image: _image_problem(root, image), images, workers):
+            if problem:
+                problems.append(problem)
+            bar.update()
+    return problems
+
+
+def _folders(folder):
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if folder.is_dir() else []
+
+
+def _image_problem(root, image):
+    try:
+        inspect_image(read_bytes(root / image), image)
+    except ImageError as error:
+        return Problem(image, str(error))
+    return None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dictionary", help="folder of the dictionary")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads (default: %(default)s)")
+    arguments = parser.parse_args()
+    problems, summary = find_problems(arguments.dictionary, arguments.workers)
+    fatal = [problem for problem in problems if problem.fatal]
+    for problem in problems:
+        print(f"{'error' if problem.fatal else 'note '}  {problem}")
+    print(*summary, sep="\n")
+    print(f"{len(fatal)} errors, {len(problems) - len(fatal)} notes")
+    sys.exit(1 if fatal else 0)
+
+
+if __name__ == "__main__":
+    run_script(main)
