@@ -114,9 +114,17 @@ def load_mask(path, side_px, box=None, threshold=0.5):
     return resize_mask(crop(load_gray(path), box), side_px) > threshold * 255
 
 
+# Brightness of what a mask or a unit leaves out, share of the photograph's own (method.md §3.5).
+_DARKENED = 0.4
+
+
+def darken_outside(image, inside):
+    """Darken a photograph outside an area. image: uint8 (H, W, 3); inside: bool (H, W). Returns a new image."""
+    return np.where(inside[:, :, None], image, (image * _DARKENED).round().astype(np.uint8))
+
+
 # What both Pillow, which checks, and OpenCV, which decodes in the fast paths, can read.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM")
-_EXIF_ORIENTATION = 274
 # inspect_image refuses such an image itself, with the file's name.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -139,11 +147,12 @@ def inspect_image(content, name):
         raise ImageError(f"{name} is too large: more than {Image.MAX_IMAGE_PIXELS:,} pixels") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise ImageError(f"{name} is damaged: {error}") from error
-    turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-    histogram = image.convert("L").histogram()
-    levels = [level for level, count in enumerate(histogram) if count]
+    # Pillow is the strict one; OpenCV must be able to read it too, since it decodes in the fast paths.
+    seen = decode_gray(content, name)
+    counts = np.bincount(seen.ravel(), minlength=256)
+    levels = np.flatnonzero(counts).tolist()
     return {
-        "size": [image.height, image.width] if turned else [image.width, image.height],
+        "size": [seen.shape[1], seen.shape[0]],
         "darkest": levels[0],
         "brightest": levels[-1],
         "binary": set(levels) <= {0, 255},

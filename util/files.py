@@ -15,12 +15,12 @@ def explained(path):
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = "the disk is full; finished stages are kept, so free some space and run the same command again"
+            advice = "the disk is full; what was finished is kept, so free some space and run the same command again"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            advice = "no permission to write there; choose another folder in settings.py or change its permissions"
+            advice = "no permission to write there; choose another folder or change its permissions"
         else:
             advice = error.strerror or str(error)
-        raise DissectionError(f"cannot write {path}: {advice}") from error
+        raise DissectionError(f"cannot write {error.filename or path}: {advice}") from error
 
 
 @contextmanager

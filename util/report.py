@@ -14,7 +14,7 @@ import matplotlib
 import numpy as np
 from fpdf import FPDF
 
-from loader.images import ImageError, load_rgb
+from loader.images import ImageError, darken_outside, load_rgb
 from util.parallel import ordered_map, progress
 from util.segmentation import active_pixels
 from visual_dictionary.concepts import CONCEPT_TYPE, LOCAL_CONCEPTS_BY_TYPE, REGIONS, UNLOCALIZABLE, region_of
@@ -22,7 +22,6 @@ from visual_dictionary.concepts import CONCEPT_TYPE, LOCAL_CONCEPTS_BY_TYPE, REG
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells at length how it cuts a font down
 
 UNITS_PER_PAGE = 4
-DIMMED = 0.4  # brightness of what a unit does not respond to, share of the photograph's own
 
 # A4 upright, millimetres.
 _PAGE_WIDTH, _PAGE_HEIGHT = 210, 297
@@ -249,4 +248,4 @@ def highlight(image, active, box, size):
     lit = np.zeros((height, width), bool)
     cells = active[np.ix_(y[inside_y].astype(int), x[inside_x].astype(int))]
     lit[np.ix_(inside_y, inside_x)] = cells
-    return np.where(lit[:, :, None], image, (image * DIMMED).round().astype(np.uint8))
+    return darken_outside(image, lit)

@@ -35,15 +35,18 @@ def upsample(maps, side_px):
 def _lerp_columns(maps, side_px):
     lower, weight = interpolation_table(maps.shape[2], side_px)
     steps = np.diff(maps, axis=2, append=maps[:, :, -1:])  # the last pixel has no next: step 0
-    return maps[:, :, lower] + weight * steps[:, :, lower]
+    pixels = np.take(steps, lower, axis=2)  # unlike an index, take lays its result out in order
+    pixels *= weight
+    pixels += np.take(maps, lower, axis=2)
+    return pixels
 
 
 def _lerp_rows(maps, side_px):
     lower, weight = interpolation_table(maps.shape[1], side_px)
     steps = np.diff(maps, axis=1, append=maps[:, -1:, :])
-    pixels = steps[:, lower]
+    pixels = np.take(steps, lower, axis=1)
     pixels *= weight[:, None]
-    pixels += maps[:, lower]
+    pixels += np.take(maps, lower, axis=1)
     return pixels
 
 

@@ -132,9 +132,10 @@ class BestImages:
         for concept, indices in enumerate(carriers):
             # A row that holds k images lacks K - k, and at most k of the first K carriers stand in it: these suffice.
             first = np.asarray(indices[: self.kept], int)
-            for unit in np.nonzero(images[:, concept, -1] < 0)[0]:
-                row = images[unit, concept]
-                found = int((row >= 0).sum())
+            found_of = (images[:, concept] >= 0).sum(axis=1)
+            images[found_of == 0, concept, : len(first)] = first
+            for unit in np.nonzero((found_of > 0) & (found_of < self.kept))[0]:
+                row, found = images[unit, concept], found_of[unit]
                 rest = first[~np.isin(first, row[:found])][: self.kept - found]
                 row[found : found + len(rest)] = rest
         return images, self.scores.reshape(units, concepts, self.kept)

@@ -290,7 +290,7 @@ class _FileMemory:
         try:
             memory = json.loads(self.path.read_text())
             if memory["version"] == _MEMORY_VERSION:
-                self.known = memory["files"]
+                self.known = dict(memory["files"])
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError):

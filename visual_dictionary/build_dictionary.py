@@ -1,0 +1,434 @@
+"""Make a Face Dictionary in the published layout from photographs, landmarks and labels (method.md §1.1 and §1.4).
+
+    python visual_dictionary/build_dictionary.py --images photographs --landmarks landmarks.csv \\
+        --attributes attributes.csv --groups groups.csv --out visual_dictionary/mine
+
+Every photograph with landmarks goes into Parts.csv, with the masks of the eight parts of its face; those with labels
+also into Attributes.csv and Action_Units.csv, with a mask per positive label; those with subgroups are copied to
+non_localizable/. The tables are CSV files whose first column is `image`, a path relative to --images:
+    --landmarks    image,x0,y0,...,x67,y67        the 68 iBUG points in pixels
+    --attributes   image,Smiling,AU_12,...        1 shown, 0 or -1 not shown, empty unknown
+    --groups       image,age,gender,...           names of subgroups, empty unknown
+CelebA's list_attr_celeba.txt is understood as it is.
+"""
+
+import argparse
+import csv
+import io
+import logging
+import os
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+# Run as a script, Python looks for modules beside this file; the packages of the project lie one folder up.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from loader.images import ImageError, darken_outside, decode_rgb, inspect_image, load_rgb, read_bytes
+from util.errors import DissectionError, run_script
+from util.files import explained
+from util.parallel import ordered_map, progress
+from visual_dictionary.concepts import CONCEPT_TYPE, GLOBAL_CONCEPTS, LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
+from visual_dictionary.dictionary import COLUMNS, GLOBAL_FOLDER, INDEX_FILES
+from visual_dictionary.ellipses import concept_mask, face_size_px
+from visual_dictionary.label_tables import Labels, first_few, read_attributes, read_groups
+from visual_dictionary.landmarks import FaceLandmarkDetector, read_landmarks, write_landmarks
+from visual_dictionary.whole_folder import appearing_whole, clear_leftovers
+
+log = logging.getLogger(__name__)
+
+# Type of concept -> its index file and the folder of its images.
+PLACES = {"Attr": ("Attributes.csv", "attributes"), "AU": ("Action_Units.csv", "AU"), "Parts": ("Parts.csv", "parts")}
+
+# All that a dictionary consists of; a folder that holds anything else is not replaced.
+DICTIONARY_ENTRIES = {*INDEX_FILES, *(folder for _, folder in PLACES.values()), GLOBAL_FOLDER}
+
+# What --detect takes for a photograph. Tables may name files of any ending.
+PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+# How far outside the image a landmark may lie, as a share of the image's size. A face at the edge has some landmarks
+# outside; further out they belong to another image, or to another size of this one.
+LANDMARK_MARGIN = 0.5
+
+EXIF_ORIENTATION, UPRIGHT = 274, 1
+
+# Of the pictures for people.
+LANDMARK_COLOUR = (255, 0, 0)
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """What is known of one photograph. name: path relative to --images; path: where it lies.
+
+    landmarks: float64 (68, 2) or None; concepts: of its positive labels; groups: global concept -> subgroup.
+    """
+
+    name: str
+    path: Path
+    landmarks: np.ndarray | None = None
+    concepts: tuple = ()
+    groups: dict = field(default_factory=dict)
+
+    @property
+    def stem(self):
+        return Path(self.name).stem
+
+
+@dataclass
+class Written:
+    """What became of one photograph. rows: index file -> (image path, mask paths), all relative to the dictionary.
+
+    outside: masks left out because their ellipse lies wholly outside the image. problem: why it cannot be used.
+    """
+
+    rows: dict = field(default_factory=dict)
+    outside: list = field(default_factory=list)
+    problem: str | None = None
+
+
+def main(arguments=None):
+    """Build the dictionary that the command line asks for. arguments: list of str, by default the process's own."""
+    options = parse_arguments(arguments)
+    check_options(options)
+    out = options.out.resolve()
+    check_out(out, options)
+
+    labels = read_attributes(options.attributes) if options.attributes else Labels({}, {})
+    groups = read_groups(options.groups) if options.groups else {}
+    landmarks = read_landmarks(options.landmarks) if options.landmarks else {}
+    if options.detect:
+        landmarks = detect_landmarks(options)
+    photographs = plan(options, landmarks, labels, groups)
+    notice_what_is_left_out(options, landmarks, labels)
+
+    with appearing_whole(out) as folder:
+        written = write_photographs(photographs, folder, options)
+        indexes = write_indexes(folder, written)
+        if not indexes and not groups:
+            raise DissectionError("nothing to build: every mask lies outside its image")
+    summarise(options.out, photographs, indexes)
+
+
+# ------------------------------------------------------------------------------------------------------ the arguments
+
+
+def parse_arguments(arguments=None):
+    """Read the command line. Returns argparse.Namespace; ends the process on --help and on unknown options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--images", type=Path, required=True, metavar="FOLDER", help="the photographs")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="the dictionary, a folder that does not exist yet")
+    add("--landmarks", type=Path, metavar="FILE", help="68 landmarks per photograph")
+    add("--detect", action="store_true", help="find the landmarks in all photographs (needs requirements-detect.txt)")
+    add("--save-landmarks", type=Path, metavar="FILE", help="with --detect: write what was found, for --landmarks")
+    add("--attributes", type=Path, metavar="FILE", help="labels of attributes and action units")
+    add("--groups", type=Path, metavar="FILE", help="subgroups of global concepts")
+    add("--pictures", action="store_true", help="add *_overlap.png and lm.png, for people to look at")
+    add("--overwrite", action="store_true", help="replace the dictionary at --out once the new one is complete")
+    add("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="threads (default: %(default)s)")
+    return parser.parse_args(arguments)
+
+
+def check_options(options):
+    """Raise DissectionError for options that do not go together, before any work is done."""
+    if not options.images.is_dir():
+        raise DissectionError(f"--images {options.images} is not a folder")
+    if options.workers < 1:
+        raise DissectionError(f"--workers {options.workers}: at least one thread is needed")
+    if options.detect and options.landmarks:
+        raise DissectionError("--detect finds the landmarks that --landmarks reads: give one of the two")
+    if options.attributes and not (options.detect or options.landmarks):
+        raise DissectionError("--attributes needs landmarks to draw the masks from: add --landmarks FILE or --detect")
+    if not (options.detect or options.landmarks or options.groups):
+        raise DissectionError("nothing to build: give --landmarks or --detect for masks, or --groups for subgroups")
+    if options.save_landmarks and not options.detect:
+        raise DissectionError("--save-landmarks keeps what --detect finds: add --detect")
+    if options.save_landmarks and options.save_landmarks.exists() and not options.overwrite:
+        raise DissectionError(f"--save-landmarks {options.save_landmarks} exists: choose another or add --overwrite")
+
+
+def check_out(out, options):
+    """Raise DissectionError unless a dictionary may appear at out (resolved). Clears what a killed run left beside."""
+    for name in ("images", "landmarks", "attributes", "groups", "save_landmarks"):
+        path = getattr(options, name)
+        if path and path.resolve().is_relative_to(out):
+            option = f"--{name.replace('_', '-')}"
+            raise DissectionError(f"{option} {path} lies inside --out {options.out}: choose another --out")
+    if options.detect and out.is_relative_to(options.images.resolve()):
+        raise DissectionError(f"--out {options.out} lies inside --images, where --detect takes every image for a face")
+    clear_leftovers(out)
+    with explained(out):
+        if out.exists() and not out.is_dir():
+            raise DissectionError(f"--out {options.out} is a file: choose another")
+        entries = {entry.name for entry in out.iterdir()} if out.exists() else set()
+    if entries and not options.overwrite:
+        raise DissectionError(f"--out {options.out} is not empty: choose another, or add --overwrite to replace it")
+    foreign = sorted(entries - DICTIONARY_ENTRIES)
+    if foreign:
+        raise DissectionError(f"--out {options.out} is not replaced: {first_few(foreign)} is no part of a dictionary")
+    if entries and not entries & {*INDEX_FILES, GLOBAL_FOLDER}:
+        raise DissectionError(f"--out {options.out} is not replaced: it does not look like a dictionary")
+
+
+# --------------------------------------------------------------------------------------------- what is to be built
+
+
+def detect_landmarks(options):
+    """Find the face in every photograph of --images. Returns {name: float64 (68, 2)}, without those that show none.
+
+    Raises DissectionError for images that cannot be read, before the long search begins.
+    """
+    detector = FaceLandmarkDetector()
+    paths = (path for path in options.images.rglob("*") if path.suffix.lower() in PHOTOGRAPH_SUFFIXES)
+    names = sorted(path.relative_to(options.images).as_posix() for path in paths if path.is_file())
+    if not names:
+        raise DissectionError(f"--images {options.images} holds no photographs ({' '.join(PHOTOGRAPH_SUFFIXES)})")
+    check_photographs([options.images / name for name in names], options.workers)
+    faces = {}
+    with progress(len(names), "finding faces", "image") as bar:
+        # Decoded ahead by one thread: the networks use the processor's cores by themselves.
+        for name, image in zip(names, ordered_map(lambda name: load_rgb(options.images / name), names, 1), strict=True):
+            if face := detector.detect(image):
+                faces[name] = face
+            bar.update()
+    faceless = [name for name in names if name not in faces]
+    if faceless:
+        log.info("no face found in %d of %d photographs: %s", len(faceless), len(names), first_few(faceless))
+    if options.save_landmarks:
+        write_landmarks(options.save_landmarks, faces)
+        log.info("landmarks of %d faces written to %s", len(faces), options.save_landmarks)
+    return {name: face.landmarks for name, face in faces.items()}
+
+
+def check_photographs(paths, workers):
+    """Raise DissectionError, naming the first, when some of the photographs cannot be read."""
+    problems = []
+    with progress(len(paths), "checking the photographs", "image") as bar:
+        for problem in ordered_map(_photograph_problem, paths, workers):
+            if problem:
+                problems.append(problem)
+            bar.update()
+    raise_problems(problems)
+
+
+def _photograph_problem(path):
+    try:
+        read_photograph(path)
+    except ImageError as error:
+        return str(error)
+    return None
+
+
+def read_photograph(path):
+    """Read and check one photograph. Returns its content, bytes, and its pixels, uint8 (H, W, 3), RGB.
+
+    Raises ImageError for what is missing, empty, damaged, cut off or no image.
+    """
+    content = read_bytes(path)
+    inspect_image(content, path)
+    return content, decode_rgb(content, path)
+
+
+def raise_problems(problems):
+    """Raise DissectionError, one line with the first problems and the number of the rest, if there are any."""
+    if problems:
+        raise DissectionError(first_few(problems, separator="; "))
+
+
+def plan(options, landmarks, labels, groups):
+    """Join the tables. Returns the list of Photograph that the dictionary will hold, sorted by name.
+
+    landmarks: {name: (68, 2)}; labels: Labels; groups: {name: {global concept: subgroup}}. Raises DissectionError
+    for names that are not in --images, and for names that would share a folder of the dictionary.
+    """
+    names = sorted({*landmarks, *groups})
+    if not names:
+        raise DissectionError("nothing to build: no photograph has landmarks, and none has a subgroup")
+    for table, named in ((options.landmarks, landmarks), (options.groups, groups)):
+        missing = [name for name in sorted(named) if table and not (options.images / name).is_file()]
+        if missing:
+            raise DissectionError(f"{table} names {len(missing)} images not in {options.images}: {first_few(missing)}")
+    by_stem = {}
+    for name in names:
+        by_stem.setdefault(Path(name).stem, []).append(name)
+    clashes = [" and ".join(same) for same in by_stem.values() if len(same) > 1]
+    if clashes:
+        raise DissectionError(f"images share a name and would share a folder, rename them: {first_few(clashes)}")
+    return [
+        Photograph(
+            name, options.images / name, landmarks.get(name), labels.positive.get(name, ()), groups.get(name, {})
+        )
+        for name in names
+    ]
+
+
+def notice_what_is_left_out(options, landmarks, labels):
+    """Say once which columns and which images of the tables do not come into the dictionary."""
+    if labels.left_out:
+        columns = ", ".join(f"{name} ({meant}?)" if meant else name for name, meant in labels.left_out.items())
+        log.info("%s: no attribute and no action unit, left out: %s", options.attributes, columns)
+    without = sorted(name for name, concepts in labels.positive.items() if concepts and name not in landmarks)
+    if without:
+        log.info("%d images have labels but no landmarks, and get no masks: %s", len(without), first_few(without))
+    unlabelled = sorted(set(landmarks) - set(labels.positive)) if options.attributes else []
+    if unlabelled:
+        names = first_few(unlabelled)
+        log.info("%d images have landmarks but no labels, and get parts alone: %s", len(unlabelled), names)
+
+
+# ------------------------------------------------------------------------------------------------------- the files
+
+
+def write_photographs(photographs, folder, options):
+    """Write the files of all photographs below folder. Returns the list of Written, in order.
+
+    Raises DissectionError naming the first of the photographs that cannot be used.
+    """
+    write = partial(write_photograph, folder=folder, pictures=options.pictures)
+    written = []
+    with progress(len(photographs), "building the dictionary", "image") as bar:
+        for result in ordered_map(write, photographs, options.workers):
+            written.append(result)
+            bar.update()
+    raise_problems([result.problem for result in written if result.problem])
+    outside = [path for result in written for path in result.outside]
+    if outside:
+        log.info("%d masks lie wholly outside their image and are left out: %s", len(outside), first_few(outside))
+    return written
+
+
+def write_photograph(photograph, folder, pictures):
+    """Write one photograph's masks and copies below folder. pictures: also those for people. Returns Written."""
+    try:
+        content, image = read_photograph(photograph.path)
+    except ImageError as error:
+        return Written(problem=str(error))
+    for concept, group in photograph.groups.items():
+        description = GLOBAL_CONCEPTS[concept]
+        place = folder / GLOBAL_FOLDER / description.folder / description.groups[group]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / Path(photograph.name).name).write_bytes(content)
+    if photograph.landmarks is None:
+        return Written()
+    if problem := landmarks_problem(photograph, image):
+        return Written(problem=problem)
+    written = Written()
+    for kind in PLACES:
+        masks = draw_masks(photograph, kind, image, written)
+        if masks:
+            write_entry(photograph, kind, masks, original_bytes(content, image), folder, written)
+            if pictures:
+                write_pictures(photograph, kind, masks, image, folder)
+    return written
+
+
+def landmarks_problem(photograph, image):
+    """What is wrong with landmarks that cannot belong to this image, in words, or None. image: uint8 (H, W, 3)."""
+    size = np.array(image.shape[1::-1])  # width, height, as x, y
+    far = (photograph.landmarks < -LANDMARK_MARGIN * size) | (photograph.landmarks > (1 + LANDMARK_MARGIN) * size)
+    if not far.any():
+        return None
+    number = int(far.any(axis=1).argmax())
+    x, y = photograph.landmarks[number]
+    return f"{photograph.path}: landmark {number} at ({x:g}, {y:g}) is far outside the image of {size[0]}x{size[1]}"
+
+
+def draw_masks(photograph, kind, image, written):
+    """Draw a photograph's masks of one type of concepts. Returns {concept: uint8 (H, W)} in concept order.
+
+    Masks that would be empty are left out and noted in written.outside.
+    """
+    wanted = LOCAL_CONCEPTS_BY_TYPE[kind] if kind == "Parts" else photograph.concepts
+    wanted = [concept for concept in wanted if CONCEPT_TYPE[concept] == kind]
+    masks = {concept: concept_mask(concept, photograph.landmarks, *image.shape[:2]) for concept in wanted}
+    written.outside += [f"{photograph.name} {concept}" for concept, mask in masks.items() if not mask.any()]
+    return {concept: mask for concept, mask in masks.items() if mask.any()}
+
+
+def entry_of(photograph, kind):
+    """The folder of a photograph's masks of one type, relative to the dictionary."""
+    _, place = PLACES[kind]
+    return f"{place}/{photograph.stem}"
+
+
+def write_entry(photograph, kind, masks, original, folder, written):
+    """Write original.png and masks below folder, and add their row to written. original: bytes of the image."""
+    entry = entry_of(photograph, kind)
+    (folder / entry).mkdir(parents=True)
+    (folder / entry / "original.png").write_bytes(original)
+    for concept, mask in masks.items():
+        (folder / entry / f"{concept}.png").write_bytes(_png(mask))
+    index, _ = PLACES[kind]
+    written.rows[index] = (f"{entry}/original.png", [f"{entry}/{concept}.png" for concept in masks])
+
+
+def write_pictures(photograph, kind, masks, image, folder):
+    """Write lm.png and *_overlap.png beside the masks. image: uint8 (H, W, 3), RGB."""
+    entry = folder / entry_of(photograph, kind)
+    (entry / "lm.png").write_bytes(_png(draw_landmarks(image, photograph.landmarks)))
+    for concept, mask in masks.items():
+        (entry / f"{concept}_overlap.png").write_bytes(_png(darken_outside(image, mask > 0)))
+
+
+def original_bytes(content, image):
+    """What to store as original.png. content: bytes of the photograph; image: uint8 (H, W, 3), RGB, its pixels.
+
+    A photograph's own content, whatever its format, is kept: readers of the layout go by content. Only what not every
+    reader shows alike is encoded anew: what its EXIF orientation turns, and what is not 8-bit gray or RGB.
+    """
+    header = Image.open(io.BytesIO(content))
+    as_it_is = header.mode in ("L", "RGB") and header.getexif().get(EXIF_ORIENTATION, UPRIGHT) == UPRIGHT
+    return content if as_it_is else _png(image)
+
+
+def draw_landmarks(image, landmarks):
+    """The photograph with a disc on each landmark. image: uint8 (H, W, 3), RGB; landmarks: (68, 2). A new image."""
+    picture = np.ascontiguousarray(image.copy())
+    radius = max(1, round(face_size_px(landmarks) / 20))
+    for x, y in np.rint(landmarks).astype(int).tolist():
+        cv2.circle(picture, (x, y), radius, LANDMARK_COLOUR, -1)
+    return picture
+
+
+def _png(pixels):
+    """Encode pixels, uint8 (H, W) or RGB (H, W, 3), as PNG. Returns bytes."""
+    ordered = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
+    return cv2.imencode(".png", ordered)[1].tobytes()
+
+
+def write_indexes(folder, written):
+    """Write the index files that have rows. written: list of Written. Returns {index file: its rows}."""
+    indexes = {}
+    for index in INDEX_FILES:
+        rows = [result.rows[index] for result in written if index in result.rows]
+        if rows:
+            indexes[index] = rows
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows((image, ";".join(masks)) for image, masks in rows)
+            (folder / index).write_text(text.getvalue(), encoding="utf-8")
+    return indexes
+
+
+def summarise(out, photographs, indexes):
+    """Say what the dictionary holds and where it lies."""
+    log.info("%s: a dictionary of %d photographs", out, len(photographs))
+    for index, rows in indexes.items():
+        counts = Counter(Path(mask).stem for _, masks in rows for mask in masks)
+        names = ", ".join(f"{concept} {counts[concept]}" for concept in LOCAL_CONCEPTS if counts[concept])
+        log.info("  %s: %d images, %d masks: %s", index, len(rows), counts.total(), names)
+    for concept, description in GLOBAL_CONCEPTS.items():
+        counts = Counter(photograph.groups.get(concept) for photograph in photographs)
+        if names := ", ".join(f"{group} {counts[group]}" for group in description.groups if counts[group]):
+            log.info("  %s/%s: %s", GLOBAL_FOLDER, description.folder, names)
+
+
+if __name__ == "__main__":
+    run_script(main)
