@@ -7,8 +7,6 @@ import json
 import logging
 from pathlib import Path
 
-import numpy as np
-
 from loader.images import load_rgb
 from util.files import replace_text
 from util.parallel import ordered_map, progress

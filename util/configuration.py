@@ -111,9 +111,11 @@ def read_settings(module, words, description):
     one line for an unknown key, or a value of the wrong type or out of range, wherever it was set.
     """
     parser = argparse.ArgumentParser(
-        description=description, epilog=_settings_help(module), formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=description,
+        epilog=_settings_help(module) if {"-h", "--help"} & set(words) else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="%(prog)s [KEY=VALUE ...]",
-    )  # fmt: skip
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="a setting for this run only")
     values = {name: getattr(module, name) for name in RULES if hasattr(module, name)}
     missing = sorted(set(RULES) - set(values))

@@ -97,6 +97,7 @@ class FeatureWriter:
         self.note = artifacts.path(FEATURES + ".partial.json")
         self.bytes_per_image = int(np.prod(self.shape[1:])) * self.dtype.itemsize
         with explained(self.partial):
+            self.partial.parent.mkdir(parents=True, exist_ok=True)
             self.done = self._resumable()
             self._require_space()
             self.file = open(self.partial, "r+b" if self.done else "w+b")  # noqa: SIM115 - closed by close()

@@ -1,0 +1,126 @@
+"""How long the stages of main.py take beside the bare forward pass, in one process.
+
+    python -m benchmarks.speed --images 2000
+
+The network is the age model's ResNet-50 at 128 px, untrained, whose layer4 has 512 units of 4x4; --layer layer1 takes
+64 units of 32x32. The bare forward pass is the same network on the same batches, decoded beforehand, whole, without
+recording. Image decoding is the reading of all images by the same threads. The last line of figures is the loop that
+goes image by image and unit by unit, on a few images.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from benchmarks.synthetic_dictionary import make_dictionary
+from feature_operation import FeatureOperator
+from loader.devices import choose_device, describe_device
+from loader.images import load_image
+from loader.models import load_model
+from util.artifacts import REPORT
+from util.parallel import ordered_map
+from util.report import LayerReport, write_pdf
+from visual_dictionary.dictionary import open_dictionary
+
+QUANTILE, SCORE_THRESHOLD, TOPN = 0.005, 0.04, 4
+
+
+def timed(function, *arguments, **options):
+    """Returns (result, seconds)."""
+    start = time.perf_counter()
+    result = function(*arguments, **options)
+    return result, time.perf_counter() - start
+
+
+def decode(dictionary, side_px, workers):
+    paths = [dictionary.image_path(row) for row in dictionary.usable_rows]
+    for _ in ordered_map(lambda path: load_image(path, side_px), paths, workers, ahead=64):
+        pass
+
+
+def bare_forward(model, images, batch_size, side_px):
+    """Run the whole network over `images` images in batches, nothing else; the batch is made once and reused."""
+    batch = model.preprocess(np.random.default_rng(0).integers(0, 256, (batch_size, side_px, side_px, 3), np.uint8))
+    with torch.inference_mode():
+        for start in range(0, images, batch_size):
+            model.module(batch[: images - start])
+        if batch.is_cuda:
+            torch.cuda.synchronize()
+
+
+def loop_tally(dictionary, features, thresholds, side_px, images):
+    """The tally as a loop over images, units and masks, as a first program would be: for comparison only."""
+    for row in dictionary.usable_rows[:images]:
+        maps = features.read(row.index, row.index + 1)[0]
+        masks = [
+            cv2.resize(cv2.imread(str(dictionary.mask_path(row, concept)), cv2.IMREAD_GRAYSCALE), (side_px, side_px))
+            > 127
+            for concept in row.masks
+        ]
+        for unit, activation in enumerate(maps):
+            active = cv2.resize(activation, (side_px, side_px), interpolation=cv2.INTER_LINEAR) > thresholds[unit]
+            for mask in masks:
+                np.logical_and(active, mask).sum()
+                np.logical_or(active, mask).sum()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=2000, help="about how many (default: %(default)s)")
+    parser.add_argument("--layer", default="layer4", help="layer of the age model (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=64, help="BATCH_SIZE (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="WORKERS (default: %(default)s)")
+    parser.add_argument("--loop-images", type=int, default=20, help="images for the plain loop (default: %(default)s)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        measure(arguments, Path(folder))
+
+
+def measure(arguments, folder):
+    device = choose_device("auto")
+    model = load_model("age", [arguments.layer], weights="random", device=device)
+    side_px, layer = model.spec.side_px, arguments.layer
+    make_dictionary(folder / "dictionary", arguments.images, arguments.workers)
+    seconds = {}
+
+    dictionary, seconds["check"] = timed(
+        open_dictionary, folder / "dictionary", memory_folder=folder, workers=arguments.workers
+    )
+    images = len(dictionary.usable_rows)
+    bare_forward(model, 4 * arguments.batch, arguments.batch, side_px)  # warm-up
+    _, seconds["forward"] = timed(bare_forward, model, images, arguments.batch, side_px)
+    _, seconds["decode"] = timed(decode, dictionary, side_px, arguments.workers)
+    operator = FeatureOperator(
+        model, dictionary, folder, "age", side_px=side_px, batch_size=arguments.batch, workers=arguments.workers
+    )
+    features, seconds["extraction"] = timed(operator.feature_extraction, [layer])
+    thresholds, seconds["threshold"] = timed(operator.quantile_threshold, features, QUANTILE)
+    tallies, seconds["tally"] = timed(operator.tally, features, thresholds, QUANTILE)
+    report = LayerReport(tallies[layer], SCORE_THRESHOLD)
+    pdf = operator.artifacts[layer].path(REPORT)
+    _, seconds["PDF"] = timed(
+        write_pdf, pdf, report, operator, layer, features[layer], top_images=TOPN, workers=arguments.workers
+    )
+    _, loop_seconds = timed(loop_tally, dictionary, features[layer], thresholds[layer], side_px, arguments.loop_images)
+
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {describe_device(device)}, torch {torch.__version__}")
+    print(f"{images} images, {layer}: {features[layer].shape[1:]} maps, batches of {arguments.batch}")
+    for stage, duration in seconds.items():
+        print(f"  {stage:<12} {duration:8.1f} s   {1000 * duration / images:7.2f} ms per image")
+    whole = sum(seconds[stage] for stage in ("check", "extraction", "threshold", "tally"))
+    print(f"  tally / forward                      {seconds['tally'] / seconds['forward']:.3f}")
+    print(f"  main.py without report / (forward + decode) {whole / (seconds['forward'] + seconds['decode']):.3f}")
+    loop_share = (loop_seconds / arguments.loop_images) / (seconds["forward"] / images)
+    print(f"  plain loop / forward                 {loop_share:.3f}   ({arguments.loop_images} images)")
+    print(f"  report: {report.units} units, {pdf.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Settings: edit this file, then run `python main.py`.
+
+Any of them can be given for one run only, as KEY=VALUE words behind the script:
+
+    python main.py TASK=smile LAYER_NAME=layer3 QUANTILE=0.01
+    python main.py TASK=onet LAYER_NAME=layer1,layer2,layer3,layer4
+    python main.py TASK=torchvision ARCHITECTURE=resnet18 NUM_CLASSES=2 WEIGHTS=model/mine.pth LAYER_NAME=layer4
+    python main.py --help
+"""
+
+# ---------------------------------------------------------------------------------------------------------- the model
+
+# Which network to dissect: age, gender, beauty, facenet, fairface, smile (checkpoints go to model/), onet, rnet, pnet
+# (weights come with facenet-pytorch), torchvision, or any loader/model_loader_<name>.py of your own.
+TASK = "onet"
+# The tasks that nl_bias.py and cluster_top.py compare.
+TASKS = ["pnet", "rnet", "onet"]
+# layer1, layer2, ... as named by the task's loader, or a dotted module path such as 'layer3.2.conv1'. A list dissects
+# several layers in one forward pass.
+LAYER_NAME = "layer3"
+# None: the task's own checkpoint. 'random': the untrained twin, as a baseline. Otherwise the path of a checkpoint.
+WEIGHTS = None
+# Of the untrained twin's weights.
+SEED = 0
+# For TASK='torchvision' only: any classifier of torchvision.models, by name.
+ARCHITECTURE = "resnet50"
+# For TASK='torchvision' only: how many classes the checkpoint's last layer has.
+NUM_CLASSES = 1000
+# Folder of the checkpoints.
+MODEL_FOLDER = "model"
+
+# ---------------------------------------------------------------------------------------------------------- the input
+
+# Folder of the Face Dictionary.
+DICTIONARY = "visual_dictionary/published"
+# Side of the network's input and of the grid on which pixels are counted, pixels. None: the task's own.
+INPUT_SIZE = None
+# Whether faces are cropped with MTCNN's boxes first. None: the task's own.
+CROP = None
+# True goes on without the rows of the dictionary that cannot be used, and lists them.
+SKIP_BAD_IMAGES = False
+# True takes only the first TEST_IMAGES images and writes to folders of its own (result/Localizable_test), for a quick
+# look.
+TEST_MODE = False
+# How many images that is.
+TEST_IMAGES = 200
+
+# --------------------------------------------------------------------------------------------------------- the method
+
+# Share of a unit's activations that lie above its threshold.
+QUANTILE = 0.005
+# Grey level, as a share of white, above which a pixel of a mask belongs to its concept. The masks of the published
+# dictionary hold only black and white, where any value gives the same.
+SEG_THRESHOLD = 0.5
+# IoU above which a unit counts as interpretable.
+SCORE_THRESHOLD = 0.04
+# 'all': images on which the unit is silent count in the union. 'active': they don't, as in the published program.
+IOU_UNION = "all"
+# Images shown per unit in the report.
+TOPN = 4
+
+# -------------------------------------------------------------------------------------------------------- the machine
+
+# 'auto' takes CUDA, then MPS, then the CPU. Or 'cpu', 'cuda', 'cuda:1', 'mps'.
+DEVICE = "auto"
+# Images per forward pass. 32 and more is about twice as fast as one by one, also on the CPU.
+BATCH_SIZE = 64
+# Images per step of the tally. Results do not depend on it.
+TALLY_BATCH_SIZE = 32
+# Threads that read images and count pixels. Results do not depend on it. 0 works in the main thread.
+WORKERS = 2
+# Numbers in the memory map: 'float32', or 'float16' at half the size and about three digits.
+FEATURE_DTYPE = "float32"
+
+# ------------------------------------------------------------------------------------------------------- the results
+
+# Results on local concepts (main.py, cluster_top.py).
+OUTPUT_FOLDER = "result/Localizable"
+# Results on global concepts (nl_bias.py).
+NL_FOLDER = "result/Non_Localizable"
+# What is remembered about dictionaries between runs: checked files and face boxes. May be deleted at any time.
+CACHE_FOLDER = "result/cache"
+# True deletes the memory map, by far the largest file, when the reports are done.
+CLEAN = False

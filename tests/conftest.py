@@ -1,0 +1,98 @@
+"""What several tests share: small made-up dictionaries, and running main.py in this process."""
+
+import csv
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from visual_dictionary.dictionary import INDEX_FILES
+
+
+class DictionaryMaker:
+    """Writes a small dictionary in the published layout, row by row.
+
+    add(index_file, image, masks): image uint8 (H, W, 3) RGB, masks {concept: bool or uint8 (H, W)}.
+    """
+
+    def __init__(self, root):
+        self.root = Path(root)
+        self.lines = {}
+
+    def add(self, image, masks, index_file=INDEX_FILES[0]):
+        folder = self.root / Path(index_file).stem
+        name = f"{sum(len(lines) for lines in self.lines.values()):06d}"
+        (folder / name).mkdir(parents=True)
+        prefix = f"{folder.name}/{name}"
+        cv2.imwrite(str(folder / name / "original.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        for concept, mask in masks.items():
+            cv2.imwrite(str(folder / name / f"{concept}.png"), np.uint8(mask) * (255 if mask.dtype == bool else 1))
+        labels = ";".join(f"{prefix}/{concept}.png" for concept in masks)
+        self.lines.setdefault(index_file, []).append((f"{prefix}/original.png", labels))
+        return self
+
+    def write(self):
+        """Write the index. Returns the root."""
+        self.root.mkdir(exist_ok=True)
+        for index_file, lines in self.lines.items():
+            with open(self.root / index_file, "w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([("image", "labels"), *lines])
+        return self.root
+
+
+@pytest.fixture
+def dictionary_maker(tmp_path):
+    return DictionaryMaker(tmp_path / "dictionary")
+
+
+def made_up_dictionary(root, images=12, seed=0):
+    """A dictionary of smooth random pictures of several sizes, with one to three rectangular masks each."""
+    random = np.random.default_rng(seed)
+    maker = DictionaryMaker(root)
+    concepts = ("AU_1", "AU_12", "nose", "left_eye", "mouth", "Smiling")
+    for number in range(images):
+        height, width = 60 + number % 3 * 7, 50 + number % 2 * 5
+        image = cv2.resize(random.integers(0, 256, (6, 5, 3), np.uint8), (width, height))
+        masks = {}
+        for concept in random.choice(concepts, 1 + number % 3, replace=False):
+            top, left = random.integers(5, 35), random.integers(5, 30)
+            masks[str(concept)] = np.zeros((height, width), bool)
+            masks[str(concept)][top : top + 12, left : left + 15] = True
+        maker.add(image, masks, INDEX_FILES[number * 3 // images])
+    return maker.write()
+
+
+@pytest.fixture
+def small_dictionary(tmp_path):
+    return made_up_dictionary(tmp_path / "dictionary")
+
+
+@pytest.fixture
+def run_main(tmp_path, monkeypatch):
+    """A function that runs main.py's main() with settings, on O-Net at 48 px unless they say otherwise."""
+    import main
+
+    def run(**words):
+        defaults = {
+            "TASK": "onet", "LAYER_NAME": "layer3", "INPUT_SIZE": 48, "DICTIONARY": tmp_path / "dictionary",
+            "OUTPUT_FOLDER": tmp_path / "result", "CACHE_FOLDER": tmp_path / "cache",
+            "MODEL_FOLDER": tmp_path / "model",
+        }  # fmt: skip
+        monkeypatch.setattr(
+            sys, "argv", ["main.py", *(f"{key}={value}" for key, value in {**defaults, **words}.items())]
+        )
+        main.main()
+        return tmp_path / "result"
+
+    return run
+
+
+@pytest.fixture
+def congress():
+    """The folder of real photographs beside the checkout; tests that need it are skipped without."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "congress"
+    if not folder.is_dir():
+        pytest.skip("the folder of real photographs (../shared/congress) is not there")
+    return folder

@@ -1,0 +1,496 @@
+"""main.py from end to end: planted truth, what is reused or made anew, and errors as their reader gets them."""
+
+import csv
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from facenet_pytorch.models.mtcnn import ONet
+
+from feature_operation import FeatureOperator, Tally
+from loader.faces import face_boxes
+from loader.models import load_model
+from tests.conftest import DictionaryMaker, made_up_dictionary
+from util.artifacts import FEATURES, LayerArtifacts
+from util.errors import DissectionError
+from util.features import FeatureMaps
+from util.report import LayerReport
+from visual_dictionary.dictionary import open_dictionary
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# ------------------------------------------------------------------------------------------------------ planted truth
+
+PLANTED = """
+import torch
+from loader.models import ModelSpec
+
+def build():
+    # Unit 0 sees red, unit 1 green, unit 2 blue, unit 3 nothing; strided, so that the maps are half as large.
+    convolution = torch.nn.Conv2d(3, 4, 2, stride=2, bias=False)
+    convolution.weight.data.zero_()
+    for channel in range(3):
+        convolution.weight.data[channel, channel] = 0.25
+    return torch.nn.Sequential(convolution, torch.nn.ReLU(inplace=True))
+
+MODEL = ModelSpec(network="planted colours", build=build, layers={"colour": "0"}, side_px=32)
+"""
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """Four black pictures of 32x32 px with a red, a green and a blue square, and masks placed to overlap them."""
+    (tmp_path / "model_loader_planted.py").write_text(PLANTED)
+    maker = DictionaryMaker(tmp_path / "dictionary")
+    for number in range(4):
+        image = np.zeros((32, 32, 3), np.uint8)
+        image[4:12, 4:12, 0] = 255
+        image[4:12, 20:28, 1] = 255
+        image[20:28, 8:16, 2] = 255
+        masks = {name: np.zeros((32, 32), bool) for name in ("left_eye", "right_eye", "mouth")}
+        masks["left_eye"][4:12, 4:12] = True  # the red square exactly: IoU 64 / 64
+        masks["right_eye"][4:12, 20:24] = True  # half of the green square: IoU 32 / 64
+        masks["mouth"][24:32, 8:16] = True  # as large as the blue square, half beside it: IoU 32 / 96
+        if number == 3:  # in one picture of four there is no mouth mask, and only three pictures count for it
+            del masks["mouth"]
+        maker.add(image, masks, "Parts.csv")
+    model = load_model("planted", ["colour"], weights="random", loader_folder=tmp_path)
+    dictionary = open_dictionary(maker.write(), memory_folder=tmp_path, workers=0)
+    return FeatureOperator(model, dictionary, tmp_path / "result", "planted", side_px=32, batch_size=3, workers=2)
+
+
+def test_planted_units_come_out_with_their_concept_and_the_iou_worked_out_by_hand(planted):
+    # A square of 8x8 px becomes 4x4 of the 16x16 numbers of a map, 1 in 16: with a quantile of 1/10 the threshold is
+    # 0. Upsampled to 32x32, the numbers around the square lie a quarter and three quarters of the way to it, so that
+    # one more ring of pixels is above 0: 10x10 are active.
+    features = planted.feature_extraction(["colour"])
+    thresholds = planted.quantile_threshold(features, 0.1)
+    tally = planted.tally(features, thresholds, 0.1)["colour"]
+    assert thresholds["colour"].tolist() == [0, 0, 0, 0]
+    concepts = tally.concepts.tolist()
+    assert concepts == ["left_eye", "right_eye", "mouth"]
+    assert tally.intersection[0].tolist() == [4 * 64, 0, 0]
+    assert tally.union[0, 0] == 4 * 100
+    assert tally.intersection[1].tolist() == [0, 4 * 32, 0]
+    assert tally.tally[0, 0] == 64 / 100
+    assert tally.tally[1, 1] == 32 / 100
+    # Blue is active on rows 19..28 and columns 7..16, the mask on rows 24..31: 5 rows of 8 px agree.
+    assert tally.intersection[2, 2] == 3 * 5 * 8
+    assert tally.tally[2, 2] == 40 / (100 + 64 - 40)
+    assert not tally.tally[3].any()
+    report = LayerReport(tally, 0.04)
+    assert [report.top_concept(unit) for unit in range(4)] == ["left_eye", "right_eye", "mouth", "left_eye"]
+    assert report.interpretable.tolist() == [True, True, True, False]
+    assert (report.detectors, report.unique_detectors) == (3, 3)
+
+
+def test_the_memory_map_is_what_the_network_gives(planted):
+    features = planted.feature_extraction(["colour"])["colour"]
+    assert features.shape == (4, 4, 16, 16)
+    expected = np.zeros((16, 16), np.float32)
+    expected[2:6, 2:6] = 1
+    assert np.array_equal(features.read(2, 3)[0, 0], expected)
+    assert np.array_equal(features.read_map(2, 0), expected)
+    raw = np.memmap(features.path, np.float32, "r", shape=features.shape)
+    assert np.array_equal(raw[1], features.read(1, 2)[0])
+
+
+# ------------------------------------------------------------------------------------------------------- the artifacts
+
+
+def test_everything_named_in_the_method_is_left_and_nothing_else(small_dictionary, run_main, capsys):
+    result = run_main(LAYER_NAME="[layer2,layer3]")
+    suffixes = (".mmap", "_feature_size.npy", "_quantile.npy", "_tally.npz", "_conv.pdf", "_units.csv", "_iou.csv",
+                "_manifest.json", "_settings.json")  # fmt: skip
+    expected = {f"onet_{layer}{suffix}" for layer in ("layer2", "layer3") for suffix in suffixes}
+    assert {path.name for path in result.iterdir() if not path.name.startswith(".")} == expected
+    size = np.load(result / "onet_layer3_feature_size.npy").tolist()
+    assert size == [12, 64, 8, 8]
+    assert (result / "onet_layer3.mmap").stat().st_size == 12 * 64 * 8 * 8 * 4
+    maps = np.memmap(result / "onet_layer3.mmap", np.float32, "r", shape=tuple(size))
+    thresholds = np.load(result / "onet_layer3_quantile.npy")
+    assert thresholds.tolist() == [np.quantile(maps[:, unit].astype(np.float64), 1 - 0.005) for unit in range(64)]
+    tally = Tally.load(result / "onet_layer3_tally.npz")
+    assert tally.maps.shape == (64, 6, 20)
+    assert tally.concepts.tolist() == ["AU_1", "AU_12", "nose", "left_eye", "mouth", "Smiling"]
+    summary = capsys.readouterr().out
+    assert "units            64" in summary
+    assert "images           12\n" in summary
+    assert str(result / "onet_layer3_conv.pdf") in summary
+    assert json.loads((result / "onet_layer3_settings.json").read_text())["QUANTILE"] == 0.005
+
+
+def test_the_tables_say_what_the_tally_says(small_dictionary, run_main):
+    result = run_main(SCORE_THRESHOLD=0.01)
+    tally = Tally.load(result / "onet_layer3_tally.npz")
+    with open(result / "onet_layer3_iou.csv", newline="", encoding="utf-8") as file:
+        matrix = list(csv.reader(file))
+    assert matrix[0] == ["unit", *tally.concepts]
+    assert np.array_equal(np.array([row[1:] for row in matrix[1:]], float), tally.tally)
+    with open(result / "onet_layer3_units.csv", newline="", encoding="utf-8") as file:
+        units = list(csv.DictReader(file))
+    assert [int(row["unit"]) for row in units] == list(range(64))
+    for row, of_unit, threshold in zip(units, tally.tally, tally.thresholds, strict=True):
+        order = sorted(range(len(of_unit)), key=lambda index: (-of_unit[index], index))[:3]
+        assert [row[f"{place}_concept"] for place in ("top", "second", "third")] == [tally.concepts[i] for i in order]
+        assert [float(row[column]) for column in ("iou", "second_iou", "third_iou")] == [of_unit[i] for i in order]
+        assert row["interpretable"] == str(int(of_unit[order[0]] > 0.01))
+        assert float(row["threshold"]) == threshold
+    assert {row["type"] for row in units} <= {"AU", "Parts", "Attr"}
+
+
+def stamps(result):
+    return {path.name: path.stat().st_mtime_ns for path in result.iterdir() if path.suffix not in (".json", ".lock")}
+
+
+def made_anew(before, after):
+    return {name.partition("layer3")[2] for name in before if before[name] != after[name]}
+
+
+REPORTS = {"_conv.pdf", "_units.csv", "_iou.csv"}
+FROM_TALLY = {"_tally.npz", *REPORTS}
+FROM_THRESHOLD = {"_quantile.npy", *FROM_TALLY}
+ALL = {".mmap", "_feature_size.npy", *FROM_THRESHOLD}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ({}, set()),
+        ({"BATCH_SIZE": 5, "TALLY_BATCH_SIZE": 7, "WORKERS": 0}, set()),
+        ({"TOPN": 2}, {"_conv.pdf"}),
+        ({"SCORE_THRESHOLD": 0.1}, {"_conv.pdf", "_units.csv"}),
+        ({"IOU_UNION": "active"}, FROM_TALLY),
+        ({"SEG_THRESHOLD": 0.2}, FROM_TALLY),
+        ({"QUANTILE": 0.02}, FROM_THRESHOLD),
+        ({"INPUT_SIZE": 52}, ALL),
+        ({"FEATURE_DTYPE": "float16"}, ALL),
+    ],
+)
+def test_a_change_makes_anew_exactly_what_depends_on_it(small_dictionary, run_main, capsys, words, expected):
+    before = stamps(run_main())
+    capsys.readouterr()
+    after = stamps(run_main(**words))
+    assert made_anew(before, after) == expected
+    assert ("nothing changed" in capsys.readouterr().out) == (expected == set())
+
+
+def test_a_changed_mask_or_image_is_noticed(small_dictionary, run_main):
+    before = stamps(run_main())
+    mask = next(small_dictionary.glob("*/000003/[!o]*.png"))
+    content = mask.read_bytes()
+    cv2.imwrite(str(mask), 255 - cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE))
+    changed = stamps(run_main())
+    assert made_anew(before, changed) == FROM_TALLY
+    mask.write_bytes(content)
+    assert made_anew(changed, stamps(run_main())) == FROM_TALLY
+    image = small_dictionary / "Attributes/000000/original.png"
+    before = stamps(run_main())
+    cv2.imwrite(str(image), cv2.imread(str(image)) + 1)
+    assert made_anew(before, stamps(run_main())) == ALL
+
+
+def test_other_settings_in_between_and_back_again_give_the_first_results(small_dictionary, run_main):
+    result = run_main()
+    first = {path.name: path.read_bytes() for path in result.glob("*.npy")}
+    tally = Tally.load(result / "onet_layer3_tally.npz")
+    run_main(INPUT_SIZE=52, QUANTILE=0.1)
+    run_main()
+    assert {path.name: path.read_bytes() for path in result.glob("*.npy")} == first
+    again = Tally.load(result / "onet_layer3_tally.npz")
+    assert all(np.array_equal(getattr(again, name), getattr(tally, name)) for name in Tally.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("suffix", sorted(ALL))
+def test_a_result_that_was_cut_or_deleted_is_made_again(small_dictionary, run_main, suffix):
+    path = run_main() / f"onet_layer3{suffix}"
+    content = path.read_bytes()
+    path.write_bytes(content[:-3])
+    run_main()
+    if suffix != "_conv.pdf":  # which has the time in it
+        assert path.read_bytes() == content
+    path.unlink()
+    run_main()
+    assert path.stat().st_size == len(content)
+
+
+def test_a_damaged_manifest_vouches_for_nothing(small_dictionary, run_main):
+    result = run_main()
+    before = stamps(result)
+    for content in ("", "{", "[1]", '{".mmap": 3}', '{".mmap": {"made_from": 1}}'):
+        (result / "onet_layer3_manifest.json").write_text(content)
+        after = stamps(run_main())
+        assert made_anew(before, after) == ALL, content
+        before = after
+
+
+def test_layers_dissected_together_or_alone_give_the_same(small_dictionary, run_main, tmp_path):
+    together = run_main(LAYER_NAME="[layer1,layer3]")
+    alone = tmp_path / "alone"
+    run_main(OUTPUT_FOLDER=alone)
+    for suffix in (".mmap", "_quantile.npy"):
+        assert (together / f"onet_layer3{suffix}").read_bytes() == (alone / f"onet_layer3{suffix}").read_bytes()
+
+
+def test_the_untrained_twin_stands_beside_the_trained_network(small_dictionary, run_main):
+    trained = stamps(run_main())
+    result = run_main(WEIGHTS="random", SEED=3)
+    assert {name: stamp for name, stamp in stamps(result).items() if "random" not in name} == trained
+    twin = (result / "onet_random_layer3.mmap").read_bytes()
+    run_main(WEIGHTS="random", SEED=4)
+    assert (result / "onet_random_layer3.mmap").read_bytes() != twin
+    run_main(WEIGHTS="random", SEED=3)
+    assert (result / "onet_random_layer3.mmap").read_bytes() == twin
+
+
+def test_clean_deletes_the_memory_map_and_later_runs_need_none(small_dictionary, run_main):
+    result = run_main(CLEAN=True)
+    assert not (result / "onet_layer3.mmap").exists()
+    before = stamps(result)
+    assert stamps(run_main(CLEAN=True)) == before
+    run_main()
+    assert (result / "onet_layer3.mmap").exists()
+    run_main(CLEAN=True)
+    assert not (result / "onet_layer3.mmap").exists()
+
+
+def test_a_test_run_takes_the_first_images_and_leaves_the_results_alone(small_dictionary, run_main, tmp_path):
+    before = stamps(run_main())
+    run_main(TEST_MODE=True, TEST_IMAGES=5)
+    assert stamps(tmp_path / "result") == before
+    assert np.load(tmp_path / "result_test" / "onet_layer3_feature_size.npy")[0] == 5
+
+
+def test_half_precision_halves_the_map(small_dictionary, run_main):
+    result = run_main(FEATURE_DTYPE="float16")
+    assert (result / "onet_layer3.mmap").stat().st_size == 12 * 64 * 8 * 8 * 2
+
+
+def test_a_second_run_at_the_same_time_is_refused(small_dictionary, run_main, tmp_path):
+    with LayerArtifacts(tmp_path / "result", "onet_layer3").locked():
+        with pytest.raises(DissectionError, match=r"another run is working on .*onet_layer3"):
+            run_main()
+        run_main(LAYER_NAME="layer2")
+
+
+# ---------------------------------------------------------------------------------------------------------- bad images
+
+
+def test_bad_images_are_left_out_listed_and_counted(small_dictionary, run_main, capsys, caplog):
+    (small_dictionary / "Attributes/000001/original.png").write_bytes(b"broken")
+    next(small_dictionary.glob("Parts/000009/[!o]*.png")).unlink()
+    with pytest.raises(DissectionError, match=r"2 of the 12 rows"):
+        run_main()
+    with caplog.at_level(logging.INFO):
+        result = run_main(SKIP_BAD_IMAGES=True)
+    assert "images           10, 2 left out as bad" in capsys.readouterr().out
+    assert "left out: Attributes.csv line 3: Attributes/000001/original.png is not a readable image" in caplog.text
+    assert "left out: Parts.csv line 3: Parts/000009/" in caplog.text
+    size = tuple(np.load(result / "onet_layer3_feature_size.npy"))
+    maps = np.memmap(result / "onet_layer3.mmap", np.float32, "r", shape=size)
+    missing = np.isnan(maps).all(axis=(1, 2, 3))
+    assert np.nonzero(missing)[0].tolist() == [1, 9]
+    assert not np.isnan(maps[~missing]).any()
+    expected = [np.quantile(maps[~missing, unit].astype(np.float64), 1 - 0.005) for unit in range(64)]
+    assert np.load(result / "onet_layer3_quantile.npy").tolist() == expected
+    assert not np.isin(Tally.load(result / "onet_layer3_tally.npz").maps, [1, 9]).any()
+
+
+def test_a_whole_batch_of_bad_images(small_dictionary, run_main):
+    for number in range(4, 8):
+        (small_dictionary / f"Action_Units/{number:06d}/original.png").unlink()
+    result = run_main(SKIP_BAD_IMAGES=True, BATCH_SIZE=2, TALLY_BATCH_SIZE=2)
+    assert not np.isnan(np.load(result / "onet_layer3_quantile.npy")).any()
+
+
+def test_images_without_a_face_are_named_when_the_task_crops(small_dictionary, run_main):
+    with pytest.raises(DissectionError) as caught:
+        run_main(CROP=True)
+    assert "12 of the 12 rows" in str(caught.value)
+    assert "no face was found in Attributes/000000/original.png, and this task crops faces" in str(caught.value)
+
+
+# -------------------------------------------------------------------------------------------------- models and devices
+
+
+def message_of(run_main, **words):
+    with pytest.raises(DissectionError) as caught:
+        run_main(**words)
+    return str(caught.value)
+
+
+def test_tasks_and_layers_that_do_not_exist(small_dictionary, run_main):
+    assert "unknown task 'agee': did you mean age" in message_of(run_main, TASK="agee")
+    assert "has no layer 'layer9'" in message_of(run_main, LAYER_NAME="layer9")
+    assert "layer3 is named more than once" in message_of(run_main, LAYER_NAME="[layer3,layer3]")
+
+
+def test_a_layer_without_maps(small_dictionary, run_main, tmp_path):
+    from torchvision.models import resnet18
+
+    torch.save(resnet18(num_classes=2).state_dict(), tmp_path / "two.pth")
+    words = {"TASK": "torchvision", "ARCHITECTURE": "resnet18", "NUM_CLASSES": 2, "WEIGHTS": tmp_path / "two.pth"}
+    message = message_of(run_main, **words, LAYER_NAME="fc")
+    assert "layer 'fc' (fc) gives a tensor of shape (1, 2), not activation maps" in message
+    assert not list((tmp_path / "result").glob("*.mmap*"))
+    assert (run_main(**words, LAYER_NAME="layer2") / "torchvision_layer2_tally.npz").exists()
+
+
+def test_checkpoints_that_are_missing_or_foreign(small_dictionary, run_main, tmp_path):
+    assert "needs" in message_of(run_main, TASK="smile")
+    assert "smile_nonsmile_0.912.pth" in message_of(run_main, TASK="smile")
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "foreign.pth")
+    assert "does not fit O-Net" in message_of(run_main, WEIGHTS=tmp_path / "foreign.pth")
+
+
+def test_no_cuda_where_it_was_demanded(small_dictionary, run_main):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    assert "set DEVICE='auto' or 'cpu'" in message_of(run_main, DEVICE="cuda")
+
+
+@pytest.mark.parametrize(("value", "word"), [(float("nan"), "NaN or infinite"), (float("inf"), "NaN or infinite")])
+def test_activations_that_are_no_numbers_are_traced_to_image_and_unit(
+    small_dictionary, run_main, tmp_path, monkeypatch, value, word
+):
+    from loader import recorder
+
+    original = recorder.ActivationRecorder.run
+    calls = []
+
+    def poisoned(self, images):
+        maps = original(self, images)
+        calls.append(len(images))
+        if len(calls) == 2:
+            maps["layer3"][1, 7, 2, 2] = value
+        return maps
+
+    monkeypatch.setattr(recorder.ActivationRecorder, "run", poisoned)
+    message = message_of(run_main, BATCH_SIZE=4)
+    assert message.startswith("unit 7 of layer3 on image 5 (")
+    assert "Action_Units/000005/original.png" in message
+    assert word in message
+    assert not (tmp_path / "result" / "onet_layer3.mmap").exists()
+
+
+def test_what_half_precision_cannot_hold_is_said(small_dictionary, run_main, tmp_path):
+    network = ONet()
+    state = {
+        name: tensor * 1e5 if name.startswith("conv3") else tensor for name, tensor in network.state_dict().items()
+    }
+    torch.save(state, tmp_path / "loud.pth")
+    message = message_of(run_main, WEIGHTS=tmp_path / "loud.pth", FEATURE_DTYPE="float16")
+    assert "beyond float16: set FEATURE_DTYPE='float32'" in message
+    run_main(WEIGHTS=tmp_path / "loud.pth")
+
+
+# ------------------------------------------------------------------------------------------------------- disk and exit
+
+
+def test_a_disk_too_small_for_the_map_is_noticed_before_the_work(small_dictionary, run_main, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: os.terminal_size((0, 0)) and type("Usage", (), {"free": 1000}))
+    message = message_of(run_main)
+    assert "the memory map of onet_layer3 needs 0.0 GB" in message
+    assert "FEATURE_DTYPE='float16'" in message
+
+
+def test_a_disk_that_fills_up_keeps_what_is_finished(small_dictionary, run_main, tmp_path, monkeypatch):
+    original = np.savez
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    message = message_of(run_main)
+    assert "onet_layer3_tally.npz: the disk is full; what was finished is kept" in message
+    assert not list((tmp_path / "result").glob("*.partial"))
+    monkeypatch.setattr(np, "savez", original)
+    before = stamps(tmp_path / "result")
+    assert made_anew(before, stamps(run_main())) == set()
+
+
+def test_a_folder_that_cannot_be_written(small_dictionary, run_main, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    assert "cannot write" in message_of(run_main, OUTPUT_FOLDER=tmp_path / "file" / "result")
+    assert "cannot write" in message_of(
+        run_main, CACHE_FOLDER=tmp_path / "file" / "cache", OUTPUT_FOLDER=tmp_path / "b"
+    )
+
+
+def command(*words):
+    return subprocess.run([sys.executable, "main.py", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_an_error_is_one_message_and_exit_code_2(tmp_path):
+    ended = command(f"DICTIONARY={tmp_path / 'nowhere'}", f"OUTPUT_FOLDER={tmp_path / 'result'}")
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].startswith("error: no Face Dictionary at ")
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "result").exists()
+
+
+def test_no_bars_where_there_is_no_terminal(tmp_path):
+    made_up_dictionary(tmp_path / "dictionary")
+    ended = command(
+        f"DICTIONARY={tmp_path / 'dictionary'}", f"OUTPUT_FOLDER={tmp_path / 'result'}", "INPUT_SIZE=48",
+        f"CACHE_FOLDER={tmp_path / 'cache'}", "TASK=pnet",
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert "it/s" not in ended.stderr
+    assert "|" not in ended.stderr
+    assert "pnet_layer3" in ended.stdout
+
+
+# -------------------------------------------------------------------------------------------------------- face cropping
+
+
+class OneFace:
+    """Stands in for MTCNN: finds a face at a fixed place, none in pictures that are dark at the top left."""
+
+    calls = 0
+
+    def __init__(self, **_):
+        pass
+
+    def detect(self, photograph):
+        OneFace.calls += 1
+        if photograph[0, 0].max() < 20:
+            return None, [None]
+        return np.array([[-3.2, 6.7, 30.9, 400.0]]), np.array([0.99])
+
+
+def test_boxes_are_found_once_kept_and_used_for_image_mask_and_report(tmp_path, monkeypatch):
+    monkeypatch.setattr("facenet_pytorch.MTCNN", OneFace)
+    OneFace.calls = 0
+    maker = DictionaryMaker(tmp_path / "dictionary")
+    for level in (200, 210, 0):
+        image, mask = np.full((40, 50, 3), level, np.uint8), np.zeros((40, 50), bool)
+        mask[10:20, 10:30] = True
+        maker.add(image, {"nose": mask})
+    dictionary = open_dictionary(maker.write(), memory_folder=tmp_path, workers=0)
+    boxes = face_boxes(dictionary, 48, tmp_path / "cache", "cpu", workers=2)
+    assert list(boxes.values()) == [(0, 6, 30, 40), (0, 6, 30, 40), None]
+    assert face_boxes(dictionary, 48, tmp_path / "cache", "cpu", workers=2) == boxes
+    assert OneFace.calls == 3
+    face_boxes(dictionary, 64, tmp_path / "cache", "cpu", workers=2)
+    assert OneFace.calls == 6
+
+
+def test_a_cropped_task_sees_the_face_alone(tmp_path, monkeypatch, run_main):
+    monkeypatch.setattr("facenet_pytorch.MTCNN", OneFace)
+    made_up_dictionary(tmp_path / "dictionary", images=6)
+    result = run_main(CROP=True, SKIP_BAD_IMAGES=True)
+    manifest = json.loads((result / "onet_layer3_manifest.json").read_text())
+    assert manifest[FEATURES]["made_from"]["face_boxes"]
+    size = np.load(result / "onet_layer3_feature_size.npy")
+    cropped = FeatureMaps(result / "onet_layer3.mmap", size, "float32", np.ones(6, bool)).read(0, 6)
+    run_main(CROP=False)
+    whole = FeatureMaps(result / "onet_layer3.mmap", size, "float32", np.ones(6, bool)).read(0, 6)
+    assert not np.array_equal(cropped, whole)
