@@ -1,0 +1,325 @@
+"""Networks by task name: what a loader file states, and the network that comes of it.
+
+A task is a file loader/model_loader_<task>.py with one module-level MODEL = ModelSpec(...); dropping such a file in is
+all it takes to add one. Copy model_loader_smile.py to begin.
+"""
+
+import hashlib
+import math
+import sys
+import traceback
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from loader.checkpoints import HELP, fit_weights, load_checkpoint
+from util.errors import DissectionError
+from visual_dictionary.concepts import nearest
+
+LOADER_FOLDER = Path(__file__).parent
+FILE_PREFIX = "model_loader_"
+BUILD_OPTIONS = ("architecture", "num_classes")  # settings that a loader's build function may take
+RANDOM_WEIGHTS = "random"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a loader file states about its network. Raises DissectionError when a value makes no sense.
+
+    network: one line that names the architecture, for messages and reports.
+    build: callable(**options) -> nn.Module, untrained, its weights as initialised under the current seed.
+    layers: dict short layer name -> dotted module path; empty when only dotted paths are to be used.
+    side_px: side of the square input, pixels.
+    checkpoint: file name under model/, None when there is none by default.
+    source: noun phrase for where the weights come from, such as "the smile project's web site".
+    crop: whether the face is cut out of the photograph first.
+    mean, std: the network's input is (x - mean) / std of RGB x in [0, 1]; one number, or three for R, G, B.
+    pretrained: callable() -> state dict, asked when the checkpoint isn't in model/; None when there is nothing to ask.
+    options: names of the settings that build takes, of BUILD_OPTIONS.
+    """
+
+    network: str
+    build: Callable
+    layers: dict
+    side_px: int
+    checkpoint: str | None = None
+    source: str = ""
+    crop: bool = False
+    mean: float | tuple = 0.0
+    std: float | tuple = 1.0
+    pretrained: Callable | None = None
+    options: tuple = ()
+
+    def __post_init__(self):
+        side, checkpoint = self.side_px, self.checkpoint
+        checks = (
+            ("network", _is_line(self.network), "one line of text that names the architecture"),
+            ("build", callable(self.build), "a function that returns the untrained network"),
+            ("layers", _is_layer_table(self.layers), "a dict of layer name -> dotted module path"),
+            ("side_px", type(side) is int and side > 0, "a whole number of pixels above 0"),
+            ("checkpoint", checkpoint is None or _is_line(checkpoint), "a file name under model/, or None"),
+            ("source", isinstance(self.source, str), "text that says where the weights come from"),
+            ("crop", isinstance(self.crop, bool), "True or False"),
+            ("mean", _is_per_channel(self.mean), "a number, or three for R, G, B"),
+            ("std", _is_per_channel(self.std, above=0), "a number above 0, or three for R, G, B"),
+            ("pretrained", self.pretrained is None or callable(self.pretrained), "a function that returns weights"),
+            ("options", _are_options(self.options), f"a tuple with names of {BUILD_OPTIONS}"),
+        )
+        for name, holds, expected in checks:
+            if not holds:
+                raise DissectionError(f"ModelSpec: {name} must be {expected}, not {getattr(self, name)!r}")
+
+
+def _is_line(value):
+    return isinstance(value, str) and bool(value.strip()) and len(value.splitlines()) == 1
+
+
+def _is_layer_table(value):
+    return isinstance(value, dict) and all(_is_line(text) for pair in value.items() for text in pair)
+
+
+def _is_per_channel(value, above=-math.inf):
+    numbers = value if isinstance(value, tuple | list) and len(value) == 3 else (value,)
+    return all(
+        isinstance(number, Real) and not isinstance(number, bool) and math.isfinite(number) and number > above
+        for number in numbers
+    )
+
+
+def _are_options(value):
+    return isinstance(value, tuple | list) and all(name in BUILD_OPTIONS for name in value)
+
+
+@dataclass
+class LoadedModel:
+    """A network ready to be dissected.
+
+    task: its name. spec: what its loader file states. module: nn.Module in eval mode on the device, without gradients.
+    layers: dict layer name -> dotted module path, in the order asked. digest: hex sha256 of loader file, options and
+    every tensor: what two runs share if and only if they run the same network. weights_label: short text for where the
+    weights come from. device: torch.device.
+    """
+
+    task: str
+    spec: ModelSpec
+    module: torch.nn.Module
+    layers: dict
+    digest: str
+    weights_label: str
+    device: torch.device
+
+    def preprocess(self, images):
+        """Standardise photographs for the network.
+
+        images: uint8 (N, S, S, 3) RGB, numpy or torch. Returns float32 (N, 3, S, S) in channels_last order on the
+        device: (x / 255 - mean) / std, rounded once from float64. Raises ValueError for another dtype or shape.
+        """
+        if not isinstance(images, torch.Tensor):
+            images = torch.from_numpy(np.array(images, order="C"))
+        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[3] != 3:
+            raise ValueError(f"images must be uint8 (N, S, S, 3), not {images.dtype} {tuple(images.shape)}")
+        # A pixel has 256 values, so a table per channel is exact, and needs no float64, which MPS doesn't have.
+        levels = np.arange(256)[:, None] / 255
+        table = torch.from_numpy(((levels - np.asarray(self.spec.mean)) / np.asarray(self.spec.std)).astype(np.float32))
+        table = table.expand(256, 3).T.reshape(-1).to(self.device)  # R's 256 values, then G's, then B's
+        places = images.to(self.device).int() + torch.tensor([0, 256, 512], dtype=torch.int32, device=self.device)
+        return table[places].permute(0, 3, 1, 2)
+
+
+def available_tasks(folder=LOADER_FOLDER):
+    """The tasks that have a loader file. Returns a sorted list of str."""
+    return sorted(path.stem.removeprefix(FILE_PREFIX) for path in Path(folder).glob(f"{FILE_PREFIX}?*.py"))
+
+
+def loader_file(task, folder=LOADER_FOLDER):
+    """The path of a task's loader file. Raises DissectionError for a task that has none."""
+    tasks = available_tasks(folder)
+    if task not in tasks:
+        close = nearest(task, tasks)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        raise DissectionError(f"unknown task {task!r}: {hint}The tasks are {', '.join(tasks)}")
+    return Path(folder) / f"{FILE_PREFIX}{task}.py"
+
+
+def model_spec(task, folder=LOADER_FOLDER):
+    """Run a task's loader file. Returns its ModelSpec. Raises DissectionError when the file is missing or faulty."""
+    path = loader_file(task, folder)
+    shown = f"{path.parent.name}/{path.name}"
+    name = f"{path.parent.name}.{path.stem}"
+    module = types.ModuleType(name)
+    module.__file__ = str(path)
+    sys.modules[name] = module  # classes that the file defines look themselves up here
+    try:
+        # Not by import, which may run an older compiled copy than the text that the digest identifies.
+        exec(compile(path.read_bytes(), path, "exec"), module.__dict__)
+    except Exception as error:  # a user's file can fail in any way
+        del sys.modules[name]
+        raise DissectionError(f"{shown}{_line_of(error, path)}: {_reason(error)}") from error
+    model = getattr(module, "MODEL", None)
+    if not isinstance(model, ModelSpec):
+        found = "has no MODEL" if model is None else f"has MODEL of type {type(model).__name__}"
+        raise DissectionError(f"{shown} {found}: it must define MODEL = ModelSpec(...), as the files beside it do")
+    return model
+
+
+def _line_of(error, path):
+    """The line of a file where an error arose, for a message; empty when it can't be told."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f", line {error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+    return f", line {lines[-1]}" if lines else ""
+
+
+def _reason(error):
+    """An exception in words: type and text, the text alone for what is addressed to the user already."""
+    if isinstance(error, DissectionError):
+        return str(error)
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {text}"
+
+
+def load_model(
+    task,
+    layer_names,
+    *,
+    weights=None,
+    seed=0,
+    model_folder="model",
+    device="cpu",
+    architecture=None,
+    num_classes=None,
+    loader_folder=LOADER_FOLDER,
+):
+    """Build a task's network, load its weights and find its layers.
+
+    layer_names: list of short layer names or dotted module paths. weights: None for the loader's own checkpoint,
+    'random' for the untrained twin under seed, else the path of a checkpoint. architecture, num_classes: for loaders
+    that take them (see ModelSpec.options). device: torch.device or its name.
+    Returns LoadedModel. The global random state is left as it was. Raises DissectionError for everything that the user
+    can mend; the network never goes on with weights other than those asked for.
+    """
+    spec = model_spec(task, loader_folder)
+    options = _options(task, spec, architecture, num_classes)
+    described = f"{spec.network} ({', '.join([task, *(f'{name} {value}' for name, value in options.items())])})"
+    module = _build(task, spec, options, seed)
+    label = _load_weights(module, spec, weights, seed, Path(model_folder), described)
+    layers = _find_layers(task, spec, module, layer_names)
+    digest = _digest(loader_file(task, loader_folder), options, module)
+    device = torch.device(device)
+    module = module.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
+    return LoadedModel(task, spec, module, layers, digest, label, device)
+
+
+def _options(task, spec, architecture, num_classes):
+    """The build options that are set. Raises DissectionError for one that the loader doesn't take."""
+    options = {"architecture": architecture, "num_classes": num_classes}
+    options = {name: value for name, value in options.items() if value is not None}
+    for name in options:
+        if name not in spec.options:
+            raise DissectionError(f"task {task} takes no {name.upper()}: its network is always {spec.network}")
+    if num_classes is not None and (type(num_classes) is not int or num_classes < 1):
+        raise DissectionError(f"NUM_CLASSES must be a whole number above 0, not {num_classes!r}")
+    return options
+
+
+def _build(task, spec, options, seed):
+    """Build the untrained network under a seed, and give the global random state back."""
+    with torch.random.fork_rng(devices=[]):  # initialisation happens on the CPU, so its state alone is to be kept
+        torch.default_generator.manual_seed(seed)
+        try:
+            module = spec.build(**options)
+        except DissectionError:
+            raise
+        except Exception as error:  # a user's build function can fail in any way
+            raise DissectionError(f"task {task}: build failed with {_reason(error)}") from error
+    if not isinstance(module, torch.nn.Module):
+        raise DissectionError(f"task {task}: build must return an nn.Module, not {type(module).__name__}")
+    return module
+
+
+def _load_weights(module, spec, weights, seed, model_folder, described):
+    """Load what `weights` asks for into the module. Returns the label of where it came from."""
+    if weights == RANDOM_WEIGHTS:
+        return f"random, seed {seed}"
+    takes_num_classes = "num_classes" in spec.options
+    if weights is not None:
+        load_checkpoint(module, weights, described, takes_num_classes)
+        return str(weights)
+    path = model_folder / spec.checkpoint if spec.checkpoint else None
+    if path is not None and path.exists():
+        load_checkpoint(module, path, described, takes_num_classes)
+        return str(path)
+    if spec.pretrained is None:
+        raise DissectionError(_no_weights(spec, path, described))
+    label = f"from {spec.source}" if spec.source else "from the loader's pretrained()"
+    fit_weights(module, _pretrained_weights(spec, path, described), label, described, takes_num_classes)
+    return label
+
+
+def _no_weights(spec, path, described):
+    ways = "set WEIGHTS to the path of a checkpoint, or to 'random' for the untrained network"
+    if path is None:
+        return f"{described} has no checkpoint of its own: {ways}"
+    source = f"get it from {spec.source}, or " if spec.source else ""
+    return f"{described} needs {path}, which is not there: {source}{ways}. {HELP}"
+
+
+def _pretrained_weights(spec, path, described):
+    """The state dict of spec.pretrained(). Raises DissectionError when a library or a download fails."""
+    try:
+        with torch.random.fork_rng(devices=[]):  # libraries build a network first, which draws random numbers
+            return spec.pretrained()
+    except Exception as error:  # no network, no disk space, a broken download: libraries raise all sorts
+        by_hand = f": get the file from {spec.source or 'its publisher'} and put it at {path}" if path else ""
+        raise DissectionError(
+            f"the weights of {described} could not be fetched ({_reason(error)}){by_hand}. {HELP}"
+        ) from error
+
+
+def _find_layers(task, spec, module, names):
+    """Look the asked layers up. Returns dict name -> dotted module path in the order asked. Raises DissectionError."""
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise DissectionError(f"LAYER_NAME must be a list of layer names, not {names!r}")
+    if not names:
+        raise DissectionError(
+            f"no layer to dissect: name at least one in LAYER_NAME. {_valid_layers(task, spec, module)}"
+        )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DissectionError(f"layer {', '.join(twice)} is named more than once")
+    paths = [path for path, _ in module.named_modules(remove_duplicate=False) if path]
+    found = {}
+    for name in names:
+        path = spec.layers.get(name, name)
+        if path not in paths:
+            where = f" at {path!r}, where its loader file puts it" if name in spec.layers else ""
+            close = nearest(path, [*spec.layers, *paths])
+            hint = f"did you mean {' or '.join(close)}? " if close else ""
+            valid = _valid_layers(task, spec, module)
+            raise DissectionError(f"task {task} has no layer {name!r}{where}: {hint}{valid}")
+        found[name] = path
+    return found
+
+
+def _valid_layers(task, spec, module):
+    convolutions = [path for path, part in module.named_modules() if isinstance(part, torch.nn.Conv2d)]
+    examples = ", ".join(dict.fromkeys([*convolutions[:1], *convolutions[-2:]]))
+    if spec.layers:
+        short = ", ".join(spec.layers)
+        return f"The layers of {task} are {short}; any dotted module path works too, such as {examples}"
+    return f"The layers of {task} are dotted module paths, such as {examples}"
+
+
+def _digest(path, options, module):
+    """Hex sha256 over a loader file, the options and every tensor, name by name, as bytes on the CPU."""
+    digest = hashlib.sha256(path.read_bytes())
+    digest.update(repr(sorted(options.items())).encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

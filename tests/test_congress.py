@@ -1,0 +1,55 @@
+"""The real run: a dictionary of real photographs, and MTCNN's O-Net, whose units are known to see eyes and noses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from feature_operation import Tally
+from util.report import LayerReport
+from visual_dictionary.concepts import region_of
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*words):
+    ended = subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture
+def dictionary(congress, tmp_path):
+    out = tmp_path / "congress"
+    run(
+        "visual_dictionary/build_dictionary.py", "--images", congress / "images",
+        "--landmarks", congress / "landmarks.csv", "--attributes", congress / "attributes.csv",
+        "--groups", congress / "groups.csv", "--out", out,
+    )  # fmt: skip
+    return out
+
+
+def test_onet_has_eye_nose_and_mouth_units(dictionary, tmp_path):
+    result = tmp_path / "result"
+    words = [f"DICTIONARY={dictionary}", f"OUTPUT_FOLDER={result}", f"CACHE_FOLDER={tmp_path / 'cache'}"]
+    summary = run("main.py", "TASK=onet", "LAYER_NAME=layer3", *words)
+    assert "units            64" in summary
+    tally = Tally.load(result / "onet_layer3_tally.npz")
+    report = LayerReport(tally, 0.04)
+    assert 12 <= report.detectors <= 35
+    best = report.units_by_iou()[0]
+    assert report.top_concept(best).endswith("_eye")
+    assert report.top_iou[best] == pytest.approx(0.24, abs=0.03)
+    found = {}
+    for unit in np.nonzero(report.interpretable)[0]:
+        region = region_of(report.top_concept(unit))
+        found[region] = max(found.get(region, 0), report.top_iou[unit])
+    for region in ("Eye_Region", "Nose_Region", "Mouth_Region"):
+        assert found[region] > 0.1
+    # An untrained network of the same shape sees next to nothing.
+    run("main.py", "TASK=onet", "LAYER_NAME=layer3", "WEIGHTS=random", *words)
+    untrained = LayerReport(Tally.load(result / "onet_random_layer3_tally.npz"), 0.04)
+    assert untrained.detectors < report.detectors / 2
+    assert untrained.top_iou.max() < report.top_iou.max() / 2

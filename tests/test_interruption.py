@@ -1,0 +1,102 @@
+"""A run killed at any moment leaves nothing that a later run takes for finished, and the later run ends the same."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import made_up_dictionary
+from util import features
+from util.artifacts import FEATURES, LayerArtifacts
+from util.features import FeatureWriter
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize(("kind", "layers", "least"), [("batches", "layer3,layer4", 6), ("renames", "layer3", 15)])
+def test_killed_at_every_moment_and_run_again(tmp_path, kind, layers, least):
+    dictionary = made_up_dictionary(tmp_path / "dictionary")
+    words = [
+        "TASK=onet", f"LAYER_NAME={layers}", "INPUT_SIZE=48", f"DICTIONARY={dictionary}", "BATCH_SIZE=5",
+        "TALLY_BATCH_SIZE=4", "TOPN=1",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "tests.killed_runs", str(tmp_path), kind, *words]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    undisturbed, *killed = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
+    assert {Path(name).suffix for name in undisturbed["digests"]} == {".mmap", ".npy", ".npz", ".csv"}
+    assert len(killed) >= least
+    for run in killed:
+        assert run["killed"], run["allowed"]
+        assert run["again"] == 0, run["allowed"]
+        assert run["digests"] == undisturbed["digests"], run["allowed"]
+    if kind == "batches":
+        assert "going on at image 5 of 12" in ended.stderr
+
+
+def writer(folder, session="same", shape=(6, 2, 3, 3)):
+    return FeatureWriter(LayerArtifacts(folder, "case"), {"made": "up"}, {"device": session}, shape, "float32")
+
+
+MAPS = np.arange(6 * 2 * 9, dtype=np.float32).reshape(6, 2, 3, 3)
+
+
+def test_a_part_is_kept_and_what_was_not_noted_is_done_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "NOTE_SECONDS", 1e9)
+    first = writer(tmp_path)
+    first.write(0, MAPS[:2])
+    first._take_note()
+    first.write(2, MAPS[2:4])
+    first.file.flush()  # on the disk, perhaps, but nobody vouches for it
+    second = writer(tmp_path)
+    assert second.done == 2
+    second.write(2, MAPS[2:])
+    second.finish()
+    assert (tmp_path / "case.mmap").read_bytes() == MAPS.tobytes()
+    assert LayerArtifacts(tmp_path, "case").is_current(FEATURES, {"made": "up"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "case.mmap",
+        "case_feature_size.npy",
+        "case_manifest.json",
+    ]
+
+
+@pytest.mark.parametrize("change", [{"session": "another"}, {"shape": (6, 1, 3, 3)}])
+def test_a_part_made_otherwise_is_started_anew(tmp_path, change, caplog):
+    first = writer(tmp_path)
+    first.write(0, MAPS[:2])
+    first.close()
+    with caplog.at_level(logging.INFO):
+        assert writer(tmp_path, **change).done == 0
+    assert "made under other settings and is started anew" in caplog.text
+
+
+@pytest.mark.parametrize("note", ["", "{}", "[]", '{"done": "x"}', "\x00"])
+def test_a_damaged_note_means_a_new_start(tmp_path, note):
+    first = writer(tmp_path)
+    first.write(0, MAPS[:2])
+    first.close()
+    (tmp_path / "case.mmap.partial.json").write_text(note)
+    assert writer(tmp_path).done == 0
+
+
+def test_a_part_that_was_cut_is_not_believed(tmp_path):
+    first = writer(tmp_path)
+    first.write(0, MAPS[:4])
+    first.close()
+    os.truncate(tmp_path / "case.mmap.partial", 100)
+    assert writer(tmp_path).done == 0
+
+
+def test_an_unfinished_map_cannot_be_given_its_name(tmp_path):
+    first = writer(tmp_path)
+    first.write(0, MAPS[:4])
+    with pytest.raises(ValueError, match="4 of 6 images"):
+        first.finish()
+    assert not (tmp_path / "case.mmap").exists()

@@ -1,0 +1,141 @@
+"""The report as it is read: titles, pages, pictures and the highlight, for any number of units."""
+
+import re
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from feature_operation import Tally
+from tests.conftest import DictionaryMaker
+from util.artifacts import LayerArtifacts
+from util.features import FeatureMaps
+from util.report import LayerReport, highlight, unit_title, write_pdf
+from visual_dictionary.dictionary import open_dictionary
+
+CONCEPTS = ("AU_4", "nose", "mouth", "Smiling")
+
+
+def made_up_tally(units, images=3, seed=0):
+    random = np.random.default_rng(seed)
+    scores = random.random((units, len(CONCEPTS))) / 5
+    scores[units // 2] = 0
+    best = np.full((units, len(CONCEPTS), 20), -1)
+    best[:, :, :images] = np.arange(images)
+    counts = np.ones((units, len(CONCEPTS)), int)
+    return Tally(
+        tally=scores, maps=best, scores=np.zeros(best.shape), intersection=counts, union=counts, union_active=counts,
+        concepts=np.array(CONCEPTS), thresholds=np.zeros(units), iou_union=np.array("all"), fingerprint=np.array("0"),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def write(tmp_path):
+    """A function that writes the PDF of a tally over three small pictures. Returns (path, LayerReport)."""
+    maker = DictionaryMaker(tmp_path / "dictionary")
+    for size in ((40, 30), (20, 60), (700, 500)):
+        maker.add(np.full((*size, 3), 128, np.uint8), {"nose": np.ones(size, bool)})
+    dictionary = open_dictionary(maker.write(), memory_folder=tmp_path, workers=0)
+
+    def write_report(tally, top_images=4):
+        units = len(tally.tally)
+        np.random.default_rng(0).standard_normal((3, units, 2, 2)).astype(np.float32).tofile(tmp_path / "maps")
+        features = FeatureMaps(tmp_path / "maps", (3, units, 2, 2), "float32", np.ones(3, bool))
+        operator = SimpleNamespace(
+            dictionary=dictionary,
+            side_px=16,
+            box=lambda row: None,
+            artifacts={"layer1": LayerArtifacts(tmp_path, "a_layer1")},
+        )
+        report = LayerReport(tally, 0.04)
+        write_pdf(tmp_path / "a.pdf", report, operator, "layer1", features, top_images=top_images, workers=2)
+        return tmp_path / "a.pdf", report
+
+    return write_report
+
+
+def pages(pdf):
+    return len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes()))
+
+
+@pytest.mark.parametrize(("units", "expected"), [(1, 1), (4, 1), (5, 2), (513, 129)])
+def test_every_unit_is_in_the_report_four_to_a_page(write, units, expected, monkeypatch):
+    titles = []
+    monkeypatch.setattr("util.report.unit_title", lambda *words: titles.append(words) or unit_title(*words))
+    pdf, report = write(made_up_tally(units), top_images=1)
+    assert pages(pdf) == expected
+    assert sorted(unit for unit, _, _ in titles) == list(range(units))
+    shown = [score for _, _, score in titles]
+    assert shown == sorted(shown, reverse=True)
+    for unit, concept, score in titles:
+        assert concept == report.top_concept(unit)
+        assert score == report.tally.tally[unit].max()
+
+
+def test_the_title_is_the_published_one():
+    assert unit_title(146, "Eyeglasses", 0.24444) == "UNIT - 146,  CLASS - Eyeglasses, IOU - 0.2444"
+
+
+@pytest.mark.parametrize("top_images", [1, 4, 20])
+def test_as_many_pictures_as_there_are(write, top_images):
+    pdf, _ = write(made_up_tally(2), top_images)
+    # The same picture of the same unit at the same size is stored once; three images carry the concept.
+    assert 0 < len(re.findall(rb"/Subtype\s*/Image\b", pdf.read_bytes())) <= 2 * min(top_images, 3)
+
+
+def test_ties_go_to_the_first_concept_and_the_lower_unit():
+    tally = made_up_tally(3)
+    tally.tally[:] = 0.1
+    report = LayerReport(tally, 0.04)
+    assert [report.top_concept(unit) for unit in range(3)] == ["AU_4"] * 3
+    assert report.units_by_iou().tolist() == [0, 1, 2]
+
+
+def test_a_unit_at_the_threshold_is_not_interpretable():
+    tally = made_up_tally(2)
+    tally.tally[:] = 0
+    tally.tally[0, 1], tally.tally[1, 1] = 0.04, np.nextafter(0.04, 1)
+    assert LayerReport(tally, 0.04).interpretable.tolist() == [False, True]
+
+
+def test_the_summary_counts_units_per_region_and_type():
+    tally = made_up_tally(5)
+    tally.tally[:] = 0
+    for unit, concept in enumerate((0, 1, 2, 2)):  # AU_4, nose, mouth, mouth, and a unit without a concept
+        tally.tally[unit, concept] = 0.1
+    text = LayerReport(tally, 0.04).summary()
+    assert "detectors        4 units" in text
+    assert "unique detectors 3 concepts" in text
+    expected = "Eye_Region 1, Cheek_Region 0, Nose_Region 1, Mouth_Region 2, Chin_Region 0, Unlocalizable 1"
+    assert f"by region        {expected}" in text
+    assert "by type          AU 1, Parts 3, Attr 0, Unlocalizable 1" in text
+
+
+def test_tables_work_with_a_single_concept(tmp_path):
+    tally = made_up_tally(2)
+    one = Tally(**{**vars(tally), "tally": tally.tally[:, :1], "concepts": tally.concepts[:1]})
+    LayerReport(one, 0.04).write_units(tmp_path / "units.csv")
+    assert (tmp_path / "units.csv").read_text().splitlines()[1].split(",")[6:10] == ["", "", "", ""]
+
+
+def test_the_highlight_lies_where_the_unit_is_active():
+    image = np.full((20, 40, 3), 100, np.uint8)
+    active = np.zeros((4, 4), bool)
+    active[1, 2] = True
+    lit = highlight(image, active, None, (40, 20))[:, :, 0]
+    expected = np.full((20, 40), 40)
+    expected[5:10, 20:30] = 100
+    assert np.array_equal(lit, expected)
+
+
+def test_the_highlight_of_a_cropped_face_lies_in_the_full_photograph():
+    active = np.ones((4, 4), bool)
+    active[:2] = False
+    photograph = np.full((40, 80, 3), 100, np.uint8)
+    for scale in (1, 2):  # shown at the photograph's size, and at half of it
+        image = cv2.resize(photograph, (80 // scale, 40 // scale))
+        lit = highlight(image, active, (10, 20, 50, 40), (80, 40))[:, :, 0]
+        expected = np.full(image.shape[:2], 40)
+        expected[30 // scale : 40 // scale, 10 // scale : 50 // scale] = 100
+        assert np.array_equal(lit, expected)
