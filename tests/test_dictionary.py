@@ -279,7 +279,7 @@ def test_an_unchanged_file_is_not_decoded_twice_and_a_changed_one_is(three_rows,
     opened(three_rows)
     decoded = []
     monkeypatch.setattr(
-        "visual_dictionary.dictionary.read_bytes", lambda path: decoded.append(path) or path.read_bytes()
+        "visual_dictionary.file_memory.read_bytes", lambda path: decoded.append(path) or path.read_bytes()
     )
     opened(three_rows)
     assert decoded == []

@@ -1,14 +1,13 @@
 """Reading a Face Dictionary (method.md §1.1): its index, its files, and everything that is wrong with them.
 
 The index is read first (read_index), then every file it names is read and decoded once (open_dictionary). What was
-found is remembered by file size and times, so that the next run only looks at files that changed; the digest of a
-file's content is what the fingerprints of the results are made from.
+found is remembered (see file_memory.py), so that the next run only decodes what changed; the digest of a file's content
+is what the fingerprints of the results are made from.
 """
 
 import csv
 import hashlib
 import json
-import logging
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,21 +15,16 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from loader.images import ImageError, inspect_image, read_bytes
 from util.errors import DissectionError
-from util.files import replace_text
 from util.parallel import ordered_map, progress
 from visual_dictionary.concepts import CONCEPT_TYPE, GLOBAL_CONCEPTS, LOCAL_CONCEPTS, nearest
-
-log = logging.getLogger(__name__)
+from visual_dictionary.file_memory import FileMemory
 
 # Read in this order; the image index of every artifact is the row number over the three.
 INDEX_FILES = ("Attributes.csv", "Action_Units.csv", "Parts.csv")
 COLUMNS = ("image", "labels")
 GLOBAL_FOLDER = "non_localizable"
 
-# Raise when the content of the memory below changes its meaning.
-_MEMORY_VERSION = 1
 _CHECKED_AT_ONCE = 32  # rows per task of the pool: few enough to balance, enough to pay for the hand-over
 _PROBLEMS_SHOWN = 5
 
@@ -243,91 +237,40 @@ def check_files(root, rows, memory_folder, workers):
 
     Returns (digests, problems): relative path -> hex digest of the content, list of Problem in the order of rows.
     """
-    root = Path(root)
-    with _FileMemory(root, memory_folder) as memory:
-        groups = [rows[start : start + _CHECKED_AT_ONCE] for start in range(0, len(rows), _CHECKED_AT_ONCE)]
-        problems = []
-        with progress(len(rows), "checking the dictionary", "image") as bar:
-            for group, found in zip(
-                groups, ordered_map(lambda group: [_check_row(root, row, memory) for row in group], groups, workers),
-                strict=True,
-            ):  # fmt: skip
-                problems += [problem for of_row in found for problem in of_row]
-                bar.update(len(group))
-        return memory.digests(), problems
+    groups = [rows[start : start + _CHECKED_AT_ONCE] for start in range(0, len(rows), _CHECKED_AT_ONCE)]
+    digests, problems = {}, []
+    with FileMemory(root, memory_folder) as memory, progress(len(rows), "checking the dictionary", "image") as bar:
+        for group, checked in zip(
+            groups, ordered_map(lambda group: [_check_row(row, memory) for row in group], groups, workers), strict=True
+        ):
+            for found, sound in checked:
+                problems += found
+                digests.update(sound)
+            bar.update(len(group))
+    return digests, problems
 
 
-def _check_row(root, row, memory):
+def _check_row(row, memory):
+    """Returns (list of Problem, {path: digest} of the sound files)."""
     if not row.image:
-        return []
-    image = memory.facts(root, row.image)
-    problems = [Problem(row.where, image["error"], row.index)] if image["error"] else []
+        return [], {}
+    image = memory.facts(row.image)
+    problems = [Problem(row.where, image.error, row.index)] if image.error else []
+    digests = {} if image.error else {row.image: image.digest}
     for path in row.masks.values():
-        mask = memory.facts(root, path)
-        if mask["error"]:
-            problems.append(Problem(row.where, mask["error"], row.index))
-        elif not image["error"] and mask["size"] != image["size"]:
-            sizes = [f"{width}x{height}" for width, height in (mask["size"], image["size"])]
-            problems.append(Problem(row.where, f"{path} is {sizes[0]} but its image is {sizes[1]}", row.index))
-        elif mask["darkest"] == mask["brightest"] == 0:
+        mask = memory.facts(path)
+        if mask.error:
+            problems.append(Problem(row.where, mask.error, row.index))
+            continue
+        digests[path] = mask.digest
+        if not image.error and (mask.width, mask.height) != (image.width, image.height):
+            sizes = f"{mask.width}x{mask.height} but its image is {image.width}x{image.height}"
+            problems.append(Problem(row.where, f"{path} is {sizes}", row.index))
+        elif mask.empty:
             problems.append(Problem(row.where, f"{path} is an empty mask", row.index, fatal=False))
-        elif not mask["binary"]:
+        elif not mask.binary:
             problems.append(Problem(row.where, f"{path} holds greys beside 0 and 255", row.index, fatal=False))
-    return problems
-
-
-class _FileMemory:
-    """What is known of each file of one dictionary, kept between runs by its size and times.
-
-    The content of a file decides everything else, so this only ever saves the reading.
-    """
-
-    def __init__(self, root, folder):
-        resolved = str(root.resolve())
-        name = f"{root.resolve().name}-{hashlib.sha256(resolved.encode()).hexdigest()[:8]}_files.json"
-        self.path = Path(folder) / name
-        self.known, self.seen = {}, {}
-        try:
-            memory = json.loads(self.path.read_text())
-            if memory["version"] == _MEMORY_VERSION:
-                self.known = dict(memory["files"])
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, KeyError, TypeError):
-            log.info("%s is not readable: every file of the dictionary is checked again", self.path)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        # Also after an error or Ctrl-C: what was checked need not be checked again.
-        if self.seen != self.known:
-            replace_text(self.path, json.dumps({"version": _MEMORY_VERSION, "files": {**self.known, **self.seen}}))
-
-    def facts(self, root, path):
-        """Facts of one file: 'stamp', 'digest', 'error' (None when sound), and inspect_image's."""
-        try:
-            status = os.stat(root / path)
-            stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-        except (OSError, ValueError) as error:
-            return {"error": f"{path} is missing" if isinstance(error, FileNotFoundError) else f"{path}: {error}"}
-        facts = self.known.get(path)
-        if facts is None or facts["stamp"] != stamp:
-            facts = {"stamp": stamp, **_inspect(root / path, path)}
-        self.seen[path] = facts
-        return facts
-
-    def digests(self):
-        return {path: facts["digest"] for path, facts in self.seen.items() if not facts["error"]}
-
-
-def _inspect(file, name):
-    try:
-        content = read_bytes(file)
-        facts = inspect_image(content, name)
-    except ImageError as error:
-        return {"error": str(error).replace(str(file), name)}
-    return {"error": None, "digest": hashlib.blake2b(content, digest_size=16).hexdigest(), **facts}
+    return problems, digests
 
 
 # ---------------------------------------------------------------------------------------------------- global concepts

@@ -1,0 +1,94 @@
+"""What was found in the files of a dictionary, kept between runs, so that an unchanged file is decoded only once.
+
+A file is recognised by its size, times and inode; its content decides everything else, so this only saves the reading.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from loader.images import ImageError, inspect_image, read_bytes
+from util.files import replace_text
+
+log = logging.getLogger(__name__)
+
+# Raise when FileFacts changes its meaning.
+_VERSION = 1
+
+
+class FileFacts(NamedTuple):
+    """What is known of one image file.
+
+    stamp: what it is recognised by. error: why it cannot be used, None when it can; the rest holds for usable files.
+    digest: of the content, hex. width, height: pixels as a viewer shows it. empty: all black. binary: only 0 and 255.
+    """
+
+    stamp: tuple
+    error: str | None
+    digest: str = ""
+    width: int = 0
+    height: int = 0
+    empty: bool = False
+    binary: bool = False
+
+
+class FileMemory:
+    """The facts of the files of one dictionary. To be used in a `with` block, at whose end what is new is written down.
+
+    root: the dictionary's folder. folder: where the memory lies; each root has a file of its own in it.
+    """
+
+    def __init__(self, root, folder):
+        self.root = Path(root)
+        resolved = self.root.resolve()
+        key = hashlib.sha256(str(resolved).encode()).hexdigest()[:8]
+        self.path = Path(folder) / f"{resolved.name}-{key}_files.json"
+        self.known, self.is_new = self._recall(), False
+
+    def _recall(self):
+        try:
+            memory = json.loads(self.path.read_text(encoding="utf-8"))
+            if memory["version"] != _VERSION:
+                return {}
+            return {path: FileFacts(tuple(stamp), *facts) for path, (stamp, *facts) in memory["files"].items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            log.info("%s is not readable: every file of the dictionary is checked again", self.path)
+            return {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        # Also after an error or Ctrl-C: what was checked need not be checked again.
+        if self.is_new:
+            replace_text(self.path, json.dumps({"version": _VERSION, "files": self.known}))
+
+    def facts(self, path):
+        """The FileFacts of one file, read and decoded when it is new or was changed. path: relative to the root."""
+        try:
+            status = os.stat(self.root / path)
+        except FileNotFoundError:
+            return FileFacts((), f"{path} is missing")
+        except (OSError, ValueError) as error:
+            return FileFacts((), f"{path}: {error}")
+        stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        facts = self.known.get(path)
+        if facts is None or facts.stamp != stamp:
+            facts = self.known[path] = _inspect(self.root / path, path, stamp)
+            self.is_new = True
+        return facts
+
+
+def _inspect(file, name, stamp):
+    try:
+        content = read_bytes(file)
+        seen = inspect_image(content, name)
+    except ImageError as error:
+        return FileFacts(stamp, str(error).replace(str(file), name))
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    return FileFacts(stamp, None, digest, *seen["size"], seen["brightest"] == 0, seen["binary"])
