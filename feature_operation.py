@@ -39,8 +39,9 @@ class Tally:
     U units, C concepts of the dictionary in concept order, K = 20 images kept per pair.
     tally: float64 (U, C), IoU in 0..1. maps: int64 (U, C, K), image indices, best first, -1 where none. scores: float64
     (U, C, K), their IoU within that image. intersection, union, union_active: int64 (U, C), pixels. concepts: str (C,).
-    thresholds: float64 (U,). iou_union: which union tally divides by, 'all' or 'active'. fingerprint: of
-    what it was made from.
+    carries: bool (N, C), which image carries which concept; False throughout for one that was left out.
+    thresholds: float64 (U,). iou_union: which union tally divides by, 'all' or 'active'. fingerprint: of what
+    it was made from.
     """
 
     tally: np.ndarray
@@ -50,6 +51,7 @@ class Tally:
     union: np.ndarray
     union_active: np.ndarray
     concepts: np.ndarray
+    carries: np.ndarray
     thresholds: np.ndarray
     iou_union: np.ndarray
     fingerprint: np.ndarray
@@ -291,6 +293,7 @@ class FeatureOperator:
             union=counts.union,
             union_active=counts.union_active,
             concepts=np.array(self.dictionary.concepts),
+            carries=self._carries(),
             thresholds=thresholds,
             iou_union=np.array(iou_union),
             fingerprint=np.array(fingerprint(made_from)),
@@ -327,8 +330,15 @@ class FeatureOperator:
                     totals[layer].add(counts)
                     best[layer].add(*candidates)
                 bar.update(len(batch))
-        carriers = [[row.index for row in self.dictionary.usable_rows if concept in row.masks] for concept in concepts]
+        carriers = [np.flatnonzero(column) for column in self._carries().T]
         return {layer: (totals[layer], *best[layer].result(carriers)) for layer in layers}
+
+    def _carries(self):
+        """bool (N, C): which image carries which concept."""
+        carries = np.zeros((len(self.dictionary.rows), len(self.dictionary.concepts)), bool)
+        for row in self.dictionary.usable_rows:
+            carries[row.index] = [concept in row.masks for concept in self.dictionary.concepts]
+        return carries
 
     def _packed_masks(self, row, number, seg_threshold):
         """The masks L_c of one row on the counting grid. Returns (concept indices (m,), packed masks (m, words))."""

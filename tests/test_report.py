@@ -26,7 +26,8 @@ def made_up_tally(units, images=3, seed=0):
     counts = np.ones((units, len(CONCEPTS)), int)
     return Tally(
         tally=scores, maps=best, scores=np.zeros(best.shape), intersection=counts, union=counts, union_active=counts,
-        concepts=np.array(CONCEPTS), thresholds=np.zeros(units), iou_union=np.array("all"), fingerprint=np.array("0"),
+        concepts=np.array(CONCEPTS), carries=np.ones((images, len(CONCEPTS)), bool),
+        thresholds=np.zeros(units), iou_union=np.array("all"), fingerprint=np.array("0"),
     )  # fmt: skip
 
 
