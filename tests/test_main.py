@@ -340,7 +340,10 @@ def test_a_layer_without_maps(small_dictionary, run_main, tmp_path):
     message = message_of(run_main, **words, LAYER_NAME="fc")
     assert "layer 'fc' (fc) gives a tensor of shape (1, 2), not activation maps" in message
     assert not list((tmp_path / "result").glob("*.mmap*"))
-    assert (run_main(**words, LAYER_NAME="layer2") / "torchvision_layer2_tally.npz").exists()
+    result = run_main(**words, LAYER_NAME="layer2")
+    assert (result / "torchvision_layer2_tally.npz").exists()
+    before = stamps(result)
+    assert stamps(run_main(**words, LAYER_NAME="layer2")) == before
 
 
 def test_checkpoints_that_are_missing_or_foreign(small_dictionary, run_main, tmp_path):

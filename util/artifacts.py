@@ -39,6 +39,11 @@ def fingerprint(made_from):
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 
+def as_stored(value):
+    """A JSON value as it comes back from a file: tuples become lists, so that the two can be compared."""
+    return json.loads(json.dumps(value))
+
+
 class LayerArtifacts:
     """The artifacts of one layer. folder: where they lie; layer: `{TASK}_{LAYER_NAME}`, the start of their names."""
 
@@ -52,7 +57,7 @@ class LayerArtifacts:
     def is_current(self, suffix, made_from):
         """Whether the artifact is complete and was made from exactly this. A reason why not is logged."""
         entry = self._manifest().get(suffix)
-        path = self.path(suffix)
+        path, made_from = self.path(suffix), as_stored(made_from)
         if entry is None:
             return False
         if entry["made_from"] != made_from:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from util.artifacts import FEATURE_SIZE, FEATURES
+from util.artifacts import FEATURE_SIZE, FEATURES, as_stored
 from util.errors import DissectionError
 from util.files import explained, replace_text, sync
 
@@ -92,7 +92,9 @@ class FeatureWriter:
 
     def __init__(self, artifacts, made_from, session, shape, dtype):
         self.artifacts, self.made_from, self.shape, self.dtype = artifacts, made_from, tuple(shape), np.dtype(dtype)
-        self.identity = {"made_from": made_from, "session": session, "shape": list(shape), "dtype": str(self.dtype)}
+        self.identity = as_stored(
+            {"made_from": made_from, "session": session, "shape": self.shape, "dtype": str(self.dtype)}
+        )
         self.partial = artifacts.path(FEATURES + ".partial")
         self.note = artifacts.path(FEATURES + ".partial.json")
         self.bytes_per_image = int(np.prod(self.shape[1:])) * self.dtype.itemsize
