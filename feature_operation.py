@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from loader.images import load_image, load_mask
+from loader.activations import activation_maps, probe, require_finite
+from loader.images import load_mask
 from loader.recorder import ActivationRecorder
 from util.artifacts import FEATURE_SIZE, FEATURES, QUANTILE, TALLY, LayerArtifacts, fingerprint, load_npz
 from util.errors import DissectionError
@@ -159,21 +160,25 @@ class FeatureOperator:
 
     def _extract(self, layers):
         count = len(self.dictionary.rows)
-        batches = [(start, min(start + self.batch_size, count)) for start in range(0, count, self.batch_size)]
+        bounds = [(start, min(start + self.batch_size, count)) for start in range(0, count, self.batch_size)]
         writers = {}
-        modules = {layer: self.model.layers[layer] for layer in layers}
         try:
-            with ActivationRecorder(self.model.module, modules) as recorder:
-                probe = self.model.preprocess(np.zeros((1, self.side_px, self.side_px, 3), np.uint8))
-                for layer, maps in recorder.probe(probe).items():
-                    writers[layer] = self._writer(layer, (count, *maps.shape[1:]))
+            with ActivationRecorder(
+                self.model.module, {layer: self.model.layers[layer] for layer in layers}
+            ) as recorder:
+                for layer, shape in probe(recorder, self.model, self.side_px).items():
+                    writers[layer] = self._writer(layer, (count, *shape))
                 start = min(writer.done for writer in writers.values())
+                bounds = [bound for bound in bounds if bound[0] >= start]
+                rows = [[row for row in self.dictionary.rows[first:last] if self.dictionary.usable[row.index]]
+                        for first, last in bounds]  # fmt: skip
+                batches = ([(self.dictionary.image_path(row), self.box(row)) for row in batch] for batch in rows)
+                recorded = activation_maps(recorder, self.model, batches, self.side_px, self.workers)
                 with progress(count, "activation maps", "image") as bar:
                     bar.update(start)
-                    remaining = [batch for batch in batches if batch[0] >= start]
-                    loaded = ordered_map(self._load_batch, remaining, self.workers)
-                    for (first, last), (positions, images) in zip(remaining, loaded, strict=True):
-                        self._write_batch(recorder, writers, first, last, positions, images)
+                    for (first, last), batch, maps in zip(bounds, rows, recorded, strict=True):
+                        for layer, writer in writers.items():
+                            writer.write(first, self._block(layer, writer.shape, first, last, batch, maps.get(layer)))
                         bar.update(last - first)
             for writer in writers.values():
                 writer.finish()
@@ -188,40 +193,17 @@ class FeatureOperator:
             self.artifacts[layer], self.extraction_made_from(layer), session, shape, self.feature_dtype
         )
 
-    def _load_batch(self, bounds):
-        """Read the usable images of rows first..last-1. Returns (their places in the batch, uint8 (b, S, S, 3))."""
-        first, last = bounds
-        rows = [row for row in self.dictionary.rows[first:last] if self.dictionary.usable[row.index]]
-        images = np.empty((len(rows), self.side_px, self.side_px, 3), np.uint8)
-        for image, row in zip(images, rows, strict=True):
-            image[:] = load_image(self.dictionary.image_path(row), self.side_px, self.box(row))
-        return np.array([row.index - first for row in rows], int), images
-
-    def _write_batch(self, recorder, writers, first, last, positions, images):
-        recorded = recorder.run(self.model.preprocess(images)) if len(images) else {}
-        for layer, writer in writers.items():
-            block = np.full((last - first, *writer.shape[1:]), np.nan, self.feature_dtype)
-            if layer in recorded:
-                with np.errstate(over="ignore"):  # what leaves float16's range is reported by the next line
-                    block[positions] = recorded[layer].numpy()
-                self._require_finite(layer, block[positions], recorded[layer].numpy(), first + positions)
-            writer.write(first, block)
-
-    def _require_finite(self, layer, stored, computed, indices):
-        if np.isfinite(stored).all():
-            return
-        image, unit, *_ = np.argwhere(~np.isfinite(stored))[0]
-        path = self.dictionary.image_path(self.dictionary.rows[indices[image]])
-        where = f"unit {unit} of {layer} on image {indices[image]} ({path})"
-        if np.isfinite(computed).all():
-            raise DissectionError(
-                f"{where} reaches {abs(computed[image, unit]).max():g}, beyond {self.feature_dtype}: set "
-                "FEATURE_DTYPE='float32'"
-            )
-        raise DissectionError(
-            f"{where} is NaN or infinite: the checkpoint is damaged or does not belong to this network, or the input "
-            "is normalised in another way than in training"
-        )
+    def _block(self, layer, shape, first, last, rows, maps):
+        """The maps of images first..last-1 as they are stored, NaN where an image was left out."""
+        block = np.full((last - first, *shape[1:]), np.nan, self.feature_dtype)
+        if maps is None:
+            return block
+        with np.errstate(over="ignore"):  # what leaves float16's range is reported by require_finite
+            stored = maps.astype(self.feature_dtype, copy=False)
+        names = [f"image {row.index} ({self.dictionary.image_path(row)})" for row in rows]
+        require_finite(layer, stored, names, computed=maps)
+        block[[row.index - first for row in rows]] = stored
+        return block
 
     # -------------------------------------------------------------------------------------------------- threshold
 
