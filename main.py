@@ -6,13 +6,10 @@ and writes the report. Results go to OUTPUT_FOLDER; finished stages are reused.
 
 import logging
 import sys
-from contextlib import ExitStack, contextmanager
 
 import settings
 from feature_operation import FeatureOperator, Tally
-from loader.devices import choose_device, describe_device
 from loader.faces import face_boxes, missing_faces
-from loader.models import load_model, model_spec
 from util.artifacts import (
     FEATURE_SIZE,
     FEATURES,
@@ -27,6 +24,7 @@ from util.artifacts import (
 from util.configuration import read_settings, snapshot
 from util.errors import run_script
 from util.files import replace_text
+from util.preparation import as_list, crops_faces, input_size, locked, prepare_device, prepare_model, run_name
 from util.report import LayerReport, write_pdf
 from visual_dictionary.dictionary import open_dictionary
 
@@ -38,10 +36,10 @@ _REPORT_VERSION = 1
 
 def main():
     config = read_settings(settings, sys.argv[1:], __doc__)
-    model = read_model(config)
+    model = prepare_model(config, config.TASK, as_list(config.LAYER_NAME), prepare_device(config))
     dictionary, boxes = read_dictionary(config, model)
     operator = prepare_operator(config, model, dictionary, boxes)
-    with locked(operator):
+    with locked(operator.artifacts.values()):
         layers = [layer for layer in model.layers if not is_finished(config, operator, layer)]
         features = operator.feature_extraction(layers)
         thresholds = operator.quantile_threshold(features, config.QUANTILE)
@@ -52,20 +50,6 @@ def main():
             summarise(config, operator, layer, reused=layer not in layers)
 
 
-def read_model(config):
-    """Load the network that the settings name onto the device that they name."""
-    device = choose_device(config.DEVICE)
-    log.info("device: %s", describe_device(device))
-    names = [config.LAYER_NAME] if isinstance(config.LAYER_NAME, str) else list(config.LAYER_NAME)
-    options = {name: getattr(config, name.upper()) for name in model_spec(config.TASK).options}
-    model = load_model(
-        config.TASK, names, weights=config.WEIGHTS, seed=config.SEED, model_folder=config.MODEL_FOLDER, device=device,
-        **options,
-    )  # fmt: skip
-    log.info("network: %s; weights: %s", model.spec.network, model.weights_label)
-    return model
-
-
 def read_dictionary(config, model):
     """Open the dictionary and, where the task crops, find its faces. Returns (FaceDictionary, boxes or None)."""
     dictionary = open_dictionary(
@@ -73,8 +57,11 @@ def read_dictionary(config, model):
         skip_bad=config.SKIP_BAD_IMAGES, limit=config.TEST_IMAGES if config.TEST_MODE else None,
     )  # fmt: skip
     boxes = None
-    if model.spec.crop if config.CROP is None else config.CROP:
-        boxes = face_boxes(dictionary, input_size(config, model), config.CACHE_FOLDER, model.device, config.WORKERS)
+    if crops_faces(config, model):
+        boxes = face_boxes(
+            dictionary.root, dictionary.image_digests, input_size(config, model), config.CACHE_FOLDER, model.device,
+            config.WORKERS,
+        )  # fmt: skip
         dictionary = dictionary.without(missing_faces(dictionary, boxes), config.SKIP_BAD_IMAGES)
     for problem in dictionary.problems:
         log.info("%s: %s", "left out" if problem.fatal else "note", problem)
@@ -85,27 +72,13 @@ def read_dictionary(config, model):
     return dictionary, boxes
 
 
-def input_size(config, model):
-    return model.spec.side_px if config.INPUT_SIZE is None else config.INPUT_SIZE
-
-
 def prepare_operator(config, model, dictionary, boxes):
-    # The untrained twin has a name of its own, so that the baseline stands beside what it is compared with.
-    run = f"{config.TASK}_random" if config.WEIGHTS == "random" else config.TASK
     return FeatureOperator(
-        model, dictionary, config.OUTPUT_FOLDER, run, side_px=input_size(config, model), boxes=boxes,
-        batch_size=config.BATCH_SIZE, tally_batch_size=config.TALLY_BATCH_SIZE, workers=config.WORKERS,
+        model, dictionary, config.OUTPUT_FOLDER, run_name(config, config.TASK),
+        side_px=input_size(config, model), boxes=boxes, batch_size=config.BATCH_SIZE,
+        tally_batch_size=config.TALLY_BATCH_SIZE, workers=config.WORKERS,
         feature_dtype=config.FEATURE_DTYPE,
     )  # fmt: skip
-
-
-@contextmanager
-def locked(operator):
-    """Keep other runs off all layers of this one."""
-    with ExitStack() as stack:
-        for artifacts in operator.artifacts.values():
-            stack.enter_context(artifacts.locked())
-        yield
 
 
 def tally_options(config):

@@ -19,17 +19,18 @@ _VERSION = 1
 _SAVE_EVERY = 500  # images between two savings of the file
 
 
-def face_boxes(dictionary, side_px, memory_folder, device, workers):
-    """The box of the largest face in each usable image, by MTCNN with its default settings.
+def face_boxes(root, digest_of, side_px, memory_folder, device, workers):
+    """The box of the largest face in each image, by MTCNN with its default settings.
 
-    dictionary: FaceDictionary. side_px: input size. memory_folder: where the boxes are kept, by the content of the
-    photographs, so that only new ones are searched. workers: threads that read ahead.
+    root: of the dictionary. digest_of: {image path relative to root: digest of its content}. side_px: input size.
+    memory_folder: where the boxes are kept, by the content of the photographs, so that only new ones are searched.
+    workers: threads that read ahead.
     Returns {image path: (left, top, right, bottom)}, whole pixels within the image, right and bottom exclusive; None
     for an image in which no face was found.
     """
-    path = Path(memory_folder) / f"{dictionary.root.resolve().name}_face_boxes_{side_px}px.json"
+    root = Path(root)
+    path = Path(memory_folder) / f"{root.resolve().name}_face_boxes_{side_px}px.json"
     known = _read(path)
-    digest_of = {row.image: dictionary.digests[row.image] for row in dictionary.usable_rows}
     unseen = [image for image, digest in digest_of.items() if digest not in known]
     if unseen:
         # Imported here: MTCNN brings PyTorch, which the tasks that do not crop need not wait for twice.
@@ -38,7 +39,7 @@ def face_boxes(dictionary, side_px, memory_folder, device, workers):
         detector = MTCNN(image_size=side_px, margin=0, device=device)
         try:
             with progress(len(unseen), "face boxes", "image") as bar:
-                photographs = ordered_map(lambda image: load_rgb(dictionary.root / image), unseen, workers)
+                photographs = ordered_map(lambda image: load_rgb(root / image), unseen, workers)
                 for count, (image, photograph) in enumerate(zip(unseen, photographs, strict=True), 1):
                     known[digest_of[image]] = _find(detector, photograph)
                     bar.update()
@@ -60,14 +61,15 @@ def _find(detector, photograph):
     return [left, top, right, bottom] if right > left and bottom > top else None
 
 
+def missing_face(image):
+    """What is wrong with an image without a face, in words: a task that crops cannot use it."""
+    return f"no face was found in {image}, and this task crops faces (CROP=False takes whole images)"
+
+
 def missing_faces(dictionary, boxes):
-    """The images without a face as problems of the dictionary: a task that crops cannot use them."""
+    """The images without a face as problems of the dictionary."""
     return [
-        Problem(
-            row.where,
-            f"no face was found in {row.image}, and this task crops faces (CROP=False takes whole images)",
-            row.index,
-        )
+        Problem(row.where, missing_face(row.image), row.index)
         for row in dictionary.usable_rows
         if boxes[row.image] is None
     ]
@@ -76,12 +78,15 @@ def missing_faces(dictionary, boxes):
 def _read(path):
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return content["boxes"] if content["version"] == _VERSION else {}
+        boxes = content["boxes"] if content["version"] == _VERSION else {}
+        if all(box is None or [type(edge) for edge in box] == [int] * 4 for box in boxes.values()):
+            return boxes
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError):
-        log.info("%s is damaged: the faces are searched again", path)
-        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    log.info("%s is damaged: the faces are searched again", path)
+    return {}
 
 
 def _write(path, boxes):

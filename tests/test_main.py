@@ -478,11 +478,11 @@ def test_boxes_are_found_once_kept_and_used_for_image_mask_and_report(tmp_path, 
         mask[10:20, 10:30] = True
         maker.add(image, {"nose": mask})
     dictionary = open_dictionary(maker.write(), memory_folder=tmp_path, workers=0)
-    boxes = face_boxes(dictionary, 48, tmp_path / "cache", "cpu", workers=2)
+    boxes = face_boxes(dictionary.root, dictionary.image_digests, 48, tmp_path / "cache", "cpu", workers=2)
     assert list(boxes.values()) == [(0, 6, 30, 40), (0, 6, 30, 40), None]
-    assert face_boxes(dictionary, 48, tmp_path / "cache", "cpu", workers=2) == boxes
+    assert face_boxes(dictionary.root, dictionary.image_digests, 48, tmp_path / "cache", "cpu", workers=2) == boxes
     assert OneFace.calls == 3
-    face_boxes(dictionary, 64, tmp_path / "cache", "cpu", workers=2)
+    face_boxes(dictionary.root, dictionary.image_digests, 64, tmp_path / "cache", "cpu", workers=2)
     assert OneFace.calls == 6
 
 

@@ -90,6 +90,11 @@ class FaceDictionary:
         """Fingerprint of the images and their order: it changes with any byte of them, not with their place on disk."""
         return _digest((row.index, self.digests[row.image]) for row in self.usable_rows)
 
+    @property
+    def image_digests(self):
+        """{image path: digest of its content} of the usable rows."""
+        return {row.image: self.digests[row.image] for row in self.usable_rows}
+
     @cached_property
     def masks_digest(self):
         """Fingerprint of which image carries which mask, contents included."""
@@ -219,17 +224,21 @@ def settle(root, count, usable, problems, skip_bad):
     bad = np.zeros(count, bool)
     bad[[problem.row for problem in fatal]] = True
     if fatal and not skip_bad:
-        shown = "".join(f"\n  {problem}" for problem in fatal[:_PROBLEMS_SHOWN])
-        more = f"\n  and {len(fatal) - _PROBLEMS_SHOWN} more" if len(fatal) > _PROBLEMS_SHOWN else ""
-        raise DissectionError(
-            f"{bad.sum()} of the {count} rows of {root} cannot be used:{shown}{more}\n"
-            f"Mend them (python -m visual_dictionary.check {root} lists all), or set SKIP_BAD_IMAGES=True to go on "
-            "without these rows"
-        )
+        raise _unusable(f"{bad.sum()} of the {count} rows of {root}", fatal, root)
     usable = usable & ~bad
     if not usable.any():
         raise DissectionError(f"none of the {count} rows of {root} can be used")
     return usable
+
+
+def _unusable(what, problems, root):
+    """The error for what cannot be used: the first problems, and what to do."""
+    shown = "".join(f"\n  {problem}" for problem in problems[:_PROBLEMS_SHOWN])
+    more = f"\n  and {len(problems) - _PROBLEMS_SHOWN} more" if len(problems) > _PROBLEMS_SHOWN else ""
+    return DissectionError(
+        f"{what} cannot be used:{shown}{more}\nMend them (python -m visual_dictionary.check {root} lists all), or set "
+        "SKIP_BAD_IMAGES=True to go on without them"
+    )
 
 
 def check_files(root, rows, memory_folder, workers):
@@ -279,19 +288,89 @@ def _check_row(row, memory):
 def subgroup_images(root, global_concepts=GLOBAL_CONCEPTS):
     """The images of each subgroup that the dictionary has (method.md §1.3).
 
-    Returns {concept: {group: [path relative to root, sorted by name]}}, concepts and groups in the table's order,
-    without concepts whose folder is absent; a group whose folder is absent or empty has an empty list.
+    Returns {concept: {group: [path relative to root, sorted by name]}}, concepts and groups in the table's order, those
+    without a folder left out.
     """
     found = {}
     for concept, description in global_concepts.items():
         folder = Path(root) / GLOBAL_FOLDER / description.folder
-        if folder.is_dir():
-            found[concept] = {group: _files_in(root, folder / name) for group, name in description.groups.items()}
+        groups = {group: folder / name for group, name in description.groups.items() if (folder / name).is_dir()}
+        if groups:
+            found[concept] = {group: _files_in(root, place) for group, place in groups.items()}
     return found
 
 
 def _files_in(root, folder):
-    if not folder.is_dir():
-        return []
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file() and not entry.name.startswith("."))
     return [(folder / name).relative_to(root).as_posix() for name in names]
+
+
+@dataclass(frozen=True)
+class Subgroups:
+    """The usable images of one global concept. groups: {group: {image path relative to the root: hex digest}}."""
+
+    concept: str
+    groups: dict
+
+    @property
+    def digest(self):
+        """Fingerprint of the subgroups: it changes with any byte of an image and with its group, not with its name."""
+        return _digest((group, list(images.values())) for group, images in self.groups.items())
+
+
+def open_subgroups(root, *, memory_folder, workers, skip_bad=False, limit=None, global_concepts=GLOBAL_CONCEPTS):
+    """Read the global concepts of a dictionary, decoding each image once (see open_dictionary for the arguments).
+
+    limit: read the first images of each subgroup only. Returns (list of Subgroups, list of Problem). A subgroup whose
+    folder is absent is not there; one without a usable image is an error, or left out where skip_bad, as is a concept
+    of which fewer than two subgroups remain. Raises DissectionError.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DissectionError(f"no Face Dictionary at {root}: set DICTIONARY to its folder (see README.md)")
+    found = subgroup_images(root, global_concepts)
+    if not found:
+        raise DissectionError(
+            f"{root}/{GLOBAL_FOLDER} holds no subgroup of {', '.join(global_concepts)}: there is nothing to compare"
+        )
+    found = {concept: {group: images[:limit] for group, images in groups.items()} for concept, groups in found.items()}
+    paths = [image for groups in found.values() for images in groups.values() for image in images]
+    with FileMemory(root, memory_folder) as memory, progress(len(paths), "checking subgroups", "image") as bar:
+        facts = {}
+        for path, of_file in zip(paths, ordered_map(memory.facts, paths, workers), strict=True):
+            facts[path] = of_file
+            bar.update()
+    problems = [Problem(path, of_file.error) for path, of_file in facts.items() if of_file.error]
+    sound = {
+        concept: {
+            group: {image: facts[image].digest for image in images if not facts[image].error}
+            for group, images in groups.items()
+        }
+        for concept, groups in found.items()
+    }
+    return settle_subgroups(root, sound, problems, skip_bad)
+
+
+def settle_subgroups(root, found, problems, skip_bad):
+    """Decide about images that cannot be used and subgroups without any (see settle).
+
+    found: {concept: {group: {path: digest}}}, the usable ones. Returns (list of Subgroups, list of Problem).
+    """
+    problems = problems + [
+        Problem(f"subgroup {group} of {concept}", "has no usable images")
+        for concept, groups in found.items()
+        for group, images in groups.items()
+        if not images
+    ]
+    if problems and not skip_bad:
+        raise _unusable(f"{len(problems)} images or subgroups of {root}", problems, root)
+    kept = [
+        Subgroups(concept, {group: images for group, images in of.items() if images}) for concept, of in found.items()
+    ]
+    for subgroups in kept:
+        if len(subgroups.groups) < 2:
+            problems.append(Problem(subgroups.concept, "has fewer than two subgroups to compare", fatal=False))
+    kept = [subgroups for subgroups in kept if len(subgroups.groups) >= 2]
+    if not kept:
+        raise DissectionError(f"no global concept of {root} has two subgroups with usable images")
+    return kept, problems
