@@ -18,7 +18,7 @@ from loader.images import load_mask
 from loader.recorder import ActivationRecorder
 from util.artifacts import FEATURE_SIZE, FEATURES, QUANTILE, TALLY, LayerArtifacts, fingerprint, load_npz
 from util.errors import DissectionError
-from util.features import FeatureMaps, FeatureWriter
+from util.features import FeatureMaps, FeatureWriter, require_space
 from util.parallel import ordered_map, progress
 from util.quantile import exact_quantile
 from util.segmentation import pack
@@ -31,6 +31,7 @@ _STAGE_VERSIONS = {"extraction": 1, "threshold": 1, "tally": 1}
 
 # Read per task of the pool in the threshold's passes. A few of these times the workers is what the stage needs.
 _BLOCK_BYTES = 8 << 20
+_THRESHOLD_WORKERS = 4
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,7 @@ class FeatureOperator:
         """What decides every byte of a layer's memory map: JSON values by name."""
         return {
             "version": _STAGE_VERSIONS["extraction"],
-            "network": self.model.task,
-            "weights": self.model.digest,
-            "module": self.model.layers[layer],
-            "input_normalisation": [self.model.spec.mean, self.model.spec.std],
+            **self.model.provenance(layer),
             "input_size": self.side_px,
             "feature_dtype": str(self.feature_dtype),
             "dictionary_images": self.dictionary.images_digest,
@@ -110,7 +108,8 @@ class FeatureOperator:
     def threshold_made_from(self, layer, quantile):
         return {
             "version": _STAGE_VERSIONS["threshold"],
-            "activation_maps": fingerprint(self.extraction_made_from(layer)),
+            # The content, not its provenance: another device or batch size rounds the maps otherwise.
+            "activation_maps": self.artifacts[layer].content(FEATURES, self.extraction_made_from(layer)),
             "quantile": quantile,
         }
 
@@ -168,6 +167,11 @@ class FeatureOperator:
             ) as recorder:
                 for layer, shape in probe(recorder, self.model, self.side_px).items():
                     writers[layer] = self._writer(layer, (count, *shape))
+                require_space(
+                    self.artifacts[layers[0]].folder,
+                    sum(writer.missing_bytes for writer in writers.values()),
+                    [self.artifacts[layer].layer for layer in layers],
+                )
                 start = min(writer.done for writer in writers.values())
                 bounds = [bound for bound in bounds if bound[0] >= start]
                 rows = [[row for row in self.dictionary.rows[first:last] if self.dictionary.usable[row.index]]
@@ -188,9 +192,9 @@ class FeatureOperator:
 
     def _writer(self, layer, shape):
         # Sums may be rounded otherwise on another device or in a batch of another size.
-        session = {"device": str(self.model.device), "batch_size": self.batch_size, "torch": torch.__version__}
+        session = {"device": str(self.model.device), "torch": torch.__version__}
         return FeatureWriter(
-            self.artifacts[layer], self.extraction_made_from(layer), session, shape, self.feature_dtype
+            self.artifacts[layer], self.extraction_made_from(layer), session, shape, self.feature_dtype, self.batch_size
         )
 
     def _block(self, layer, shape, first, last, rows, maps):
@@ -237,7 +241,9 @@ class FeatureOperator:
                     values = maps.read(start, stop)[maps.usable[start:stop]]
                     return function(values.reshape(*values.shape[:2], -1))
 
-                for (start, stop), result in zip(blocks, ordered_map(one, blocks, self.workers), strict=True):
+                # Each result is a histogram of all units, up to 30 MB: few of them may wait.
+                workers = min(self.workers, _THRESHOLD_WORKERS)
+                for (start, stop), result in zip(blocks, ordered_map(one, blocks, workers, ahead=0), strict=True):
                     yield result
                     bar.update(stop - start)
 

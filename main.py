@@ -25,7 +25,7 @@ from util.configuration import read_settings, snapshot
 from util.errors import run_script
 from util.files import replace_text
 from util.preparation import as_list, crops_faces, input_size, locked, prepare_device, prepare_model, run_name
-from util.report import LayerReport, write_pdf
+from util.report import LayerReport, Photographs, write_pdf
 from visual_dictionary.dictionary import open_dictionary
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ def main():
         operator.tally(features, thresholds, **tally_options(config))
         for layer in layers:
             write_reports(config, operator, layer, features[layer])
+        tidy_up(config, operator)
         for layer in model.layers:
             summarise(config, operator, layer, reused=layer not in layers)
 
@@ -108,18 +109,21 @@ def is_finished(config, operator, layer):
     }
     if not config.CLEAN:
         expected[FEATURES] = operator.extraction_made_from(layer)
-    return all(operator.artifacts[layer].is_current(suffix, made_from) for suffix, made_from in expected.items())
+    return all(
+        operator.artifacts[layer].is_current(suffix, made_from, quiet=True) for suffix, made_from in expected.items()
+    )
 
 
 def write_reports(config, operator, layer, features):
     """Write the tables, the illustrated PDF and the snapshot of the settings."""
     artifacts = operator.artifacts[layer]
     report = LayerReport(Tally.load(artifacts.path(TALLY)), config.SCORE_THRESHOLD)
+    photographs = Photographs(operator.dictionary, operator.boxes, operator.side_px)
     writers = {
         IOU_MATRIX: report.write_iou_matrix,
         UNITS: report.write_units,
         REPORT: lambda path: write_pdf(
-            path, report, operator, layer, features, top_images=config.TOPN, workers=config.WORKERS
+            path, artifacts.layer, report, photographs, features, top_images=config.TOPN, workers=config.WORKERS
         ),
     }
     for suffix, made_from in reports_made_from(config, operator, layer).items():
@@ -128,17 +132,22 @@ def write_reports(config, operator, layer, features):
                 writers[suffix](partial)
 
 
+def tidy_up(config, operator):
+    """Leave the settings beside the results and, with CLEAN, delete the memory maps."""
+    for artifacts in operator.artifacts.values():
+        replace_text(artifacts.path(SETTINGS), snapshot(config))
+        if config.CLEAN:
+            artifacts.remove(FEATURES)
+
+
 def summarise(config, operator, layer, reused):
-    """Print what was found and where it lies, and tidy up."""
+    """Print what was found and where it lies."""
     artifacts, dictionary = operator.artifacts[layer], operator.dictionary
-    replace_text(artifacts.path(SETTINGS), snapshot(config))
-    if config.CLEAN:
-        artifacts.remove(FEATURES)
     left_out = len(dictionary.rows) - len(dictionary.usable_rows)
     print(f"\n{artifacts.layer}" + (" (nothing changed: all results are up to date)" if reused else ""))
     print(f"  images           {len(dictionary.usable_rows)}" + (f", {left_out} left out as bad" if left_out else ""))
     print(LayerReport(Tally.load(artifacts.path(TALLY)), config.SCORE_THRESHOLD).summary())
-    for suffix, what in {REPORT: "report", UNITS: "units", IOU_MATRIX: "IoU matrix", TALLY: "tally"}.items():
+    for suffix, what in {REPORT: "report", UNITS: "table of units", IOU_MATRIX: "IoU matrix", TALLY: "tally"}.items():
         print(f"  {what:<16} {artifacts.path(suffix)}")
 
 

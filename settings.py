@@ -18,6 +18,8 @@ TASKS = ["pnet", "rnet", "onet"]
 # layer1, layer2, ... as named by the task's loader, or a dotted module path such as 'layer3.2.conv1'. A list dissects
 # several layers in one forward pass.
 LAYER_NAME = "layer3"
+# Layers of single tasks in nl_bias.py and cluster_top.py, such as {"facenet": "layer2"}; the others take LAYER_NAME.
+TASK_LAYERS = {}
 # None: the task's own checkpoint. 'random': the untrained twin, as a baseline. Otherwise the path of a checkpoint.
 WEIGHTS = None
 # Of the untrained twin's weights.
@@ -59,6 +61,18 @@ IOU_UNION = "all"
 # Images shown per unit in the report.
 TOPN = 4
 
+# ------------------------------------------------------------------------------------------------------- the analyses
+
+# Global concepts beside age, gender, ethnic and skin_tone: {"grayscale": ["color", "gray"]} takes the images in
+# non_localizable/grayscale/color and non_localizable/grayscale/gray of the dictionary.
+MORE_GLOBAL_CONCEPTS = {}
+# nl_bias.py: True runs the networks where saved features do not hold any more; False never runs one.
+GENERATE = True
+# nl_bias.py: True draws the probabilities of every unit, per model and global concept.
+PLOT = True
+# cluster_top.py: True goes on without the tasks that have not been dissected yet.
+SKIP_MISSING = False
+
 # -------------------------------------------------------------------------------------------------------- the machine
 
 # 'auto' takes CUDA, then MPS, then the CPU. Or 'cpu', 'cuda', 'cuda:1', 'mps'.
@@ -78,6 +92,8 @@ FEATURE_DTYPE = "float32"
 OUTPUT_FOLDER = "result/Localizable"
 # Results on global concepts (nl_bias.py).
 NL_FOLDER = "result/Non_Localizable"
+# Pictures of the analyses.
+PLOT_FOLDER = "result/plots"
 # What is remembered about dictionaries between runs: checked files and face boxes. May be deleted at any time.
 CACHE_FOLDER = "result/cache"
 # True deletes the memory map, by far the largest file, when the reports are done.

@@ -3,9 +3,10 @@
     python -m benchmarks.speed --images 2000
 
 The network is the age model's ResNet-50 at 128 px, untrained, whose layer4 has 512 units of 4x4; --layer layer1 takes
-64 units of 32x32. The bare forward pass is the same network on the same batches, decoded beforehand, whole, without
-recording. Image decoding is the reading of all images by the same threads. The last line of figures is the loop that
-goes image by image and unit by unit, on a few images.
+64 units of 32x32. The bare forward pass is the same network, whole, on as many batches of noise made beforehand; image
+decoding is the reading of all images by the program's own threads. "main.py without report" is the sum of its stages:
+checking the dictionary, extraction, thresholds and tally. The plain loop goes image by image and unit by unit, on a few
+images.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from loader.images import load_image
 from loader.models import load_model
 from util.artifacts import REPORT
 from util.parallel import ordered_map
-from util.report import LayerReport, write_pdf
+from util.report import LayerReport, Photographs, write_pdf
 from visual_dictionary.dictionary import open_dictionary
 
 QUANTILE, SCORE_THRESHOLD, TOPN = 0.005, 0.04, 4
@@ -106,7 +107,14 @@ def measure(arguments, folder):
     report = LayerReport(tallies[layer], SCORE_THRESHOLD)
     pdf = operator.artifacts[layer].path(REPORT)
     _, seconds["PDF"] = timed(
-        write_pdf, pdf, report, operator, layer, features[layer], top_images=TOPN, workers=arguments.workers
+        write_pdf,
+        pdf,
+        layer,
+        report,
+        Photographs(dictionary, None, side_px),
+        features[layer],
+        top_images=TOPN,
+        workers=arguments.workers,
     )
     _, loop_seconds = timed(loop_tally, dictionary, features[layer], thresholds[layer], side_px, arguments.loop_images)
 

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 # Raise when boxes would come out differently for the same photograph.
 _VERSION = 1
+# MTCNN's own default: its first network looks for faces of this size and more.
+LEAST_FACE_PX = 20
 _SAVE_EVERY = 500  # images between two savings of the file
 
 
@@ -33,15 +35,12 @@ def face_boxes(root, digest_of, side_px, memory_folder, device, workers):
     known = _read(path)
     unseen = [image for image, digest in digest_of.items() if digest not in known]
     if unseen:
-        # Imported here: MTCNN brings PyTorch, which the tasks that do not crop need not wait for twice.
-        from facenet_pytorch import MTCNN
-
-        detector = MTCNN(image_size=side_px, margin=0, device=device)
+        find = face_finder(device, image_size=side_px, margin=0)
         try:
             with progress(len(unseen), "face boxes", "image") as bar:
                 photographs = ordered_map(lambda image: load_rgb(root / image), unseen, workers)
                 for count, (image, photograph) in enumerate(zip(unseen, photographs, strict=True), 1):
-                    known[digest_of[image]] = _find(detector, photograph)
+                    known[digest_of[image]] = _whole_pixels(find(photograph), photograph)
                     bar.update()
                     if count % _SAVE_EVERY == 0:
                         _write(path, known)
@@ -50,14 +49,32 @@ def face_boxes(root, digest_of, side_px, memory_folder, device, workers):
     return {image: known[digest] and tuple(known[digest]) for image, digest in digest_of.items()}
 
 
-def _find(detector, photograph):
-    """The largest face as [left, top, right, bottom], cut to whole pixels as facenet-pytorch's own crop is, or None."""
-    boxes, _ = detector.detect(photograph)
-    if boxes is None:
+def face_finder(device, **options):
+    """MTCNN as a function: image uint8 (H, W, 3), RGB -> the box of the largest face as 4 floats, None without one.
+
+    options: of facenet_pytorch.MTCNN, whose defaults stand otherwise.
+    """
+    # Here and not above: most runs look for no face, and it takes seconds to import.
+    from facenet_pytorch import MTCNN
+
+    detector = MTCNN(min_face_size=LEAST_FACE_PX, select_largest=True, device=device, **options)
+
+    def find(image):
+        if min(image.shape[:2]) < LEAST_FACE_PX:  # MTCNN fails on what is smaller than the smallest face
+            return None
+        boxes, _ = detector.detect(image)
+        return None if boxes is None else boxes[0]  # the largest comes first
+
+    return find
+
+
+def _whole_pixels(box, photograph):
+    """A box cut to whole pixels within the photograph, as facenet-pytorch's own crop is; None for one without area."""
+    if box is None:
         return None
     height, width = photograph.shape[:2]
-    left, top = (int(max(edge, 0)) for edge in boxes[0][:2])
-    right, bottom = (int(min(edge, length)) for edge, length in zip(boxes[0][2:], (width, height), strict=True))
+    left, top = (int(max(edge, 0)) for edge in box[:2])
+    right, bottom = (int(min(edge, length)) for edge, length in zip(box[2:], (width, height), strict=True))
     return [left, top, right, bottom] if right > left and bottom > top else None
 
 
@@ -79,7 +96,7 @@ def _read(path):
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         boxes = content["boxes"] if content["version"] == _VERSION else {}
-        if all(box is None or [type(edge) for edge in box] == [int] * 4 for box in boxes.values()):
+        if all(box is None or _is_box(box) for box in boxes.values()):
             return boxes
     except FileNotFoundError:
         return {}
@@ -89,5 +106,13 @@ def _read(path):
     return {}
 
 
+def _is_box(value):
+    if not isinstance(value, list) or [type(edge) for edge in value] != [int] * 4:
+        return False
+    left, top, right, bottom = value
+    return 0 <= left < right and 0 <= top < bottom
+
+
 def _write(path, boxes):
-    replace_text(path, json.dumps({"version": _VERSION, "boxes": boxes}))
+    # Another run may have found other faces meanwhile.
+    replace_text(path, json.dumps({"version": _VERSION, "boxes": {**_read(path), **boxes}}), shared=True)

@@ -132,8 +132,9 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 def inspect_image(content, name):
     """Decode an image strictly, to its last byte, and describe it. content: bytes; name: what errors call it.
 
-    Returns {'size': [width, height] in pixels as a viewer shows it, 'darkest': int, 'brightest': int, 'binary': bool},
-    the last three of its grayscale version: 0..255, and whether only 0 and 255 occur. Raises ImageError for what is
+    Returns {'size': [width, height] in pixels as a viewer shows it, 'brightest': int, 'binary': bool, 'transparent':
+    bool}: of its grayscale version, the greatest level, 0..255, and whether only 0 and 255 occur; whether it has an
+    alpha channel or the like. Raises ImageError for what is
     truncated, damaged or too large (Pillow's limit against decompression bombs, 89 megapixels).
     """
     try:
@@ -147,13 +148,14 @@ def inspect_image(content, name):
         raise ImageError(f"{name} is too large: more than {Image.MAX_IMAGE_PIXELS:,} pixels") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise ImageError(f"{name} is damaged: {error}") from error
+    transparent = image.has_transparency_data
     # Pillow is the strict one; OpenCV must be able to read it too, since it decodes in the fast paths.
     seen = decode_gray(content, name)
     counts = np.bincount(seen.ravel(), minlength=256)
     levels = np.flatnonzero(counts).tolist()
     return {
         "size": [seen.shape[1], seen.shape[0]],
-        "darkest": levels[0],
         "brightest": levels[-1],
         "binary": set(levels) <= {0, 255},
+        "transparent": transparent,
     }

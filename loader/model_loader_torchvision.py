@@ -7,8 +7,7 @@ dotted module paths, such as layer4 of a resnet.
 from torchvision import models
 
 from loader.models import ModelSpec
-from util.errors import DissectionError
-from visual_dictionary.concepts import nearest
+from util.errors import DissectionError, nearest
 
 # These two train with side branches, which a checkpoint may have or not and which never run afterwards. And they
 # expect their input as torchvision's ImageNet weights do: transform_input turns the ImageNet mean and std below into

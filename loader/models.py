@@ -6,7 +6,9 @@ all it takes to add one. Copy model_loader_smile.py to begin.
 
 import hashlib
 import math
+import site
 import sys
+import sysconfig
 import traceback
 import types
 from collections.abc import Callable
@@ -18,8 +20,7 @@ import numpy as np
 import torch
 
 from loader.checkpoints import HELP, fit_weights, load_checkpoint
-from util.errors import DissectionError
-from visual_dictionary.concepts import nearest
+from util.errors import DissectionError, nearest
 
 LOADER_FOLDER = Path(__file__).parent
 FILE_PREFIX = "model_loader_"
@@ -100,9 +101,9 @@ class LoadedModel:
     """A network ready to be dissected.
 
     task: its name. spec: what its loader file states. module: nn.Module in eval mode on the device, without gradients.
-    layers: dict layer name -> dotted module path, in the order asked. digest: hex sha256 of loader file, options and
-    every tensor: what two runs share if and only if they run the same network. weights_label: short text for where the
-    weights come from. device: torch.device.
+    layers: dict layer name -> dotted module path, in the order asked. digest: hex sha256 of the code, the options
+    and every tensor: what two runs share if and only if they run the same network. weights_label: short text for where
+    the weights come from. device: torch.device.
     """
 
     task: str
@@ -112,6 +113,19 @@ class LoadedModel:
     digest: str
     weights_label: str
     device: torch.device
+
+    def provenance(self, layer):
+        """What of the network decides a layer's activation maps, besides the input. Returns JSON values by name."""
+        return {
+            "network": self.task,
+            "weights": self.digest,
+            "module": self.layers[layer],
+            "input_normalisation": [np.broadcast_to(value, 3).astype(float).tolist() for value in self._normalisation],
+        }
+
+    @property
+    def _normalisation(self):
+        return self.spec.mean, self.spec.std
 
     def preprocess(self, images):
         """Standardise photographs for the network.
@@ -316,10 +330,26 @@ def _valid_layers(task, spec, module):
 
 
 def _digest(path, options, module):
-    """Hex sha256 over a loader file, the options and every tensor, name by name, as bytes on the CPU."""
+    """Hex sha256 over the code, the options and every tensor, name by name, as bytes on the CPU.
+
+    The code is the loader file and every file that defines a class of the network, other than installed packages.
+    """
     digest = hashlib.sha256(path.read_bytes())
+    for source in sorted(_own_sources(module) - {path.resolve()}):
+        digest.update(source.read_bytes())
     digest.update(repr(sorted(options.items())).encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _own_sources(module):
+    """The files that define the classes of a network, as a set of Path, without Python's and installed packages'."""
+    installed = {Path(folder).resolve() for folder in (*site.getsitepackages(), sysconfig.get_path("stdlib"))}
+    found = set()
+    for kind in {type(part) for part in module.modules()}:
+        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+        if file and not installed & set(Path(file).resolve().parents):
+            found.add(Path(file).resolve())
+    return found

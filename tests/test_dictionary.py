@@ -1,6 +1,7 @@
 """Reading and checking a dictionary: the published formats, and everything that can be wrong with one."""
 
 import csv
+import os
 import shutil
 import struct
 import zlib
@@ -13,10 +14,10 @@ from PIL import Image
 
 from loader.images import load_image, load_mask, load_rgb, resize_image, resize_mask
 from tests.conftest import DictionaryMaker
-from util.errors import DissectionError
+from util.errors import DissectionError, nearest
 from visual_dictionary.check import find_problems
 from visual_dictionary.check import main as check_main
-from visual_dictionary.concepts import CONCEPT_REGION, LOCAL_CONCEPTS, REGIONS, nearest, region_of
+from visual_dictionary.concepts import CONCEPT_REGION, LOCAL_CONCEPTS, REGIONS, region_of
 from visual_dictionary.dictionary import open_dictionary, read_index, subgroup_images
 
 IMAGE = np.full((10, 8, 3), 90, np.uint8)
@@ -240,6 +241,30 @@ def test_a_row_that_cannot_be_used(three_rows, line, message):
     assert opened(three_rows, skip_bad=True).usable.tolist() == [True, True, True, False]
 
 
+def test_masks_that_no_threshold_can_read(three_rows):
+    cv2.imwrite(str(three_rows / MASK_PATH), np.uint8(MASK))
+    with pytest.raises(DissectionError, match=f"{MASK_PATH} holds 0 and 1, which no threshold tells apart"):
+        opened(three_rows)
+    Image.fromarray(np.dstack([np.uint8(MASK) * 255] * 4), "RGBA").save(three_rows / MASK_PATH)
+    with pytest.raises(DissectionError, match=f"{MASK_PATH} has transparency"):
+        opened(three_rows)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes among its files")
+def test_a_pipe_is_no_image(three_rows):
+    (three_rows / MASK_PATH).unlink()
+    os.mkfifo(three_rows / MASK_PATH)
+    with pytest.raises(DissectionError, match=f"cannot read {MASK_PATH}: it is not a file"):
+        opened(three_rows)
+
+
+def test_an_index_without_rows(three_rows):
+    for file in three_rows.glob("*.csv"):
+        file.write_text("image,labels\n")
+    with pytest.raises(DissectionError, match="the index of .* has no rows"):
+        opened(three_rows)
+
+
 def test_sizes_that_differ(three_rows):
     cv2.imwrite(str(three_rows / MASK_PATH), np.zeros((5, 6), np.uint8))
     with pytest.raises(DissectionError, match=f"{MASK_PATH} is 6x5 but its image is 8x10"):
@@ -288,7 +313,11 @@ def test_an_unchanged_file_is_not_decoded_twice_and_a_changed_one_is(three_rows,
     assert decoded == [three_rows / IMAGE_PATH]
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"version": 1}', "\x00", '{"version": 1, "files": 3}'])
+@pytest.mark.parametrize("content", [
+        "", "[]", '{"version": 1}', "\x00", '{"version": 1, "files": 3}', '{"version": 1, "files": {"a": 1}}',
+        '{"version": 1, "files": {"a": [[1], null, 3, 4, 5, 6, true, false]}}',
+    ],
+)  # fmt: skip
 def test_a_damaged_memory_is_not_believed(three_rows, content):
     opened(three_rows)
     (memory,) = (three_rows.parent / "cache").glob("*_files.json")

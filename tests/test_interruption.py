@@ -40,8 +40,9 @@ def test_killed_at_every_moment_and_run_again(tmp_path, kind, layers, least):
         assert "going on at image 5 of 12" in ended.stderr
 
 
-def writer(folder, session="same", shape=(6, 2, 3, 3)):
-    return FeatureWriter(LayerArtifacts(folder, "case"), {"made": "up"}, {"device": session}, shape, "float32")
+def writer(folder, session="same", shape=(6, 2, 3, 3), batch_size=2):
+    artifacts = LayerArtifacts(folder, "case")
+    return FeatureWriter(artifacts, {"made": ("u", "p")}, {"device": session}, shape, "float32", batch_size)
 
 
 MAPS = np.arange(6 * 2 * 9, dtype=np.float32).reshape(6, 2, 3, 3)
@@ -59,7 +60,7 @@ def test_a_part_is_kept_and_what_was_not_noted_is_done_again(tmp_path, monkeypat
     second.write(2, MAPS[2:])
     second.finish()
     assert (tmp_path / "case.mmap").read_bytes() == MAPS.tobytes()
-    assert LayerArtifacts(tmp_path, "case").is_current(FEATURES, {"made": "up"})
+    assert LayerArtifacts(tmp_path, "case").is_current(FEATURES, {"made": ("u", "p")})
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "case.mmap",
         "case_feature_size.npy",
@@ -67,7 +68,7 @@ def test_a_part_is_kept_and_what_was_not_noted_is_done_again(tmp_path, monkeypat
     ]
 
 
-@pytest.mark.parametrize("change", [{"session": "another"}, {"shape": (6, 1, 3, 3)}])
+@pytest.mark.parametrize("change", [{"session": "another"}, {"shape": (6, 1, 3, 3)}, {"batch_size": 3}])
 def test_a_part_made_otherwise_is_started_anew(tmp_path, change, caplog):
     first = writer(tmp_path)
     first.write(0, MAPS[:2])
@@ -77,13 +78,36 @@ def test_a_part_made_otherwise_is_started_anew(tmp_path, change, caplog):
     assert "made under other settings and is started anew" in caplog.text
 
 
-@pytest.mark.parametrize("note", ["", "{}", "[]", '{"done": "x"}', "\x00"])
+@pytest.mark.parametrize("note", ["", "{}", "[]", '{"done": "x"}', "\x00", '{"done": 2}', '{"identity": 1, "done": 2}'])
 def test_a_damaged_note_means_a_new_start(tmp_path, note):
     first = writer(tmp_path)
     first.write(0, MAPS[:2])
     first.close()
     (tmp_path / "case.mmap.partial.json").write_text(note)
     assert writer(tmp_path).done == 0
+
+
+@pytest.mark.parametrize(("noted", "kept"), [(-1, 0), (1.5, 0), (99, 0), (3, 2), (True, 0), (5, 4)])
+def test_a_note_of_odd_numbers_keeps_whole_batches_at_most(tmp_path, noted, kept):
+    first = writer(tmp_path)
+    for start in (0, 2, 4):
+        first.write(start, MAPS[start : start + 2])
+    first.close()
+    note = tmp_path / "case.mmap.partial.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "done": noted}))
+    assert writer(tmp_path).done == kept
+
+
+def test_a_map_that_got_its_name_before_the_manifest_heard_of_it_is_not_lost(tmp_path):
+    first = writer(tmp_path)
+    for start in (0, 2, 4):
+        first.write(start, MAPS[start : start + 2])
+    first.close()
+    os.replace(tmp_path / "case.mmap.partial", tmp_path / "case.mmap")
+    second = writer(tmp_path)
+    assert second.done == 6
+    second.finish()
+    assert (tmp_path / "case.mmap").read_bytes() == MAPS.tobytes()
 
 
 def test_a_part_that_was_cut_is_not_believed(tmp_path):

@@ -3,10 +3,11 @@
 import csv
 import json
 import logging
-import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,7 +17,10 @@ from facenet_pytorch.models.mtcnn import ONet
 
 from feature_operation import FeatureOperator, Tally
 from loader.faces import face_boxes
+from loader.images import crop, load_gray, load_rgb, resize_image
 from loader.models import load_model
+from loader.recorder import ActivationRecorder
+from tests import plain_reference
 from tests.conftest import DictionaryMaker, made_up_dictionary
 from util.artifacts import FEATURES, LayerArtifacts
 from util.errors import DissectionError
@@ -224,11 +228,36 @@ def test_a_result_that_was_cut_or_deleted_is_made_again(small_dictionary, run_ma
 def test_a_damaged_manifest_vouches_for_nothing(small_dictionary, run_main):
     result = run_main()
     before = stamps(result)
-    for content in ("", "{", "[1]", '{".mmap": 3}', '{".mmap": {"made_from": 1}}'):
+    entry = {"made_from": [1], "bytes": 1, "mtime_ns": 1, "sha256": ""}
+    for content in ("", "{", "[1]", '{".mmap": 3}', '{".mmap": {"made_from": 1}}', json.dumps({".mmap": entry})):
         (result / "onet_layer3_manifest.json").write_text(content)
         after = stamps(run_main())
         assert made_anew(before, after) == ALL, content
         before = after
+
+
+def test_a_map_edited_in_place_is_made_again(small_dictionary, run_main):
+    path = run_main() / "onet_layer3.mmap"
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + b"12345678" + content[108:])
+    run_main()
+    assert path.read_bytes() == content
+
+
+def test_a_copied_result_is_recognised_by_its_content(small_dictionary, run_main, tmp_path):
+    before = run_main()
+    shutil.copytree(before, tmp_path / "copy", copy_function=shutil.copyfile)
+    stood = stamps(tmp_path / "copy")
+    run_main(OUTPUT_FOLDER=tmp_path / "copy")
+    assert stamps(tmp_path / "copy") == stood
+
+
+def test_thresholds_belong_to_the_very_map_that_lies_there(small_dictionary, run_main):
+    result = run_main(CLEAN=True, BATCH_SIZE=1)
+    run_main(CLEAN=False, BATCH_SIZE=7)  # rounds otherwise than one by one, in the last bits
+    maps = np.memmap(result / "onet_layer3.mmap", np.float32, "r", shape=(12, 64, 8, 8))
+    expected = [np.quantile(maps[:, unit].astype(np.float64), 1 - 0.005) for unit in range(64)]
+    assert np.load(result / "onet_layer3_quantile.npy").tolist() == expected
 
 
 def test_layers_dissected_together_or_alone_give_the_same(small_dictionary, run_main, tmp_path):
@@ -398,9 +427,10 @@ def test_what_half_precision_cannot_hold_is_said(small_dictionary, run_main, tmp
 
 
 def test_a_disk_too_small_for_the_map_is_noticed_before_the_work(small_dictionary, run_main, tmp_path, monkeypatch):
-    monkeypatch.setattr("shutil.disk_usage", lambda _: os.terminal_size((0, 0)) and type("Usage", (), {"free": 1000}))
-    message = message_of(run_main)
-    assert "the memory map of onet_layer3 needs 0.0 GB" in message
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1_000_000))
+    message = message_of(run_main, INPUT_SIZE=96, LAYER_NAME="[layer1,layer3]")
+    assert "the memory map of onet_layer1 and onet_layer3 needs 15 MB more and" in message
+    assert "has 1 MB free" in message
     assert "FEATURE_DTYPE='float16'" in message
 
 
@@ -464,6 +494,7 @@ class OneFace:
 
     def detect(self, photograph):
         OneFace.calls += 1
+        assert min(photograph.shape[:2]) >= 20  # MTCNN fails on less
         if photograph[0, 0].max() < 20:
             return None, [None]
         return np.array([[-3.2, 6.7, 30.9, 400.0]]), np.array([0.99])
@@ -493,7 +524,43 @@ def test_a_cropped_task_sees_the_face_alone(tmp_path, monkeypatch, run_main):
     manifest = json.loads((result / "onet_layer3_manifest.json").read_text())
     assert manifest[FEATURES]["made_from"]["face_boxes"]
     size = np.load(result / "onet_layer3_feature_size.npy")
-    cropped = FeatureMaps(result / "onet_layer3.mmap", size, "float32", np.ones(6, bool)).read(0, 6)
-    run_main(CROP=False)
-    whole = FeatureMaps(result / "onet_layer3.mmap", size, "float32", np.ones(6, bool)).read(0, 6)
-    assert not np.array_equal(cropped, whole)
+    model = load_model("onet", ["layer3"])
+    dictionary = open_dictionary(tmp_path / "dictionary", memory_folder=tmp_path, workers=0)
+    maps = FeatureMaps(result / "onet_layer3.mmap", size, "float32", np.ones(6, bool))
+    masks = []
+    for row in dictionary.rows:
+        image = load_rgb(dictionary.image_path(row))
+        box = (0, 6, 30, image.shape[0])
+        seen = model.preprocess(resize_image(crop(image, box), 48)[None])
+        with ActivationRecorder(model.module, model.layers) as recorder:
+            expected = recorder.run(seen)["layer3"][0].numpy()
+        assert np.allclose(maps.read(row.index, row.index + 1)[0], expected, atol=1e-4)
+        masks.append({name: crop(load_gray(dictionary.mask_path(row, name)), box) > 127 for name in row.masks})
+    plain = plain_reference.dissect(maps.read(0, 6)[:, :3], masks, list(dictionary.concepts), 0.005, 48)
+    tally = Tally.load(result / "onet_layer3_tally.npz")
+    for name in ("intersection", "union", "union_active"):
+        assert np.array_equal(getattr(tally, name)[:3], plain[name])
+
+
+def test_an_image_too_small_for_a_face_has_none(tmp_path, monkeypatch):
+    monkeypatch.setattr("facenet_pytorch.MTCNN", OneFace)
+    maker = DictionaryMaker(tmp_path / "dictionary")
+    for size in ((10, 10), (1, 300), (40, 50)):
+        maker.add(np.full((*size, 3), 200, np.uint8), {"nose": np.ones(size, bool)})
+    dictionary = open_dictionary(maker.write(), memory_folder=tmp_path, workers=0)
+    boxes = face_boxes(dictionary.root, dictionary.image_digests, 48, tmp_path / "cache", "cpu", workers=0)
+    assert list(boxes.values()) == [None, None, (0, 6, 30, 40)]
+
+
+@pytest.mark.parametrize("box", ["[]", '"abcd"', "[0, 0, 0, 0]", "[1, 2]", "[1.5, 2, 3, 4]", "[-50, -50, 9, 9]", "3"])
+def test_damaged_boxes_are_not_believed(tmp_path, monkeypatch, box):
+    monkeypatch.setattr("facenet_pytorch.MTCNN", OneFace)
+    maker = DictionaryMaker(tmp_path / "dictionary")
+    maker.add(np.full((40, 50, 3), 200, np.uint8), {"nose": np.ones((40, 50), bool)})
+    dictionary = open_dictionary(maker.write(), memory_folder=tmp_path, workers=0)
+    (digest,) = dictionary.image_digests.values()
+    (tmp_path / "cache").mkdir()
+    kept = tmp_path / "cache" / "dictionary_face_boxes_48px.json"
+    kept.write_text(f'{{"version": 1, "boxes": {{"{digest}": {box}}}}}')
+    boxes = face_boxes(dictionary.root, dictionary.image_digests, 48, tmp_path / "cache", "cpu", workers=0)
+    assert list(boxes.values()) == [(0, 6, 30, 40)]

@@ -1,10 +1,13 @@
 """Networks, checkpoints, recorder and devices: the published files load key by key, and nothing fails in silence."""
 
+import importlib
 import io
+import json
 import os
 import pickle
 import random
 import struct
+import sys
 import zipfile
 from collections import OrderedDict
 from contextlib import contextmanager
@@ -935,3 +938,44 @@ def test_cuda_gives_the_maps_of_the_cpu():
             maps[str(place)] = recorder.run(model.preprocess(photographs(128)))
     for name in FOUR:
         assert torch.allclose(maps["cpu"][name], maps["cuda:0"][name], rtol=1e-3, atol=1e-3)
+
+
+# ------------------------------------------------------------------------------------- the code in the fingerprint
+
+
+OWN_NETWORK = """
+import torch
+
+class Own(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 2, 1)
+
+    def forward(self, x):
+        return self.stem(x) * FACTOR
+"""
+
+OWN_LOADER = """
+import numpy as np
+from loader.models import ModelSpec
+from own_network_of_the_test import Own
+
+MODEL = ModelSpec(network="own", build=Own, layers={"layer1": "stem"}, side_px=8, mean=np.float32(0.5))
+"""
+
+
+def test_the_digest_follows_the_code_that_a_loader_imports(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "model_loader_own.py").write_text(OWN_LOADER)
+    digests = []
+    for factor in ("1", "2", "1"):
+        (tmp_path / "own_network_of_the_test.py").write_text(OWN_NETWORK.replace("FACTOR", factor))
+        sys.modules.pop("own_network_of_the_test", None)
+        importlib.invalidate_caches()
+        model = load_model("own", ["layer1"], weights="random", loader_folder=tmp_path)
+        digests.append(model.digest)
+        assert json.dumps(model.provenance("layer1"))  # also with a mean that is a NumPy number
+    sys.modules.pop("own_network_of_the_test", None)
+    assert digests[0] != digests[1]
+    assert digests[0] == digests[2]

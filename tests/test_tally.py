@@ -38,8 +38,7 @@ class Case:
 
     def operator(self, **options):
         model = SimpleNamespace(
-            task="made_up", digest="0", layers={"layer": "layer"}, spec=SimpleNamespace(mean=0.0, std=1.0),
-            device=torch.device("cpu"),
+            layers={"layer": "layer"}, device=torch.device("cpu"), provenance=lambda layer: {"network": layer},
         )  # fmt: skip
         options = {"side_px": self.side, "workers": 2, "tally_batch_size": 3, **options}
         operator = FeatureOperator(model, self.dictionary, self.folder / "result", "case", **options)

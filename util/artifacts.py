@@ -1,9 +1,9 @@
 """The files that a run leaves, and the proof of what made each of them.
 
 The artifacts of one dissected layer are `<layer><suffix>` in one folder. Beside them lies `<layer>_manifest.json`,
-which says for each artifact what it was made from, its size and (for all but the memory map) the digest of its content.
-An artifact counts only while the manifest's entry matches what the present settings would make it from; the entry is
-struck out before its file is replaced, so that at no moment an old entry can vouch for a new file, or the reverse.
+which says for each artifact what it was made from, its size, its time and the digest of its content. An artifact counts
+only while the manifest's entry matches the file and what the present settings would make it from; the entry is struck
+out before its file is replaced, so that at no moment an old entry can vouch for a new file, or the reverse.
 """
 
 import hashlib
@@ -30,9 +30,6 @@ IOU_MATRIX = "_iou.csv"
 SETTINGS = "_settings.json"
 MANIFEST = "_manifest.json"
 
-# Larger artifacts (the memory map) are recognised by their size alone: reading them again would cost a stage's time.
-_DIGEST_LIMIT_BYTES = 1 << 28
-
 
 def fingerprint(made_from):
     """Hex sha256 of what makes an artifact. made_from: dict of JSON values; key order does not matter."""
@@ -54,25 +51,39 @@ class LayerArtifacts:
     def path(self, suffix):
         return self.folder / f"{self.layer}{suffix}"
 
-    def is_current(self, suffix, made_from):
-        """Whether the artifact is complete and was made from exactly this. A reason why not is logged."""
-        entry = self._manifest().get(suffix)
-        path, made_from = self.path(suffix), as_stored(made_from)
+    def is_current(self, suffix, made_from, quiet=False):
+        """Whether the artifact is complete and was made from exactly this. A reason why not is logged, unless quiet."""
+        reason = self._why_not_current(suffix, as_stored(made_from))
+        if reason and not quiet:
+            log.info("%s: made anew, since %s", self.path(suffix).name, reason)
+        return reason is None
+
+    def _why_not_current(self, suffix, made_from):
+        """None for a current artifact, an empty text for one that was never made, else what has changed, in words."""
+        entry, path = self._manifest().get(suffix), self.path(suffix)
         if entry is None:
-            return False
+            return ""
         if entry["made_from"] != made_from:
-            changed = sorted(
-                key for key in {*entry["made_from"], *made_from} if entry["made_from"].get(key) != made_from.get(key)
-            )
-            log.info("%s: made anew, since this changed: %s", path.name, ", ".join(changed).replace("_", " "))
-            return False
-        if not path.exists():
-            log.info("%s: made anew, since the file is gone", path.name)
-            return False
-        if [path.stat().st_size, _digest(path)] != [entry["bytes"], entry["sha256"]]:
-            log.info("%s: made anew, since the file was changed after it was made", path.name)
-            return False
-        return True
+            old = entry["made_from"]
+            changed = sorted(key for key in {*old, *made_from} if old.get(key) != made_from.get(key))
+            return "this changed: " + ", ".join(changed).replace("_", " ")
+        if not path.is_file():
+            return "the file is gone"
+        status = path.stat()
+        # A memory map takes minutes to read, so the file's time vouches for its content; where that differs, as after
+        # copying, the content decides.
+        unchanged = (status.st_size, status.st_mtime_ns) == (entry["bytes"], entry["mtime_ns"])
+        if not unchanged and (status.st_size != entry["bytes"] or _digest(path) != entry["sha256"]):
+            return "the file was changed after it was made"
+        return None
+
+    def content(self, suffix, made_from):
+        """Digest of the content of what was last made from exactly this, None when nothing was.
+
+        It is still known after the file was deleted, so that what was made from it still holds.
+        """
+        entry = self._manifest().get(suffix)
+        return entry["sha256"] if entry and entry["made_from"] == as_stored(made_from) else None
 
     @contextmanager
     def writing(self, suffix, made_from):
@@ -88,7 +99,10 @@ class LayerArtifacts:
     def record(self, suffix, made_from):
         """Enter a complete artifact in the manifest."""
         path = self.path(suffix)
-        entry = {"made_from": made_from, "bytes": path.stat().st_size, "sha256": _digest(path)}
+        status = path.stat()
+        entry = {
+            "made_from": made_from, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": _digest(path),
+        }  # fmt: skip
         self._write_manifest({**self._manifest(), suffix: entry})
 
     def forget(self, suffix):
@@ -98,15 +112,14 @@ class LayerArtifacts:
             self._write_manifest(manifest)
 
     def remove(self, suffix):
-        """Delete an artifact."""
-        self.forget(suffix)
+        """Delete an artifact's file; the manifest remembers what it was."""
         with explained(self.path(suffix)):
             self.path(suffix).unlink(missing_ok=True)
 
     def made_from(self, suffix):
         """What a complete artifact was made from (dict). Raises DissectionError when there is none."""
         entry = self._manifest().get(suffix)
-        if entry is None or not self.path(suffix).exists():
+        if entry is None or not self.path(suffix).is_file():
             raise DissectionError(f"{self.path(suffix)} has not been made yet")
         return entry["made_from"]
 
@@ -128,24 +141,30 @@ class LayerArtifacts:
             lock.release()
 
     def _manifest(self):
+        path = self.path(MANIFEST)
         try:
-            manifest = json.loads(self.path(MANIFEST).read_text(encoding="utf-8"))
-            return {
-                suffix: entry for suffix, entry in manifest.items() if {"made_from", "bytes", "sha256"} <= set(entry)
-            }
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            return {suffix: entry for suffix, entry in manifest.items() if _is_entry(entry)}
         except FileNotFoundError:
             return {}
-        except (ValueError, AttributeError, TypeError):
-            log.info("%s is damaged: nothing is taken from it", self.path(MANIFEST))
+        except OSError as error:
+            raise DissectionError(f"cannot read {path}: {error.strerror}") from error
+        except (ValueError, AttributeError):
+            log.info("%s is damaged: nothing is taken from it", path)
             return {}
 
     def _write_manifest(self, manifest):
         replace_text(self.path(MANIFEST), json.dumps(manifest, indent=1))
 
 
+_ENTRY = {"made_from": dict, "bytes": int, "mtime_ns": int, "sha256": str}
+
+
+def _is_entry(entry):
+    return isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in _ENTRY.items())
+
+
 def _digest(path):
-    if path.stat().st_size > _DIGEST_LIMIT_BYTES or path.suffix == FEATURES:
-        return None
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

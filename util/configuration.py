@@ -6,13 +6,12 @@ import json
 import math
 import sys
 import tokenize
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
-from util.errors import DissectionError
+from util.errors import DissectionError, nearest
 from util.features import FEATURE_DTYPES
 from util.tally import IMAGES_KEPT, UNIONS
-from visual_dictionary.concepts import nearest
 
 
 @dataclass(frozen=True)
@@ -20,6 +19,7 @@ class Rule:
     """What a setting may be. kinds: its types; choices: its only values; above, least, most: bounds of a number.
 
     optional: None is allowed. many: a list of such values is allowed (only: a list is demanded).
+    mapping: a dict from texts to such values is demanded.
     """
 
     kinds: tuple
@@ -30,6 +30,7 @@ class Rule:
     most: float = math.inf
     optional: bool = False
     many: str = "no"
+    mapping: bool = False
 
     def describe(self):
         """The allowed values, in words."""
@@ -44,6 +45,8 @@ class Rule:
             bounds = {"above": self.above, "at least": self.least, "below": self.below, "at most": self.most}
             finite = [f"{words} {bound:g}" for words, bound in bounds.items() if math.isfinite(bound)]
             text = f"{text} {' and '.join(finite)}".rstrip()
+        if self.mapping:
+            return "a dict of names, each with " + replace(self, mapping=False).describe()
         if self.many == "only":
             text = f"a list of: {text}"
         elif self.many == "yes":
@@ -51,6 +54,11 @@ class Rule:
         return f"{text}, or None" if self.optional else text
 
     def allows(self, value):
+        if self.mapping:
+            one = replace(self, mapping=False)
+            return isinstance(value, dict) and all(
+                isinstance(name, str) and name and one.allows(item) for name, item in value.items()
+            )
         if value is None:
             return self.optional
         if isinstance(value, (list, tuple)):
@@ -75,6 +83,7 @@ RULES = {
     "TASK": _TEXT,
     "TASKS": Rule((str,), many="only"),
     "LAYER_NAME": Rule((str,), many="yes"),
+    "TASK_LAYERS": Rule((str,), many="yes", mapping=True),
     "WEIGHTS": Rule((str,), optional=True),
     "SEED": Rule((int,), least=0, most=2**63 - 1),
     "ARCHITECTURE": _TEXT,
@@ -91,6 +100,10 @@ RULES = {
     "SCORE_THRESHOLD": Rule(_NUMBER, least=0, below=1),
     "IOU_UNION": Rule((str,), choices=UNIONS),
     "TOPN": Rule((int,), least=1, most=IMAGES_KEPT),
+    "MORE_GLOBAL_CONCEPTS": Rule((str,), many="only", mapping=True),
+    "GENERATE": _FLAG,
+    "PLOT": _FLAG,
+    "SKIP_MISSING": _FLAG,
     "DEVICE": _TEXT,
     "BATCH_SIZE": _COUNT,
     "TALLY_BATCH_SIZE": _COUNT,
@@ -98,6 +111,7 @@ RULES = {
     "FEATURE_DTYPE": Rule((str,), choices=FEATURE_DTYPES),
     "OUTPUT_FOLDER": _TEXT,
     "NL_FOLDER": _TEXT,
+    "PLOT_FOLDER": _TEXT,
     "CACHE_FOLDER": _TEXT,
     "CLEAN": _FLAG,
 }
@@ -132,7 +146,8 @@ def read_settings(module, words, description):
     config = SimpleNamespace(**{**values, **overrides})
     if config.TEST_MODE:
         # A test's results never stand where a whole run's are looked for.
-        config.OUTPUT_FOLDER, config.NL_FOLDER = f"{config.OUTPUT_FOLDER}_test", f"{config.NL_FOLDER}_test"
+        for name in ("OUTPUT_FOLDER", "NL_FOLDER", "PLOT_FOLDER"):
+            setattr(config, name, f"{getattr(config, name).rstrip('/')}_test")
     return config
 
 
@@ -159,7 +174,7 @@ def parse_value(text, rule):
         if rule.optional and text == "None":
             return None
         return _literal(text) if text[:1] in ("'", '"') else text
-    if rule.many != "no":
+    if rule.many != "no" and not rule.mapping:
         items = [item.strip().strip("'\"") for item in text.strip("[]()").split(",")]
         items = [item for item in items if item]
         return items if "," in text or text[:1] in ("[", "(") or rule.many == "only" else text.strip("'\"")

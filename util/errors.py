@@ -1,6 +1,8 @@
-"""The one kind of error that is the user's to mend, and how a script ends on it."""
+"""The one kind of error that is the user's to mend, what helps to word it, and how a script ends on it."""
 
+import difflib
 import logging
+import os
 import sys
 
 
@@ -8,19 +10,30 @@ class DissectionError(Exception):
     """Something that the user can put right; the message says what, where and what to do."""
 
 
+def nearest(name, names, count=3):
+    """Up to count of names that look like name, likeliest first, for error messages."""
+    by_lower = {str(candidate).lower(): str(candidate) for candidate in names}
+    return [by_lower[match] for match in difflib.get_close_matches(str(name).lower(), by_lower, n=count, cutoff=0.5)]
+
+
 def run_script(main, when_stopped="stopped"):
     """Run a script's main() and turn what can go wrong into an exit code.
 
     main: callable without arguments. when_stopped: what to say on Ctrl-C. Ends the process: 0 when main returns, 2 with
-    the message on standard error for a DissectionError, 130 for Ctrl-C. Anything else is a defect of the program and
+    the message on standard error for a DissectionError, 130 for Ctrl-C, 141 when whoever reads its output went away (as
+    in `python main.py | head -1`). Anything else is a defect of the program and
     keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         main()
+        sys.stdout.flush()
     except DissectionError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"\n{when_stopped}", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more on its way out
+        sys.exit(141)

@@ -81,58 +81,70 @@ def _read_fully(file, buffer):
         buffer = buffer[count:]
 
 
+def require_space(folder, writers_bytes, names):
+    """Refuse before the work what the disk cannot hold. Raises DissectionError.
+
+    writers_bytes: bytes still to be written. names: of the memory maps, for the message.
+    """
+    free = shutil.disk_usage(folder).free
+    if writers_bytes > free:
+        raise DissectionError(
+            f"the memory map of {' and '.join(names)} needs {writers_bytes / 1e6:,.0f} MB more and {folder} has "
+            f"{free / 1e6:,.0f} MB free: free some space, choose another OUTPUT_FOLDER, or set FEATURE_DTYPE='float16' "
+            "to halve it"
+        )
+
+
 class FeatureWriter:
     """Fills a layer's memory map batch after batch, and goes on where a killed run stopped.
 
-    artifacts: LayerArtifacts. made_from: dict, the map's provenance. session: dict of what else the bytes depend on
-    (device, batch size): a part made under another session is started anew, since a batch of another size rounds
-    differently. shape: (N, U, H, W). dtype: of the file.
+    artifacts: LayerArtifacts. made_from: dict, the map's provenance. batch_size: images per call of write. session:
+    dict of what else the bytes depend on (the device): a part made under another session or batch size is started anew,
+    since a batch of another size rounds differently. shape: (N, U, H, W). dtype: of the file.
     Beside `<layer>.mmap.partial` lies a note of how many images are safely on the disk.
     """
 
-    def __init__(self, artifacts, made_from, session, shape, dtype):
+    def __init__(self, artifacts, made_from, session, shape, dtype, batch_size):
         self.artifacts, self.made_from, self.shape, self.dtype = artifacts, made_from, tuple(shape), np.dtype(dtype)
+        self.batch_size = batch_size
         self.identity = as_stored(
-            {"made_from": made_from, "session": session, "shape": self.shape, "dtype": str(self.dtype)}
-        )
+            {"made_from": made_from, "session": session, "shape": self.shape, "dtype": str(self.dtype),
+             "batch_size": batch_size}
+        )  # fmt: skip
         self.partial = artifacts.path(FEATURES + ".partial")
         self.note = artifacts.path(FEATURES + ".partial.json")
         self.bytes_per_image = int(np.prod(self.shape[1:])) * self.dtype.itemsize
         with explained(self.partial):
             self.partial.parent.mkdir(parents=True, exist_ok=True)
             self.done = self._resumable()
-            self._require_space()
             self.file = open(self.partial, "r+b" if self.done else "w+b")  # noqa: SIM115 - closed by close()
             self.file.truncate(self.done * self.bytes_per_image)
         self.noted = time.monotonic()
+
+    @property
+    def missing_bytes(self):
+        """How much is still to be written."""
+        return (self.shape[0] - self.done) * self.bytes_per_image
 
     def _resumable(self):
         """How many images of an interrupted run can be kept."""
         try:
             note = json.loads(self.note.read_text(encoding="utf-8"))
-            stands = self.partial.stat().st_size >= note["done"] * self.bytes_per_image
+            done, identity = note["done"], note["identity"]
+            whole = self.artifacts.path(FEATURES)
+            if done == self.shape[0] and not self.partial.exists() and whole.exists():
+                os.replace(whole, self.partial)  # killed after the map got its name, before the manifest heard of it
+            stands = self.partial.stat().st_size >= done * self.bytes_per_image
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return 0
-        if note.get("identity") != self.identity or not stands:
+        if identity != self.identity or type(done) is not int or not 0 <= done <= self.shape[0] or not stands:
             log.info("%s: the interrupted part was made under other settings and is started anew", self.partial.name)
             return 0
-        if note["done"]:
-            log.info("%s: going on at image %d of %d", self.partial.name, note["done"], self.shape[0])
-        return note["done"]
-
-    def _require_space(self):
-        """Refuse before the work what the disk cannot hold. Raises DissectionError."""
-        folder = self.partial.parent
-        needed = self.shape[0] * self.bytes_per_image
-        # Whatever lies in the partial file is either kept or overwritten.
-        held = self.partial.stat().st_size if self.partial.exists() else 0
-        free = shutil.disk_usage(folder).free + held
-        if needed > free:
-            raise DissectionError(
-                f"the memory map of {self.artifacts.layer} needs {needed / 1e9:.1f} GB and {folder} has "
-                f"{free / 1e9:.1f} GB free: free some space, choose another OUTPUT_FOLDER, or set "
-                "FEATURE_DTYPE='float16' to halve it"
-            )
+        if done < self.shape[0]:
+            done -= done % self.batch_size  # only whole batches are the same as in a run that was not interrupted
+        if done:
+            log.info("%s: going on at image %d of %d", self.partial.name, done, self.shape[0])
+        return done
 
     def write(self, start, maps):
         """Put the maps (b, U, H, W), of the map's dtype, of images start..start+b-1 in their place."""

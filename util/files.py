@@ -24,14 +24,15 @@ def explained(path):
 
 
 @contextmanager
-def replacing(path):
+def replacing(path, shared=False):
     """Write a file beside its place, then rename it. Yields the pathlib.Path to write to.
 
+    shared: several runs may do so at once; each then has a file of its own beside the place.
     After an exception the file that stood at path before is untouched, and nothing is left beside it.
     Raises DissectionError when the folder cannot be written or the disk is full.
     """
     path = Path(path)
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial" if shared else f"{path.name}.partial")
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -43,9 +44,9 @@ def replacing(path):
             raise
 
 
-def replace_text(path, text):
+def replace_text(path, text, shared=False):
     """Write text to path (UTF-8) so that a reader finds the old or the new content, never a part of it."""
-    with replacing(path) as partial:
+    with replacing(path, shared) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 
 from loader.devices import choose_device, describe_device
 from loader.models import RANDOM_WEIGHTS, load_model, model_spec
+from util.errors import DissectionError
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,20 @@ def run_name(config, task):
     The untrained twin has a name of its own, so that the baseline stands beside what it is compared with.
     """
     return f"{task}_random" if config.WEIGHTS == RANDOM_WEIGHTS else task
+
+
+def require_one_checkpoint(config):
+    """Raise DissectionError when WEIGHTS names one checkpoint for several tasks."""
+    if config.WEIGHTS not in (None, RANDOM_WEIGHTS) and len(config.TASKS) > 1:
+        raise DissectionError(
+            f"WEIGHTS names one checkpoint ({config.WEIGHTS}) but TASKS {len(config.TASKS)} networks: set WEIGHTS=None "
+            "for each task's own checkpoint, or TASKS to one task"
+        )
+
+
+def layers_of(config, task):
+    """The layers of a task that the analyses look at: its row of TASK_LAYERS, else LAYER_NAME. Returns list of str."""
+    return as_list(config.TASK_LAYERS.get(task, config.LAYER_NAME))
 
 
 def as_list(names):

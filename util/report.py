@@ -7,6 +7,7 @@ import csv
 import io
 import logging
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ from loader.images import ImageError, darken_outside, load_rgb
 from util.parallel import ordered_map, progress
 from util.segmentation import active_pixels
 from visual_dictionary.concepts import CONCEPT_TYPE, LOCAL_CONCEPTS_BY_TYPE, REGIONS, UNLOCALIZABLE, region_of
+from visual_dictionary.dictionary import FaceDictionary
 
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells at length how it cuts a font down
 
@@ -125,24 +127,36 @@ class LayerReport:
 # -------------------------------------------------------------------------------------------------------------- PDF
 
 
-def write_pdf(path, report, operator, layer, features, *, top_images, workers):
+@dataclass(frozen=True)
+class Photographs:
+    """Where a report gets its pictures. dictionary: FaceDictionary. boxes: {image path: box}, None without crop.
+
+    side_px: side of the grid on which pixels are counted.
+    """
+
+    dictionary: FaceDictionary
+    boxes: dict | None
+    side_px: int
+
+
+def write_pdf(path, name, report, photographs, features, *, top_images, workers):
     """Write the illustrated report: units by falling top IoU, four to a page, each with its best images.
 
-    report: LayerReport. operator: FeatureOperator, for the photographs and boxes. features: FeatureMaps of the layer.
-    top_images: TOPN, images per unit, at most the number kept in the tally. workers: threads.
+    name: of the layer. report: LayerReport. photographs: Photographs. features: FeatureMaps of the layer. top_images:
+    TOPN, images per unit, at most the number kept in the tally. workers: threads.
     """
     order = report.units_by_iou()
-    name = operator.artifacts[layer].layer
     pdf = _new_pdf(name, report)
     width_mm, height_mm = _picture_room(top_images)
 
     def render_unit(unit):
         images = report.tally.maps[unit, report.ranking[unit, 0], :top_images]
         return [
-            _render(operator, features, report.tally.thresholds, unit, index, (width_mm, height_mm)) for index in images
+            _render(photographs, features, report.tally.thresholds, unit, index, (width_mm, height_mm))
+            for index in images
         ]
 
-    with progress(len(order), f"report of {layer}", "unit") as bar:
+    with progress(len(order), f"report of {name}", "unit") as bar:
         for place, (unit, pictures) in enumerate(zip(order, ordered_map(render_unit, order, workers), strict=True)):
             row = place % UNITS_PER_PAGE
             if row == 0:
@@ -211,19 +225,20 @@ def unit_title(unit, concept, score):
     return f"UNIT - {unit},  CLASS - {concept}, IOU - {score:.4f}"
 
 
-def _render(operator, features, thresholds, unit, index, room_mm):
+def _render(photographs, features, thresholds, unit, index, room_mm):
     """One photograph, darkened outside M_u(x). Returns (JPEG stream, width, height in mm), None where index is -1."""
     if index < 0:
         return None
-    row = operator.dictionary.rows[index]
-    image = load_rgb(operator.dictionary.image_path(row))
+    row = photographs.dictionary.rows[index]
+    image = load_rgb(photographs.dictionary.image_path(row))
+    box = None if photographs.boxes is None else photographs.boxes[row.image]
     height, width = image.shape[:2]
     scale = min(room_mm[0] / width, room_mm[1] / height)  # mm per pixel
     shown = min(1.0, scale * _PIXELS_PER_MM)  # shown pixels per pixel of the photograph
     size = max(1, round(width * shown)), max(1, round(height * shown))
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    active = active_pixels(features.read_map(index, unit)[None], thresholds[[unit]], operator.side_px)[0]
-    highlighted = highlight(image, active, operator.box(row), (width, height))
+    active = active_pixels(features.read_map(index, unit)[None], thresholds[[unit]], photographs.side_px)[0]
+    highlighted = highlight(image, active, box, (width, height))
     good, jpeg = cv2.imencode(
         ".jpg", cv2.cvtColor(highlighted, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     )

@@ -13,6 +13,9 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+# Run as a script, Python looks for modules beside this file; the packages of the project lie one folder up.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from loader.images import ImageError, inspect_image, read_bytes
 from util.errors import run_script
 from util.parallel import ordered_map, progress
@@ -89,6 +92,8 @@ def main():
     parser.add_argument("dictionary", help="folder of the dictionary")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads (default: %(default)s)")
     arguments = parser.parse_args()
+    if not 0 <= arguments.workers <= 256:
+        parser.error(f"--workers is {arguments.workers}: it must be a whole number from 0 to 256")
     problems, summary = find_problems(arguments.dictionary, arguments.workers)
     fatal = [problem for problem in problems if problem.fatal]
     for problem in problems:

@@ -4,8 +4,9 @@ A new local concept is a name in LOCAL_CONCEPTS_BY_TYPE and, if it lies in a fac
 concept is a row of GLOBAL_CONCEPTS. Nothing else in the program names a concept.
 """
 
-import difflib
 from dataclasses import dataclass
+
+from util.errors import DissectionError
 
 # Type -> its concepts. The order of types and names here is the concept order of every array.
 LOCAL_CONCEPTS_BY_TYPE = {
@@ -61,6 +62,21 @@ GLOBAL_CONCEPTS = {
     "skin_tone": GlobalConcept("skin_tone", {name: name for name in ("bright", "dark")}),
 }
 
+
+def global_concepts(more):
+    """GLOBAL_CONCEPTS and a user's own. more: {concept: [subgroup, ...]}, folders of the same names.
+
+    Returns {concept: GlobalConcept}. Raises DissectionError for a name that is taken and for fewer than two subgroups.
+    """
+    for concept, groups in more.items():
+        if concept in GLOBAL_CONCEPTS:
+            raise DissectionError(f"MORE_GLOBAL_CONCEPTS: {concept!r} is a global concept already, choose another name")
+        if len(set(groups)) < max(2, len(groups)):
+            raise DissectionError(f"MORE_GLOBAL_CONCEPTS: {concept!r} needs two or more different subgroups")
+    own = {concept: GlobalConcept(concept, {group: group for group in groups}) for concept, groups in more.items()}
+    return {**GLOBAL_CONCEPTS, **own}
+
+
 # Concept -> type and concept -> region, the two tables above read the other way.
 CONCEPT_TYPE = {concept: kind for kind, concepts in LOCAL_CONCEPTS_BY_TYPE.items() for concept in concepts}
 CONCEPT_REGION = {concept: region for region, concepts in REGIONS.items() for concept in concepts}
@@ -71,9 +87,3 @@ LOCAL_CONCEPTS = tuple(CONCEPT_TYPE)
 def region_of(concept):
     """The face region of a local concept, or UNLOCALIZABLE for one that lies in none."""
     return CONCEPT_REGION.get(concept, UNLOCALIZABLE)
-
-
-def nearest(name, names, count=3):
-    """Up to count of names that look like name, likeliest first, for error messages."""
-    by_lower = {str(candidate).lower(): str(candidate) for candidate in names}
-    return [by_lower[match] for match in difflib.get_close_matches(str(name).lower(), by_lower, n=count, cutoff=0.5)]

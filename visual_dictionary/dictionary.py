@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from util.errors import DissectionError
+from util.errors import DissectionError, nearest
 from util.parallel import ordered_map, progress
-from visual_dictionary.concepts import CONCEPT_TYPE, GLOBAL_CONCEPTS, LOCAL_CONCEPTS, nearest
+from visual_dictionary.concepts import CONCEPT_TYPE, GLOBAL_CONCEPTS, LOCAL_CONCEPTS
 from visual_dictionary.file_memory import FileMemory
 
 # Read in this order; the image index of every artifact is the row number over the three.
@@ -204,6 +204,8 @@ def open_dictionary(root, *, memory_folder, workers, skip_bad=False, limit=None)
     used, naming the first problems.
     """
     rows, problems = read_index(root)
+    if not rows:
+        raise DissectionError(f"the index of {root} has no rows: there is nothing to read")
     rows = rows[:limit]
     problems = [problem for problem in problems if problem.row is None or problem.row < len(rows)]
     digests, found = check_files(root, rows, memory_folder, workers)
@@ -275,7 +277,13 @@ def _check_row(row, memory):
         if not image.error and (mask.width, mask.height) != (image.width, image.height):
             sizes = f"{mask.width}x{mask.height} but its image is {image.width}x{image.height}"
             problems.append(Problem(row.where, f"{path} is {sizes}", row.index))
-        elif mask.empty:
+        elif mask.transparent:
+            what = "has transparency, of which masks know nothing: save it with a single channel, 0 and 255"
+            problems.append(Problem(row.where, f"{path} {what}", row.index))
+        elif mask.brightest == 1:
+            what = "holds 0 and 1, which no threshold tells apart: save it with 0 and 255"
+            problems.append(Problem(row.where, f"{path} {what}", row.index))
+        elif mask.brightest == 0:
             problems.append(Problem(row.where, f"{path} is an empty mask", row.index, fatal=False))
         elif not mask.binary:
             problems.append(Problem(row.where, f"{path} holds greys beside 0 and 255", row.index, fatal=False))

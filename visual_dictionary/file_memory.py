@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,8 @@ class FileFacts(NamedTuple):
     """What is known of one image file.
 
     stamp: what it is recognised by. error: why it cannot be used, None when it can; the rest holds for usable files.
-    digest: of the content, hex. width, height: pixels as a viewer shows it. empty: all black. binary: only 0 and 255.
+    digest: of the content, hex. width, height: pixels as a viewer shows it. brightest: greatest grey level, 0..255.
+    binary: only 0 and 255 occur. transparent: it has an alpha channel.
     """
 
     stamp: tuple
@@ -31,8 +33,20 @@ class FileFacts(NamedTuple):
     digest: str = ""
     width: int = 0
     height: int = 0
-    empty: bool = False
+    brightest: int = 0
     binary: bool = False
+    transparent: bool = False
+
+
+_TYPES = (tuple, (str, type(None)), str, int, int, int, bool, bool)
+
+
+def _as_facts(stamp, *values):
+    """FileFacts from the values of a JSON file. Raises TypeError or ValueError when they are no such thing."""
+    facts = FileFacts(tuple(stamp), *values)
+    if not all(isinstance(value, kind) for value, kind in zip(facts, _TYPES, strict=True)):
+        raise ValueError(f"no facts of a file: {values}")
+    return facts
 
 
 class FileMemory:
@@ -53,7 +67,7 @@ class FileMemory:
             memory = json.loads(self.path.read_text(encoding="utf-8"))
             if memory["version"] != _VERSION:
                 return {}
-            return {path: FileFacts(tuple(stamp), *facts) for path, (stamp, *facts) in memory["files"].items()}
+            return {path: _as_facts(*facts) for path, facts in memory["files"].items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -66,7 +80,9 @@ class FileMemory:
     def __exit__(self, *exception):
         # Also after an error or Ctrl-C: what was checked need not be checked again.
         if self.is_new:
-            replace_text(self.path, json.dumps({"version": _VERSION, "files": self.known}))
+            # Another run may have learnt of other files meanwhile.
+            files = {**self._recall(), **self.known}
+            replace_text(self.path, json.dumps({"version": _VERSION, "files": files}), shared=True)
 
     def facts(self, path):
         """The FileFacts of one file, read and decoded when it is new or was changed. path: relative to the root."""
@@ -76,6 +92,8 @@ class FileMemory:
             return FileFacts((), f"{path} is missing")
         except (OSError, ValueError) as error:
             return FileFacts((), f"{path}: {error}")
+        if not stat.S_ISREG(status.st_mode):
+            return FileFacts((), f"cannot read {path}: it is not a file")
         stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         facts = self.known.get(path)
         if facts is None or facts.stamp != stamp:
@@ -91,4 +109,4 @@ def _inspect(file, name, stamp):
     except ImageError as error:
         return FileFacts(stamp, str(error).replace(str(file), name))
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-    return FileFacts(stamp, None, digest, *seen["size"], seen["brightest"] == 0, seen["binary"])
+    return FileFacts(stamp, None, digest, *seen["size"], seen["brightest"], seen["binary"], seen["transparent"])

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from util.errors import DissectionError
-from visual_dictionary.concepts import CONCEPT_TYPE, GLOBAL_CONCEPTS, LOCAL_CONCEPTS, nearest
+from util.errors import DissectionError, nearest
+from visual_dictionary.concepts import CONCEPT_TYPE, GLOBAL_CONCEPTS, LOCAL_CONCEPTS
 
 PROBLEMS_SHOWN = 3
 

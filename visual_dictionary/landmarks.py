@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from loader.faces import face_finder
 from util.errors import DissectionError
 from util.files import replace_text
 from visual_dictionary.ellipses import LANDMARKS
@@ -27,9 +28,6 @@ DETECTION_MODULES = {
     "dlib": "requirements-detect.txt",
     "face_recognition_models": "requirements-detect.txt",
 }
-
-# MTCNN's first network looks for faces of 20 px and more, and fails on images that cannot hold one.
-LEAST_FACE_PX = 20
 
 
 @dataclass(frozen=True)
@@ -89,10 +87,9 @@ class FaceLandmarkDetector:
             raise DissectionError(f"--detect needs {' and '.join(missing)}, not installed here: run {commands}")
         # Here and not above: only --detect needs them, and they take seconds to import.
         import dlib
-        from facenet_pytorch import MTCNN
 
         self._dlib = dlib
-        self._find_boxes = MTCNN(min_face_size=LEAST_FACE_PX, select_largest=True, device="cpu").detect
+        self._find_box = face_finder("cpu")
         # The package is only a home for the file; importing it would ask for pkg_resources, which Python has dropped.
         package = Path(importlib.util.find_spec("face_recognition_models").origin).parent
         predictor = package / "models" / "shape_predictor_68_face_landmarks.dat"
@@ -102,11 +99,9 @@ class FaceLandmarkDetector:
 
     def detect(self, image):
         """Find the landmarks of the largest face. image: uint8 (H, W, 3), RGB. Returns Face, or None without a face."""
-        if min(image.shape[:2]) < LEAST_FACE_PX:
+        found = self._find_box(image)
+        if found is None:
             return None
-        boxes, _ = self._find_boxes(image)
-        if boxes is None:
-            return None
-        box = tuple(int(round(float(edge))) for edge in boxes[0])  # the largest comes first
+        box = tuple(int(round(float(edge))) for edge in found)
         shape = self._predict(np.ascontiguousarray(image), self._dlib.rectangle(*box))
         return Face(box, np.array([(point.x, point.y) for point in shape.parts()], dtype=np.float64))
