@@ -2,24 +2,6 @@
 
 from facenet_pytorch.models.mtcnn import PNet
 
-from loader.models import ModelSpec
+from loader.mtcnn import mtcnn_stage
 
-
-def build():
-    return PNet(pretrained=False)
-
-
-def pretrained():
-    return PNet(pretrained=True).state_dict()
-
-
-MODEL = ModelSpec(
-    network="P-Net of MTCNN",
-    build=build,
-    layers={"layer1": "prelu1", "layer2": "prelu2", "layer3": "prelu3"},
-    side_px=128,
-    source="the facenet-pytorch package",
-    mean=127.5 / 255,  # with std below: (x - 127.5) / 128 of pixels x in 0..255
-    std=128 / 255,
-    pretrained=pretrained,
-)
+MODEL = mtcnn_stage("P-Net", PNet, stages=3)

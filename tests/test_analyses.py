@@ -1,0 +1,266 @@
+"""nl_bias.py and cluster_top.py from end to end, on results that main.py left and subgroups made up."""
+
+import csv
+import json
+import pickle
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+import cluster_top
+import nl_bias
+from feature_operation import Tally
+from tests.test_probability import plain_region
+from util.errors import DissectionError
+from util.plots import colours
+from visual_dictionary.concepts import REGIONS, region_of
+
+TASKS = ("pnet", "onet")
+
+
+@pytest.fixture
+def subgroups(small_dictionary):
+    """Images of two ages, both genders and a global concept of one's own, unequal in number."""
+    random = np.random.default_rng(7)
+    for folder, count in {
+        "Age/twenty_to_forty": 5, "Age/sixty_plus": 3, "Gender/Male": 4, "Gender/Female": 6,
+        "tint/red": 3, "tint/blue": 3,
+    }.items():  # fmt: skip
+        place = small_dictionary / "non_localizable" / folder
+        place.mkdir(parents=True)
+        for number in range(count):
+            image = cv2.resize(random.integers(0, 256, (6, 5, 3), np.uint8), (50, 60))
+            cv2.imwrite(str(place / f"{number}.png"), image)
+    return small_dictionary / "non_localizable"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A function that runs an analysis' main() with settings."""
+
+    def run_script(script, **words):
+        defaults = {
+            "TASKS": ",".join(TASKS), "LAYER_NAME": "layer3", "INPUT_SIZE": 48, "DICTIONARY": tmp_path / "dictionary",
+            "OUTPUT_FOLDER": tmp_path / "result", "NL_FOLDER": tmp_path / "global", "PLOT_FOLDER": tmp_path / "plots",
+            "CACHE_FOLDER": tmp_path / "cache",
+        }  # fmt: skip
+        monkeypatch.setattr(
+            sys, "argv", ["script", *(f"{key}={value}" for key, value in {**defaults, **words}.items())]
+        )
+        script.main()
+
+    return run_script
+
+
+def plain_values(content):
+    """Whether a value is made of Python's own dicts, texts, ints and floats alone."""
+    if type(content) is dict:
+        return all(type(key) in (str, int) and plain_values(value) for key, value in content.items())
+    return type(content) in (str, int, float)
+
+
+def message_of(run, script, **words):
+    with pytest.raises(DissectionError) as caught:
+        run(script, **words)
+    return str(caught.value)
+
+
+# --------------------------------------------------------------------------------------------------------- nl_bias.py
+
+
+def test_every_concept_and_model_is_analysed_and_compared(subgroups, run, tmp_path, capsys):
+    run(nl_bias, MORE_GLOBAL_CONCEPTS="{'tint': ['red', 'blue']}")
+    for task in TASKS:
+        for concept, groups in {"age": (5, 3), "gender": (4, 6), "tint": (3, 3)}.items():
+            arrays = np.load(tmp_path / "global" / f"{task}_layer3_model_bias({concept}).npz")
+            sizes = [len(arrays[name]) for name in arrays.files if name not in ("p_min", "p_max")]
+            assert sizes == list(groups)
+            assert (tmp_path / "plots" / f"{task}_layer3_bias({concept}).png").stat().st_size > 5000
+        content = pickle.loads((tmp_path / "global" / f"{task}_layer3_nl_probs.pkl").read_bytes())
+        assert plain_values(content)
+        assert list(content[0]) == ["age", "gender", "tint"]
+        assert list(content[0]["age"]) == ["twenty_to_forty", "sixty_plus"]
+        text = (tmp_path / "global" / f"{task}_layer3_nl_probs.txt").read_text()
+        assert text.count("Unit : ") == len(content)
+        assert (tmp_path / "global" / f"{task}_layer3_nl_report.pdf").exists()
+    for concept in ("age", "gender", "tint"):
+        assert (tmp_path / "plots" / f"bias_comparison({concept}).png").exists()
+    assert (tmp_path / "global" / "nl_comparison.pdf").exists()
+    out = capsys.readouterr().out
+    assert "onet_layer3: 64 units" in out
+    assert "unbiased" in out
+
+
+def test_the_saved_features_are_enough_to_recompute_every_probability(subgroups, run, tmp_path):
+    run(nl_bias, PLOT=False)
+    arrays = dict(np.load(tmp_path / "global" / "onet_layer3_model_bias(gender).npz"))
+    content = pickle.loads((tmp_path / "global" / "onet_layer3_nl_probs.pkl").read_bytes())
+    peaks = np.concatenate([arrays["male"], arrays["female"]])
+    members = [0] * 4 + [1] * 6
+    assert (arrays["p_max"] == peaks.max(axis=0)).all()
+    assert (arrays["p_min"] <= peaks.min(axis=0)).all()
+    for unit in range(64):
+        low, high = float(arrays["p_min"][unit]), float(arrays["p_max"][unit])
+        carries = np.equal(np.array(members)[:, None], [0, 1])
+        expected = plain_region([1, 1], peaks[:, unit].tolist(), low, high, carries)
+        assert list(content[unit]["gender"].values()) == pytest.approx(expected, abs=1e-9)
+    assert not (tmp_path / "plots" / "onet_layer3_bias(gender).png").exists()
+
+
+def test_saved_features_are_reused_while_they_hold(subgroups, run, tmp_path, monkeypatch):
+    run(nl_bias)
+    saved = {path: path.stat().st_mtime_ns for path in (tmp_path / "global").glob("*.npz")}
+    monkeypatch.setattr(nl_bias, "extract", None)  # a network that ran would fail here
+    run(nl_bias, GENERATE=False)
+    run(nl_bias)
+    assert {path: path.stat().st_mtime_ns for path in saved} == saved
+    monkeypatch.undo()
+    assert "run nl_bias.py with GENERATE=True" in message_of(run, nl_bias, GENERATE=False, INPUT_SIZE=52)
+    cv2.imwrite(str(subgroups / "Gender/Male/0.png"), np.zeros((60, 50, 3), np.uint8))
+    assert "model_bias(gender).npz is missing or was made" in message_of(run, nl_bias, GENERATE=False)
+    run(nl_bias)
+    changed = {path.name for path in saved if path.stat().st_mtime_ns != saved[path]}
+    assert changed == {f"{task}_layer3_model_bias(gender).npz" for task in TASKS}
+
+
+def test_empty_subgroups_and_bad_images(subgroups, run, tmp_path):
+    for image in (subgroups / "Age/sixty_plus").iterdir():
+        image.unlink()
+    message = message_of(run, nl_bias)
+    assert "subgroup sixty_plus of age: has no usable images" in message
+    (subgroups / "Gender/Male/1.png").write_bytes(b"broken")
+    assert "non_localizable/Gender/Male/1.png is not a readable image" in message_of(run, nl_bias)
+    run(nl_bias, SKIP_BAD_IMAGES=True)
+    assert not (tmp_path / "global" / "onet_layer3_model_bias(age).npz").exists()  # one subgroup is nothing to compare
+    assert len(np.load(tmp_path / "global" / "onet_layer3_model_bias(gender).npz")["male"]) == 3
+
+
+def test_errors_of_the_global_analysis(small_dictionary, run, tmp_path):
+    assert "holds no subgroup of age, gender, ethnic, skin_tone" in message_of(run, nl_bias)
+    assert "no Face Dictionary at" in message_of(run, nl_bias, DICTIONARY=tmp_path / "nowhere")
+    message = message_of(run, nl_bias, WEIGHTS=tmp_path / "one.pth")
+    assert "WEIGHTS names one checkpoint" in message
+    message = message_of(run, nl_bias, MORE_GLOBAL_CONCEPTS="{'age': ['young', 'old']}")
+    assert "'age' is a global concept already" in message
+    assert "two or more" in message_of(run, nl_bias, MORE_GLOBAL_CONCEPTS="{'tint': ['red']}")
+    assert "a dict of names" in message_of(run, nl_bias, MORE_GLOBAL_CONCEPTS="tint")
+
+
+def test_a_task_may_have_a_layer_of_its_own(subgroups, run, tmp_path):
+    run(nl_bias, TASK_LAYERS="{'pnet': 'layer2'}", PLOT=False)
+    names = {path.name.partition("_nl")[0] for path in (tmp_path / "global").glob("*_nl_probs.pkl")}
+    assert names == {"pnet_layer2", "onet_layer3"}
+
+
+# ----------------------------------------------------------------------------------------------------- cluster_top.py
+
+
+@pytest.fixture
+def dissected(small_dictionary, run_main):
+    for task in TASKS:
+        run_main(TASK=task)
+    return run_main
+
+
+def test_the_hierarchy_equals_the_plain_loop(dissected, run, tmp_path):
+    run(cluster_top, SCORE_THRESHOLD=0.005)
+    result = tmp_path / "result"
+    for task in TASKS:
+        tally = Tally.load(result / f"{task}_layer3_tally.npz")
+        maps = np.memmap(
+            result / f"{task}_layer3.mmap", np.float32, "r",
+            shape=tuple(np.load(result / f"{task}_layer3_feature_size.npy")),
+        )  # fmt: skip
+        content = pickle.loads((result / f"{task}_layer3_unit_concept_probs.pkl").read_bytes())
+        assert plain_values(content)
+        interpretable = np.flatnonzero(tally.tally.max(axis=1) > 0.005)
+        assert list(content) == interpretable.tolist()
+        assert len(content) > 3
+        for unit in interpretable.tolist():
+            region = region_of(str(tally.concepts[tally.tally[unit].argmax()]))
+            columns = [i for i, concept in enumerate(tally.concepts) if concept in REGIONS[region]]
+            images = [image for image in range(12) if tally.carries[image, columns].any()]
+            peaks = [float(maps[image, unit].max()) for image in images]
+            expected = plain_region(
+                tally.tally[unit, columns].tolist(), peaks, float(maps[:, unit].min()), float(maps[:, unit].max()),
+                tally.carries[np.ix_(images, columns)],
+            )  # fmt: skip
+            assert list(content[unit]) == [str(tally.concepts[column]) for column in columns]
+            assert list(content[unit].values()) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_text_and_the_table_are_those_of_the_method(dissected, run, tmp_path, capsys):
+    run(cluster_top, SCORE_THRESHOLD=0.005)
+    content = pickle.loads((tmp_path / "result" / "onet_layer3_unit_concept_probs.pkl").read_bytes())
+    tally = Tally.load(tmp_path / "result" / "onet_layer3_tally.npz")
+    expected, detected = "", {str(concept): 0 for concept in tally.concepts}
+    for unit, probabilities in content.items():
+        top = str(tally.concepts[tally.tally[unit].argmax()])
+        expected += (
+            f"Unit : {unit}\n\tConcept : {top}, IoU : {tally.tally[unit].max():.4f}, Cluster : {region_of(top)}\n\t{{\n"
+        )
+        for concept, probability in probabilities.items():
+            expected += f"\t\t{concept} : {probability}\n"
+            detected[concept] += probability > 1.5 / len(probabilities)
+        expected += "\t}\n"
+    assert (tmp_path / "result" / "onet_layer3_unit_concept_probs.txt").read_text() == expected
+    with open(tmp_path / "result" / "onet_layer3_detected_concepts.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["concept"]: int(row["units_that_detect_it"]) for row in rows} == detected
+    assert sum(int(row["units_with_top_concept"]) for row in rows) == len(content)
+    out = capsys.readouterr().out
+    assert f"onet_layer3: 64 units, {len(content)} interpretable" in out
+    assert f"Unlocalizable {64 - len(content)}" in out
+    for name in (
+        "onet_layer3_units_per_concept",
+        "pnet_layer3_units_per_concept",
+        "hierarchy_units_per_region",
+        "hierarchy_detected_concepts_per_type",
+    ):
+        assert (tmp_path / "plots" / f"{name}.png").stat().st_size > 5000
+    assert (tmp_path / "result" / "hierarchy_comparison.pdf").exists()
+    assert (tmp_path / "result" / "onet_layer3_hierarchy_report.pdf").exists()
+
+
+def test_no_interpretable_unit_is_no_error(dissected, run, tmp_path):
+    run(cluster_top, SCORE_THRESHOLD=0.99)
+    assert pickle.loads((tmp_path / "result" / "onet_layer3_unit_concept_probs.pkl").read_bytes()) == {}
+    assert (tmp_path / "result" / "onet_layer3_unit_concept_probs.txt").read_text() == ""
+
+
+def test_a_task_that_has_not_been_dissected_is_named_with_the_command(dissected, run, tmp_path):
+    message = message_of(run, cluster_top, TASKS="pnet,rnet,onet")
+    assert "1 of the layers" in message
+    assert "rnet_layer3: python main.py TASK=rnet LAYER_NAME=layer3" in message
+    assert "SKIP_MISSING=True" in message
+    run(cluster_top, TASKS="pnet,rnet,onet", SKIP_MISSING=True)
+    assert "rnet" in message_of(run, cluster_top, TASKS="rnet", SKIP_MISSING=True)
+
+
+def test_artifacts_that_do_not_belong_together_are_refused(dissected, run, tmp_path):
+    result = tmp_path / "result"
+    manifest = json.loads((result / "onet_layer3_manifest.json").read_text())
+    manifest[".mmap"]["made_from"]["input_size"] = manifest["_feature_size.npy"]["made_from"]["input_size"] = 50
+    manifest[".mmap"]["sha256"] = "0" * 64
+    (result / "onet_layer3_manifest.json").write_text(json.dumps(manifest))
+    assert "was not made from the memory map beside it" in message_of(run, cluster_top)
+    tally = result / "pnet_layer3_tally.npz"
+    tally.write_bytes(tally.read_bytes()[:-10])
+    assert "was changed after it was made: run main.py again" in message_of(run, cluster_top, TASKS="pnet")
+
+
+def test_images_left_out_do_not_count(small_dictionary, run_main, run, tmp_path):
+    (small_dictionary / "Attributes/000001/original.png").write_bytes(b"broken")
+    run_main(TASK="onet", SKIP_BAD_IMAGES=True)
+    run(cluster_top, TASKS="onet", SCORE_THRESHOLD=0.005)
+    content = pickle.loads((tmp_path / "result" / "onet_layer3_unit_concept_probs.pkl").read_bytes())
+    values = [value for of_unit in content.values() for value in of_unit.values()]
+    assert np.isfinite(values).all()
+    assert values
+
+
+def test_the_same_subgroup_has_the_same_colour_whatever_stands_beside_it():
+    assert colours(["male", "female", "unbiased"])["female"] == colours(["male", "female"])["female"]
+    assert len(set(colours(list("abcdefgh")).values())) == 8

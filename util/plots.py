@@ -1,0 +1,133 @@
+"""Plots of the analyses: bars that stay readable with many models, groups or units. Every function returns a Figure.
+
+Colours are those of Okabe and Ito, which people with any kind of colour vision tell apart.
+"""
+
+import numpy as np
+from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.figure import Figure
+
+from util.bias import UNBIASED
+from util.files import replacing
+from visual_dictionary.concepts import UNLOCALIZABLE
+
+_PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+_NEITHER = "#BBBBBB"  # unbiased, unlocalizable
+_PNG_DPI = 130
+
+
+def colours(names):
+    """{name: colour}, by the place of a name among its kind, so that it is the same in every plot."""
+    plain = [name for name in names if name not in (UNBIASED, UNLOCALIZABLE)]
+    chosen = {name: _PALETTE[place % len(_PALETTE)] for place, name in enumerate(plain)}
+    return {name: chosen.get(name, _NEITHER) for name in names}
+
+
+def readable(name):
+    """A name as people write it: forty_to_sixty becomes forty to sixty."""
+    return name.replace("_", " ")
+
+
+def stacked_probabilities(title, groups, probabilities, all_groups, threshold):
+    """Each unit's probabilities of the subgroups as a stacked bar, units sorted by the first subgroup.
+
+    groups: names. probabilities: float64 (U, G). all_groups: all subgroups of the concept, which decide the colours.
+    threshold: at which a unit counts as biased. The legend gives mean and standard deviation per subgroup.
+    """
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    order = np.argsort(-probabilities[:, 0], kind="stable")
+    edges = np.arange(len(order) + 1) - 0.5
+    colour, base = colours(all_groups), np.zeros(len(order))
+    for group, column in zip(groups, probabilities[order].T, strict=True):
+        label = f"{readable(group)}: {column.mean():.3f} ± {column.std():.3f}"
+        # One stepped area instead of thousands of bars: the same picture, without seams, at any number of units.
+        axes.stairs(base + column, edges, baseline=base, fill=True, color=colour[group], label=label)
+        base = base + column
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 1), xlabel=f"units, sorted by P({readable(groups[0])})")
+    axes.set_ylabel("probability")
+    axes.set_title(f"{title}   (biased from {threshold:g})")
+    figure.legend(loc="outside right upper", title="mean ± standard deviation", frameon=False)
+    return figure
+
+
+def grouped_bars(title, counts, all_names, ylabel):
+    """Counts of several models side by side.
+
+    counts: {model: {name: count}}, the same names or fewer for every model. all_names: all names in order, which decide
+    the colours. Every bar carries its number.
+    """
+    names = [name for name in all_names if any(name in of_model for of_model in counts.values())]
+    figure = Figure(figsize=(max(7, 1.6 + 0.32 * len(counts) * (len(names) + 1)), 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    width, colour = 0.84 / len(names), colours(all_names)
+    size = 8 if len(names) * len(counts) <= 36 else 6.5
+    for place, name in enumerate(names):
+        left = np.arange(len(counts)) - 0.42 + (place + 0.5) * width
+        heights = [of_model.get(name, 0) for of_model in counts.values()]
+        bars = axes.bar(left, heights, width * 0.94, color=colour[name], label=readable(name))
+        axes.bar_label(bars, fontsize=size, padding=1)
+    axes.set_xticks(np.arange(len(counts)), list(counts), rotation=20 if len(counts) > 4 else 0)
+    axes.margins(y=0.12)
+    axes.set(title=title, ylabel=ylabel)
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def concept_histogram(title, top, detected):
+    """Units per concept. top: {concept: units with it as top concept}; detected: {concept: units that detect it}."""
+    names = [name for name in top if top[name] or detected[name]]
+    figure = Figure(figsize=(8, max(2.4, 1.2 + 0.3 * len(names))), layout="constrained")
+    axes = figure.add_subplot()
+    places = np.arange(len(names))[::-1]
+    for offset, counts, label, colour in (
+        (0.2, top, "top concept of the unit", _PALETTE[0]),
+        (-0.2, detected, "detected by the unit", _PALETTE[1]),
+    ):
+        bars = axes.barh(places + offset, [counts[name] for name in names], 0.38, color=colour, label=label)
+        axes.bar_label(bars, fontsize=7, padding=2)
+    axes.set_yticks(places, [readable(name) for name in names], fontsize=8)
+    axes.set(title=title, xlabel="units")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if names:
+        figure.legend(loc="outside right upper", frameon=False)
+    else:
+        axes.text(0.5, 0.5, "no unit is interpretable", ha="center", transform=axes.transAxes)
+    return figure
+
+
+def table_page(title, notes, tables):
+    """A first page: title, lines of text, and tables as lists of rows, the first of each its header."""
+    figure = Figure(figsize=(8.27, 11.69))
+    figure.text(0.08, 0.95, title, fontsize=15, weight="bold")
+    top = 0.92
+    for line in notes:
+        top -= 0.018
+        figure.text(0.08, top, line, fontsize=9)
+    for rows in tables:
+        top -= 0.03
+        numbers = max(len(rows[0]) - 1, 1)
+        step = min(0.19, 0.62 / numbers)  # width of a column of numbers, share of the page
+        for place, row in enumerate(rows):
+            top -= 0.017
+            for column, cell in enumerate(row):
+                left, side = (0.08, "left") if column == 0 else (0.32 + step * column, "right")
+                weight = "bold" if place == 0 else "normal"
+                figure.text(left, top, readable(cell), fontsize=8.5 if numbers < 5 else 7, weight=weight, ha=side)
+    return figure
+
+
+def save_png(figure, path):
+    """Write a plot as PNG, whole or not at all."""
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=_PNG_DPI, format="png")
+
+
+def write_pdf(path, figures):
+    """Write figures as the pages of a PDF. path: of the file itself, made safe by the caller."""
+    with PdfPages(path) as pages:
+        for figure in figures:
+            pages.savefig(figure)
