@@ -1,5 +1,6 @@
 """The real run: a dictionary of real photographs, and MTCNN's O-Net, whose units are known to see eyes and noses."""
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -53,3 +54,19 @@ def test_onet_has_eye_nose_and_mouth_units(dictionary, tmp_path):
     untrained = LayerReport(Tally.load(result / "onet_random_layer3_tally.npz"), 0.04)
     assert untrained.detectors < report.detectors / 2
     assert untrained.top_iou.max() < report.top_iou.max() / 2
+    analyses(tmp_path, words)
+
+
+def analyses(tmp_path, words):
+    """The two analyses on what was dissected."""
+    words = [*words, "TASKS=onet", f"NL_FOLDER={tmp_path / 'global'}", f"PLOT_FOLDER={tmp_path / 'plots'}"]
+    run("nl_bias.py", *words)
+    bias = pickle.loads((tmp_path / "global" / "onet_layer3_nl_probs.pkl").read_bytes())
+    assert len(bias) == 64
+    assert {concept: len(groups) for concept, groups in bias[0].items()} == {"age": 3, "gender": 2, "skin_tone": 2}
+    assert all(sum(groups.values()) == pytest.approx(1) for of_unit in bias.values() for groups in of_unit.values())
+    run("cluster_top.py", *words)
+    concepts = pickle.loads((tmp_path / "result" / "onet_layer3_unit_concept_probs.pkl").read_bytes())
+    eye = max(concepts, key=lambda unit: concepts[unit].get("right_eye", 0))
+    assert concepts[eye]["right_eye"] > 0.5
+    assert sum(concepts[eye].values()) == pytest.approx(1)
