@@ -145,6 +145,10 @@ def test_errors_of_the_global_analysis(small_dictionary, run, tmp_path):
     message = message_of(run, nl_bias, MORE_GLOBAL_CONCEPTS="{'age': ['young', 'old']}")
     assert "'age' is a global concept already" in message
     assert "two or more" in message_of(run, nl_bias, MORE_GLOBAL_CONCEPTS="{'tint': ['red']}")
+    for name in ("../out", "a/b", "p_min", "file", ".", "a b"):
+        message = message_of(run, nl_bias, MORE_GLOBAL_CONCEPTS=f"{{'tint': ['red', {name!r}]}}")
+        assert f"{name!r} cannot be a name here" in message
+        assert "cannot be a name" in message_of(run, nl_bias, MORE_GLOBAL_CONCEPTS=f"{{{name!r}: ['red', 'blue']}}")
     assert "a dict of names" in message_of(run, nl_bias, MORE_GLOBAL_CONCEPTS="tint")
 
 

@@ -4,6 +4,7 @@ A new local concept is a name in LOCAL_CONCEPTS_BY_TYPE and, if it lies in a fac
 concept is a row of GLOBAL_CONCEPTS. Nothing else in the program names a concept.
 """
 
+import re
 from dataclasses import dataclass
 
 from util.errors import DissectionError
@@ -63,12 +64,23 @@ GLOBAL_CONCEPTS = {
 }
 
 
+# Names that the files of saved features and NumPy's functions use themselves.
+_RESERVED = ("p_min", "p_max", "file", "allow_pickle")
+
+
 def global_concepts(more):
     """GLOBAL_CONCEPTS and a user's own. more: {concept: [subgroup, ...]}, folders of the same names.
 
-    Returns {concept: GlobalConcept}. Raises DissectionError for a name that is taken and for fewer than two subgroups.
+    Returns {concept: GlobalConcept}. Raises DissectionError for a name that is taken or cannot name a file, and for
+    fewer than two subgroups.
     """
     for concept, groups in more.items():
+        for name in (concept, *groups):
+            if not re.fullmatch(r"\w[\w-]*", name) or name in _RESERVED:
+                raise DissectionError(
+                    f"MORE_GLOBAL_CONCEPTS: {name!r} cannot be a name here: use letters, digits, '_' and '-', and not "
+                    + " or ".join(_RESERVED)
+                )
         if concept in GLOBAL_CONCEPTS:
             raise DissectionError(f"MORE_GLOBAL_CONCEPTS: {concept!r} is a global concept already, choose another name")
         if len(set(groups)) < max(2, len(groups)):
