@@ -6,19 +6,20 @@ PLOT_FOLDER.
 """
 
 import logging
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path
 
 import settings
-from util.artifacts import FEATURES, TALLY, LayerArtifacts, fingerprint
+from util.artifacts import TALLY, LayerArtifacts, fingerprint
 from util.bias import write_pickle
-from util.configuration import read_settings
+from util.configuration import read_settings, snapshot
 from util.errors import DissectionError, run_script
-from util.files import replacing
+from util.files import replace_text, replacing
 from util.hierarchy import Hierarchy, load_layer
-from util.plots import concept_histogram, grouped_bars, save_png, table_page, write_pdf
-from util.preparation import layers_of, locked, run_name
+from util.plots import concept_histogram, grouped_bars, save_png, table_pages, write_pdf
+from util.preparation import layers_of, locked, run_name, tasks_of
 from util.probability import DETECTION_FACTOR
 from visual_dictionary.concepts import CONCEPT_TYPE, LOCAL_CONCEPTS_BY_TYPE, REGIONS, UNLOCALIZABLE, region_of
 
@@ -26,48 +27,69 @@ log = logging.getLogger(__name__)
 
 PROBABILITIES, TEXT = "_unit_concept_probs.pkl", "_unit_concept_probs.txt"
 DETECTIONS, REPORT, COMPARISON = "_detected_concepts.csv", "_hierarchy_report.pdf", "hierarchy_comparison.pdf"
+SETTINGS_FILE = "hierarchy_settings.json"
 
 # Raise when the code behind the results changes what it computes or shows.
 _VERSION = 1
 
-_TABLES_PER_PAGE = 5
+# Settings of this run that do not belong into a command for main.py.
+_NOT_FOR_MAIN = {"TASK", "TASKS", "TASK_LAYERS", "LAYER_NAME", "CLEAN", "SKIP_MISSING", "GENERATE", "PLOT"}
 
 
 def main():
     config = read_settings(settings, sys.argv[1:], __doc__)
-    hierarchies = [analyse(config, artifacts) for artifacts in dissected_layers(config)]
-    compare(config, hierarchies)
+    layers = dissected_layers(config)
+    remarks = unlike(layers)
+    hierarchies = [analyse(config, artifacts) for artifacts in layers]
+    compare(config, hierarchies, remarks)
+    replace_text(Path(config.OUTPUT_FOLDER) / SETTINGS_FILE, snapshot(config))
 
 
 def dissected_layers(config):
-    """The layers that main.py has dissected. Returns list of LayerArtifacts.
+    """The layers that main.py has dissected. Returns {LayerArtifacts: circumstances} (see load_layer).
 
     Raises DissectionError when one has not been, naming the command that does it, unless SKIP_MISSING.
     """
-    there, missing = [], []
-    for task in config.TASKS:
+    there, missing = {}, []
+    for task in tasks_of(config):
         for layer in layers_of(config, task):
             artifacts = LayerArtifacts(config.OUTPUT_FOLDER, f"{run_name(config, task)}_{layer}")
-            if artifacts.path(TALLY).exists() and artifacts.path(FEATURES).exists():
-                there.append(artifacts)
-            else:
-                weights = f" WEIGHTS={config.WEIGHTS}" if config.WEIGHTS else ""
-                missing.append((artifacts.layer, f"python main.py TASK={task} LAYER_NAME={layer}{weights} CLEAN=False"))
+            try:
+                *_, there[artifacts] = load_layer(artifacts)
+            except DissectionError as error:
+                missing.append(f"{artifacts.layer}: {error}; dissect it with\n    {command_for(config, task, layer)}")
     if missing and (not there or not config.SKIP_MISSING):
-        raise DissectionError(
-            f"{len(missing)} of the layers have no tally and memory map in {config.OUTPUT_FOLDER} yet:"
-            + "".join(f"\n  {layer}: {command}" for layer, command in missing)
-            + ("\nOr set SKIP_MISSING=True to go on with the others" if there else "")
-        )
-    for layer, command in missing:
-        log.info("%s is left out: it has not been dissected (%s)", layer, command)
+        advice = "\nOr set SKIP_MISSING=True to go on with the others" if there else ""
+        raise DissectionError(f"{len(missing)} layers cannot be used:\n  " + "\n  ".join(missing) + advice)
+    for what in missing:
+        log.info("left out: %s", what)
     return there
+
+
+def command_for(config, task, layer):
+    """The command that dissects a layer as this run would have it."""
+    words = [f"TASK={task}", f"LAYER_NAME={layer}", "CLEAN=False"]
+    words += [word for word in config.words if word.partition("=")[0] not in _NOT_FOR_MAIN]
+    return shlex.join(["python", "main.py", *words])
+
+
+def unlike(layers):
+    """Remarks on what differs between layers that are to be compared. layers: {LayerArtifacts: circumstances}."""
+    remarks = []
+    for what in next(iter(layers.values())):
+        values = {artifacts.layer: circumstances[what] for artifacts, circumstances in layers.items()}
+        if len(set(values.values())) > 1:
+            shown = [layer if "dictionary" in what else f"{layer} {value}" for layer, value in values.items()]
+            remarks.append(f"beware: made with different {what}: {', '.join(shown)}")
+    for remark in remarks:
+        log.info(remark)
+    return remarks
 
 
 def analyse(config, artifacts):
     """Compute, save and show the hierarchy of one layer. Returns Hierarchy."""
     with locked([artifacts]):
-        tally, maps = load_layer(artifacts)
+        tally, maps, _ = load_layer(artifacts)
         hierarchy = Hierarchy.of(artifacts.layer, tally, maps, config.SCORE_THRESHOLD, config.WORKERS)
         made_from = {
             "version": _VERSION,
@@ -140,10 +162,10 @@ def write_report(config, hierarchy, path):
         [(what, ""), *((name, str(count)) for name, count in counts.items())]
         for what, counts in counts_of(hierarchy).items()
     ]
-    write_pdf(path, [table_page(f"Hierarchy of {hierarchy.layer}", notes, tables), figure])
+    write_pdf(path, [*table_pages(f"Hierarchy of {hierarchy.layer}", notes, tables), figure])
 
 
-def compare(config, hierarchies):
+def compare(config, hierarchies, remarks):
     """Compare the models per region and per type: charts, and a first page with the same numbers."""
     counts = {hierarchy.layer: counts_of(hierarchy) for hierarchy in hierarchies}
     figures, tables = [], []
@@ -158,11 +180,8 @@ def compare(config, hierarchies):
             for group in in_columns(list(of_models))
         ]
     path = Path(config.OUTPUT_FOLDER) / COMPARISON
-    pages = [
-        table_page("Hierarchies compared", thresholds_of(config), tables[start : start + _TABLES_PER_PAGE])
-        for start in range(0, len(tables), _TABLES_PER_PAGE)
-    ]
-    with replacing(path) as partial:
+    pages = table_pages("Hierarchies compared", [*remarks, *thresholds_of(config)], tables)
+    with replacing(path, shared=True) as partial:
         write_pdf(partial, [*pages, *figures])
     print(f"\ncomparison: {path}\nplots: {config.PLOT_FOLDER}")
 

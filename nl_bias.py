@@ -17,11 +17,11 @@ from loader.faces import face_boxes, missing_face
 from loader.recorder import ActivationRecorder
 from util.artifacts import LayerArtifacts, fingerprint
 from util.bias import UNBIASED, BiasFeatures, ConceptBias, as_dict, table, write_pickle, write_text
-from util.configuration import read_settings
+from util.configuration import read_settings, snapshot
 from util.errors import DissectionError, run_script
-from util.files import replacing
+from util.files import replace_text, replacing
 from util.parallel import progress
-from util.plots import grouped_bars, save_png, stacked_probabilities, table_page, write_pdf
+from util.plots import grouped_bars, save_png, stacked_probabilities, table_pages, write_pdf
 from util.preparation import (
     crops_faces,
     input_size,
@@ -31,13 +31,15 @@ from util.preparation import (
     prepare_model,
     require_one_checkpoint,
     run_name,
+    tasks_of,
 )
 from visual_dictionary.concepts import global_concepts
-from visual_dictionary.dictionary import Problem, open_subgroups, settle_subgroups
+from visual_dictionary.dictionary import GLOBAL_FOLDER, Problem, open_subgroups, settle_subgroups
 
 log = logging.getLogger(__name__)
 
 PROBABILITIES, TEXT, REPORT, COMPARISON = "_nl_probs.pkl", "_nl_probs.txt", "_nl_report.pdf", "nl_comparison.pdf"
+SETTINGS_FILE = "nl_bias_settings.json"
 
 # Raise a number when the code behind it changes what it computes or shows.
 _FEATURES_VERSION, _RESULTS_VERSION = 1, 1
@@ -46,11 +48,12 @@ _FEATURES_VERSION, _RESULTS_VERSION = 1, 1
 def main():
     config = read_settings(settings, sys.argv[1:], __doc__)
     require_one_checkpoint(config)
+    tasks = tasks_of(config)
     concepts = global_concepts(config.MORE_GLOBAL_CONCEPTS)
     subgroups = read_subgroups(config, concepts)
     device = prepare_device(config)
     biases = {}
-    for task in config.TASKS:
+    for task in tasks:
         model = prepare_model(config, task, layers_of(config, task), device)
         artifacts = {
             layer: LayerArtifacts(config.NL_FOLDER, f"{run_name(config, task)}_{layer}") for layer in model.layers
@@ -61,6 +64,7 @@ def main():
             for layer in model.layers:
                 biases[artifacts[layer].layer] = analyse(config, artifacts[layer], recipes[layer], concepts)
     compare(config, biases, concepts)
+    replace_text(Path(config.NL_FOLDER) / SETTINGS_FILE, snapshot(config))
 
 
 def read_subgroups(config, concepts):
@@ -68,6 +72,7 @@ def read_subgroups(config, concepts):
     subgroups, problems = open_subgroups(
         config.DICTIONARY, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS, skip_bad=config.SKIP_BAD_IMAGES,
         limit=config.TEST_IMAGES if config.TEST_MODE else None, global_concepts=concepts,
+        required=config.MORE_GLOBAL_CONCEPTS,
     )  # fmt: skip
     for problem in problems:
         log.info("left out: %s", problem)
@@ -85,9 +90,10 @@ def faces_of(config, model, subgroups):
         return subgroups, {}
     digests = {path: digest for concept in subgroups for of in concept.groups.values() for path, digest in of.items()}
     boxes = face_boxes(
-        config.DICTIONARY, digests, input_size(config, model), config.CACHE_FOLDER, model.device, config.WORKERS
+        config.DICTIONARY, digests, input_size(config, model), config.CACHE_FOLDER, model.device, config.WORKERS,
+        search=config.GENERATE,
     )  # fmt: skip
-    problems = [Problem(path, missing_face(path)) for path, box in boxes.items() if box is None]
+    problems = [Problem(GLOBAL_FOLDER, missing_face(path)) for path, box in boxes.items() if box is None]
     seen = {
         concept.concept: {
             group: {path: digest for path, digest in of.items() if boxes[path]} for group, of in concept.groups.items()
@@ -182,9 +188,10 @@ def extract(config, model, layers, concept, boxes):
 
 def analyse(config, artifacts, recipes, concepts):
     """Compute, save and show one layer's bias. Returns list of ConceptBias, a global concept each."""
-    biases = []
+    biases, sizes = [], []
     for concept in recipes:
         features = BiasFeatures.load(artifacts.path(features_suffix(concept)))
+        sizes.append(f"{concept}: " + ", ".join(f"{len(of)} images {group}" for group, of in features.groups.items()))
         biases.append(ConceptBias(concept, tuple(features.groups), features.probabilities()))
     made_from = {
         "version": _RESULTS_VERSION,
@@ -196,9 +203,9 @@ def analyse(config, artifacts, recipes, concepts):
         write_text(biases, partial)
     tables = [table(bias) for bias in biases]
     figures = draw_layer(config, artifacts.layer, biases, concepts) if config.PLOT else []
-    notes = [f"{len(biases[0].probabilities)} units", *map(threshold_note, biases)]
+    notes = [f"{len(biases[0].probabilities)} units", *map(threshold_note, biases), *sizes]
     with artifacts.writing(REPORT, {**made_from, "plots": config.PLOT}) as partial:
-        write_pdf(partial, [table_page(f"Global bias of {artifacts.layer}", notes, tables), *figures])
+        write_pdf(partial, [*table_pages(f"Global bias of {artifacts.layer}", notes, tables), *figures])
     print(f"\n{artifacts.layer}: {notes[0]}")
     for rows in tables:
         for row in rows:
@@ -244,14 +251,14 @@ def compare(config, biases, concepts):
         shown = [name for name in names if any(name in of_layer for of_layer in counts.values())]
         tables.append(
             [
-                ("model", *shown),
+                (concept, *shown),
                 *((layer, *(str(of[name]) if name in of else "-" for name in shown)) for layer, of in counts.items()),
             ]
         )
     path = Path(config.NL_FOLDER) / COMPARISON
     notes = sorted({threshold_note(bias) for of_layer in biases.values() for bias in of_layer})
-    with replacing(path) as partial:
-        write_pdf(partial, [table_page("Global bias compared", notes, tables), *figures])
+    with replacing(path, shared=True) as partial:
+        write_pdf(partial, [*table_pages("Global bias compared", notes, tables), *figures])
     print(f"\ncomparison: {path}\nplots: {config.PLOT_FOLDER}")
 
 

@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 
 from loader.images import load_rgb
+from util.errors import DissectionError
 from util.files import replace_text
 from util.parallel import ordered_map, progress
 from visual_dictionary.dictionary import Problem
@@ -21,12 +22,12 @@ LEAST_FACE_PX = 20
 _SAVE_EVERY = 500  # images between two savings of the file
 
 
-def face_boxes(root, digest_of, side_px, memory_folder, device, workers):
+def face_boxes(root, digest_of, side_px, memory_folder, device, workers, search=True):
     """The box of the largest face in each image, by MTCNN with its default settings.
 
     root: of the dictionary. digest_of: {image path relative to root: digest of its content}. side_px: input size.
     memory_folder: where the boxes are kept, by the content of the photographs, so that only new ones are searched.
-    workers: threads that read ahead.
+    workers: threads that read ahead. search: False raises DissectionError rather than look for a face.
     Returns {image path: (left, top, right, bottom)}, whole pixels within the image, right and bottom exclusive; None
     for an image in which no face was found.
     """
@@ -34,6 +35,8 @@ def face_boxes(root, digest_of, side_px, memory_folder, device, workers):
     path = Path(memory_folder) / f"{root.resolve().name}_face_boxes_{side_px}px.json"
     known = _read(path)
     unseen = [image for image, digest in digest_of.items() if digest not in known]
+    if unseen and not search:
+        raise DissectionError(f"the faces of {len(unseen)} images have not been looked for yet: run with GENERATE=True")
     if unseen:
         find = face_finder(device, image_size=side_px, margin=0)
         try:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import pickle
 import sys
 
@@ -12,9 +13,14 @@ import pytest
 import cluster_top
 import nl_bias
 from feature_operation import Tally
+from loader.images import crop, load_rgb, resize_image
+from loader.models import load_model
+from loader.recorder import ActivationRecorder
+from tests.test_main import OneFace
 from tests.test_probability import plain_region
+from util.artifacts import LayerArtifacts
 from util.errors import DissectionError
-from util.plots import colours
+from util.plots import colours, table_pages
 from visual_dictionary.concepts import REGIONS, region_of
 
 TASKS = ("pnet", "onet")
@@ -125,6 +131,46 @@ def test_saved_features_are_reused_while_they_hold(subgroups, run, tmp_path, mon
     assert changed == {f"{task}_layer3_model_bias(gender).npz" for task in TASKS}
 
 
+def plain_peaks(paths, boxes=None):
+    """Greatest and least value of O-Net's layer3 units on each photograph, one forward pass each."""
+    model = load_model("onet", ["layer3"])
+    greatest, least = [], []
+    for path in paths:
+        image = load_rgb(path)
+        image = crop(image, None if boxes is None else boxes(image))
+        with ActivationRecorder(model.module, model.layers) as recorder:
+            maps = recorder.run(model.preprocess(resize_image(image, 48)[None]))["layer3"][0].numpy()
+        greatest.append(maps.max(axis=(1, 2)))
+        least.append(maps.min(axis=(1, 2)))
+    return np.array(greatest), np.array(least).min(axis=0)
+
+
+def test_the_features_are_the_peaks_of_the_photographs(subgroups, run, tmp_path):
+    run(nl_bias, TASKS="onet", PLOT=False, BATCH_SIZE=3)
+    arrays = np.load(tmp_path / "global" / "onet_layer3_model_bias(gender).npz")
+    men, lowest_of_men = plain_peaks(sorted((subgroups / "Gender/Male").iterdir()))
+    women, lowest_of_women = plain_peaks(sorted((subgroups / "Gender/Female").iterdir()))
+    assert np.allclose(arrays["male"], men, atol=1e-4)
+    assert np.allclose(arrays["female"], women, atol=1e-4)
+    assert np.allclose(arrays["p_min"], np.minimum(lowest_of_men, lowest_of_women), atol=1e-4)
+
+
+def test_a_task_that_crops_sees_the_faces_alone(subgroups, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("facenet_pytorch.MTCNN", OneFace)
+    cv2.imwrite(str(subgroups / "Gender/Male/2.png"), np.zeros((60, 50, 3), np.uint8))  # in which it finds none
+    words = {"TASKS": "onet", "PLOT": False, "CROP": True}
+    assert "no face was found in non_localizable/Gender/Male/2.png" in message_of(run, nl_bias, **words)
+    run(nl_bias, SKIP_BAD_IMAGES=True, **words)
+    arrays = np.load(tmp_path / "global" / "onet_layer3_model_bias(gender).npz")
+    seen = [path for path in sorted((subgroups / "Gender/Male").iterdir()) if path.name != "2.png"]
+    expected, _ = plain_peaks(seen, boxes=lambda image: (0, 6, 30, image.shape[0]))
+    assert np.allclose(arrays["male"], expected, atol=1e-4)
+    for kept in (tmp_path / "cache").glob("*face_boxes*"):
+        kept.unlink()
+    message = message_of(run, nl_bias, SKIP_BAD_IMAGES=True, GENERATE=False, **words)
+    assert "have not been looked for yet: run with GENERATE=True" in message
+
+
 def test_empty_subgroups_and_bad_images(subgroups, run, tmp_path):
     for image in (subgroups / "Age/sixty_plus").iterdir():
         image.unlink()
@@ -144,6 +190,11 @@ def test_errors_of_the_global_analysis(small_dictionary, run, tmp_path):
     assert "WEIGHTS names one checkpoint" in message
     message = message_of(run, nl_bias, MORE_GLOBAL_CONCEPTS="{'age': ['young', 'old']}")
     assert "'age' is a global concept already" in message
+    message = message_of(run, nl_bias, MORE_GLOBAL_CONCEPTS="{'tint': ['red', 'blue']}")
+    assert "there is no folder" in message
+    assert "non_localizable/tint/red, which tint in MORE_GLOBAL_CONCEPTS asks for" in message
+    assert "unknown task 'pent': did you mean pnet" in message_of(run, nl_bias, TASK_LAYERS="{'pent': 'layer2'}")
+    assert "unknown task 'onte'" in message_of(run, cluster_top, TASKS="onte")
     assert "two or more" in message_of(run, nl_bias, MORE_GLOBAL_CONCEPTS="{'tint': ['red']}")
     for name in ("../out", "a/b", "p_min", "file", ".", "a b"):
         message = message_of(run, nl_bias, MORE_GLOBAL_CONCEPTS=f"{{'tint': ['red', {name!r}]}}")
@@ -236,8 +287,10 @@ def test_no_interpretable_unit_is_no_error(dissected, run, tmp_path):
 
 def test_a_task_that_has_not_been_dissected_is_named_with_the_command(dissected, run, tmp_path):
     message = message_of(run, cluster_top, TASKS="pnet,rnet,onet")
-    assert "1 of the layers" in message
-    assert "rnet_layer3: python main.py TASK=rnet LAYER_NAME=layer3" in message
+    assert "1 layers cannot be used" in message
+    assert "_tally.npz has not been made yet" in message or ".mmap has not been made yet" in message
+    assert "python main.py TASK=rnet LAYER_NAME=layer3 CLEAN=False" in message
+    assert f"OUTPUT_FOLDER={tmp_path / 'result'}" in message
     assert "SKIP_MISSING=True" in message
     run(cluster_top, TASKS="pnet,rnet,onet", SKIP_MISSING=True)
     assert "rnet" in message_of(run, cluster_top, TASKS="rnet", SKIP_MISSING=True)
@@ -252,7 +305,39 @@ def test_artifacts_that_do_not_belong_together_are_refused(dissected, run, tmp_p
     assert "was not made from the memory map beside it" in message_of(run, cluster_top)
     tally = result / "pnet_layer3_tally.npz"
     tally.write_bytes(tally.read_bytes()[:-10])
-    assert "was changed after it was made: run main.py again" in message_of(run, cluster_top, TASKS="pnet")
+    assert "was changed after it was made" in message_of(run, cluster_top, TASKS="pnet")
+
+
+def test_layers_that_were_made_unlike_are_compared_with_a_remark(dissected, run, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        run(cluster_top)
+    assert "beware" not in caplog.text
+    dissected(TASK="pnet", QUANTILE=0.02)
+    with caplog.at_level(logging.INFO):
+        run(cluster_top)
+    assert "beware: made with different quantile: pnet_layer3 0.02, onet_layer3 0.005" in caplog.text
+
+
+def test_a_task_half_dissected_is_missing_too(dissected, run, tmp_path):
+    artifacts = LayerArtifacts(tmp_path / "result", "pnet_layer3")
+    artifacts.forget("_tally.npz")
+    assert "python main.py TASK=pnet LAYER_NAME=layer3" in message_of(run, cluster_top)
+    run(cluster_top, SKIP_MISSING=True)
+    manifest = json.loads(artifacts.path("_manifest.json").read_text())
+    manifest["_tally.npz"] = {**manifest["_quantile.npy"], "made_from": {}}
+    artifacts.path("_manifest.json").write_text(json.dumps(manifest))
+    assert "pnet_layer3" in message_of(run, cluster_top)
+
+
+def test_tables_that_do_not_fit_begin_a_new_page():
+    rows = [
+        ("model", "male", "female"),
+        *((f"a rather long name of a layer {number}", "1", "2") for number in range(20)),
+    ]
+    figures = table_pages("Title", ["a note"], [rows] * 6)
+    assert len(figures) == 3
+    lowest = min(text.get_position()[1] for figure in figures for text in figure.texts)
+    assert lowest > 0
 
 
 def test_images_left_out_do_not_count(small_dictionary, run_main, run, tmp_path):

@@ -358,7 +358,7 @@ def test_the_check_lists_everything_in_one_pass(three_rows, capsys, monkeypatch)
         "non_localizable/Gender/Other: unknown subgroup, expected one of Male, Female",
         "non_localizable/Height: unknown global concept, expected one of Age, Gender",
         "non_localizable/Gender/Female: subgroup female of gender has no images",
-        "non_localizable/Gender/Male/a.jpg is not a readable image",
+        "non_localizable: non_localizable/Gender/Male/a.jpg is not a readable image",
     ):
         assert expected in texts
     assert summary[0] == "4 images, 5 masks of 4 concepts"

@@ -9,6 +9,8 @@ out before its file is replaced, so that at no moment an old entry can vouch for
 import hashlib
 import json
 import logging
+import zipfile
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -133,7 +135,7 @@ class LayerArtifacts:
                 lock.acquire()
             except Timeout:
                 raise DissectionError(
-                    f"another run is working on {self.path('')}: wait for it, or give this one another OUTPUT_FOLDER"
+                    f"another run is working on {self.path('')}: wait for it, or give this one a folder of its own"
                 ) from None
         try:
             yield
@@ -174,5 +176,5 @@ def load_npz(path):
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DissectionError(f"cannot read {path}: {error}") from error

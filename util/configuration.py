@@ -121,8 +121,9 @@ def read_settings(module, words, description):
     """The settings of one run.
 
     module: the settings module. words: the command line's words, KEY=VALUE or --help. description: of the script, the
-    first lines of its help. Returns SimpleNamespace with every setting. Prints the overrides. Raises DissectionError in
-    one line for an unknown key, or a value of the wrong type or out of range, wherever it was set.
+    first lines of its help. Returns SimpleNamespace with every setting, and the overrides as they were typed (words).
+    Prints the overrides. Raises DissectionError in one line for an unknown key, or a value of the wrong type or out of
+    range, wherever it was set.
     """
     parser = argparse.ArgumentParser(
         description=description,
@@ -144,6 +145,7 @@ def read_settings(module, words, description):
     for name, value in overrides.items():
         print(f"{name} = {value!r}", file=sys.stderr)
     config = SimpleNamespace(**{**values, **overrides})
+    config.words = [word for word in words if "=" in word]
     if config.TEST_MODE:
         # A test's results never stand where a whole run's are looked for.
         for name in ("OUTPUT_FOLDER", "NL_FOLDER", "PLOT_FOLDER"):
@@ -217,4 +219,4 @@ def _comments(path):
 
 def snapshot(config):
     """The settings of one run as JSON text, to be kept beside its results."""
-    return json.dumps(vars(config), indent=1)
+    return json.dumps({name: value for name, value in vars(config).items() if name in RULES}, indent=1)

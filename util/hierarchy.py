@@ -11,6 +11,7 @@ from feature_operation import Tally
 from util.artifacts import FEATURE_SIZE, FEATURES, QUANTILE, TALLY, fingerprint
 from util.errors import DissectionError
 from util.features import FeatureMaps
+from util.files import explained
 from util.parallel import ordered_map, progress
 from util.probability import DETECTION_FACTOR, region_probabilities
 from util.report import LayerReport
@@ -23,13 +24,16 @@ _UNITS_AT_ONCE = 16  # ranked together
 class Peaks:
     """p_u(x) of some units over all images, kept in a temporary file unit by unit, so that memory stays small.
 
+    folder: where the file, which has no name, takes its room.
+
     lowest, highest: float32 (U,), over all values of the unit. To be used in a `with` block.
     """
 
-    def __init__(self, images, units):
-        self.images = images
+    def __init__(self, images, units, folder):
+        self.images, self.folder = images, folder
         self.lowest, self.highest = np.full(units, np.inf, np.float32), np.full(units, -np.inf, np.float32)
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        with explained(folder):
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
 
     def __enter__(self):
         return self
@@ -39,9 +43,11 @@ class Peaks:
 
     def add(self, start, peaks, lowest, highest):
         """Put in a block: peaks float32 (b, U) of the images from start on, and its bounds, float32 (U,)."""
-        for unit, row in enumerate(np.ascontiguousarray(peaks.T, np.float32)):
-            self._file.seek((unit * self.images + start) * row.itemsize)
-            self._file.write(row.data)
+        with explained(self.folder):
+            for unit, row in enumerate(np.ascontiguousarray(peaks.T, np.float32)):
+                self._file.seek((unit * self.images + start) * row.itemsize)
+                self._file.write(row.data)
+            self._file.flush()
         self.lowest, self.highest = np.minimum(self.lowest, lowest), np.maximum(self.highest, highest)
 
     def of(self, unit):
@@ -53,26 +59,34 @@ class Peaks:
 
 
 def load_layer(artifacts):
-    """The tally and the memory map of a dissected layer. artifacts: LayerArtifacts. Returns (Tally, FeatureMaps).
+    """What main.py left of a layer. artifacts: LayerArtifacts. Returns (Tally, FeatureMaps, circumstances).
 
-    Raises DissectionError when one is missing, was changed, or does not belong to the other.
+    circumstances: {what: value} of the settings and files that layers must share to be compared.
+    Raises DissectionError when something is missing, was changed, or does not belong to the rest.
     """
     made_from = {suffix: artifacts.made_from(suffix) for suffix in (FEATURES, FEATURE_SIZE, QUANTILE, TALLY)}
     for suffix, expected in made_from.items():
-        if not artifacts.is_current(suffix, expected):
-            raise DissectionError(f"{artifacts.path(suffix)} was changed after it was made: run main.py again")
+        if not artifacts.is_current(suffix, expected, quiet=True):
+            raise DissectionError(f"{artifacts.path(suffix)} was changed after it was made")
     if (
-        made_from[TALLY]["thresholds"] != fingerprint(made_from[QUANTILE])
-        or made_from[QUANTILE]["activation_maps"] != artifacts.content(FEATURES, made_from[FEATURES])
+        made_from[TALLY].get("thresholds") != fingerprint(made_from[QUANTILE])
+        or made_from[QUANTILE].get("activation_maps") != artifacts.content(FEATURES, made_from[FEATURES])
         or made_from[FEATURE_SIZE] != made_from[FEATURES]
     ):
-        raise DissectionError(
-            f"{artifacts.path(TALLY)} was not made from the memory map beside it: run main.py again for this layer"
-        )
+        raise DissectionError(f"{artifacts.path(TALLY)} was not made from the memory map beside it")
     tally = Tally.load(artifacts.path(TALLY))
     shape = np.load(artifacts.path(FEATURE_SIZE))
-    usable = np.ones(shape[0], bool)
-    return tally, FeatureMaps(artifacts.path(FEATURES), shape, made_from[FEATURES]["feature_dtype"], usable)
+    maps = FeatureMaps(
+        artifacts.path(FEATURES), shape, made_from[FEATURES].get("feature_dtype", "float32"), np.ones(shape[0], bool)
+    )
+    circumstances = {
+        "dictionary images": made_from[FEATURES].get("dictionary_images"),
+        "dictionary masks": made_from[TALLY].get("dictionary_masks"),
+        "quantile": made_from[QUANTILE].get("quantile"),
+        "union": made_from[TALLY].get("iou_union"),
+        "segmentation threshold": made_from[TALLY].get("seg_threshold"),
+    }
+    return tally, maps, circumstances
 
 
 def read_peaks(peaks, maps, units, workers, label):
@@ -124,7 +138,7 @@ class Hierarchy:
         """Compute it. tally: Tally. maps: FeatureMaps. score_threshold: IoU above which a unit is interpretable."""
         report = LayerReport(tally, score_threshold)
         units = np.flatnonzero(report.interpretable)
-        with Peaks(maps.shape[0], len(units)) as peaks:
+        with Peaks(maps.shape[0], len(units), maps.path.parent) as peaks:
             read_peaks(peaks, maps, units, workers, layer)
             found = cls._of_regions(report, tally, peaks, units)
         for unit in units.tolist():  # a concept of one's own may lie in no region

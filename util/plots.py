@@ -1,6 +1,7 @@
 """Plots of the analyses: bars that stay readable with many models, groups or units. Every function returns a Figure.
 
-Colours are those of Okabe and Ito, which people with any kind of colour vision tell apart.
+Colours are those of Okabe and Ito, which people with any kind of colour vision tell apart; from the ninth on, their
+darker and lighter kin.
 """
 
 import numpy as np
@@ -11,7 +12,10 @@ from util.bias import UNBIASED
 from util.files import replacing
 from visual_dictionary.concepts import UNLOCALIZABLE
 
-_PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+_PALETTE = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000",
+    "#003A5A", "#735000", "#00503A", "#673C54", "#B4DCF4", "#F0B080", "#8A8427", "#666666",
+)  # fmt: skip
 _NEITHER = "#BBBBBB"  # unbiased, unlocalizable
 _PNG_DPI = 130
 
@@ -67,7 +71,10 @@ def grouped_bars(title, counts, all_names, ylabel):
         heights = [of_model.get(name, 0) for of_model in counts.values()]
         bars = axes.bar(left, heights, width * 0.94, color=colour[name], label=readable(name))
         axes.bar_label(bars, fontsize=size, padding=1)
-    axes.set_xticks(np.arange(len(counts)), list(counts), rotation=20 if len(counts) > 4 else 0)
+    slanted = len(counts) > 4 or max(map(len, counts)) > 14
+    axes.set_xticks(
+        np.arange(len(counts)), list(counts), rotation=25 if slanted else 0, ha="right" if slanted else "center"
+    )
     axes.margins(y=0.12)
     axes.set(title=title, ylabel=ylabel)
     axes.yaxis.get_major_locator().set_params(integer=True)
@@ -99,30 +106,39 @@ def concept_histogram(title, top, detected):
     return figure
 
 
-def table_page(title, notes, tables):
-    """A first page: title, lines of text, and tables as lists of rows, the first of each its header."""
-    figure = Figure(figsize=(8.27, 11.69))
-    figure.text(0.08, 0.95, title, fontsize=15, weight="bold")
-    top = 0.92
-    for line in notes:
-        top -= 0.018
-        figure.text(0.08, top, line, fontsize=9)
-    for rows in tables:
-        top -= 0.03
-        numbers = max(len(rows[0]) - 1, 1)
-        step = min(0.19, 0.62 / numbers)  # width of a column of numbers, share of the page
+_LINE, _LOWEST = 0.017, 0.05  # height of a line and end of the page, shares of its height
+
+
+def table_pages(title, notes, tables):
+    """First pages of a report: title, lines of text, and tables as lists of rows, the first of each its header.
+
+    A table that does not fit on the page any more begins the next one. Returns list of Figure.
+    """
+    figures, top = [], 0.0
+    for rows in [[(note,) for note in notes], *tables]:
+        if not figures or top - _LINE * (len(rows) + 2) < _LOWEST:
+            figures.append(Figure(figsize=(8.27, 11.69)))
+            figures[-1].text(
+                0.08, 0.95, title if len(figures) == 1 else f"{title} (continued)", fontsize=15, weight="bold"
+            )
+            top = 0.93
+        top -= _LINE
+        numbers = max(len(rows[0]) - 1, 0) if rows else 0
+        step = min(0.19, 0.62 / max(numbers, 1))  # width of a column of numbers, share of the page's
+        longest = max((len(cell) for row in rows for cell in row[1:]), default=1)
+        size = min(8.5, 75 * step / max(longest, 1) * 1.9)
         for place, row in enumerate(rows):
-            top -= 0.017
+            top -= _LINE
             for column, cell in enumerate(row):
                 left, side = (0.08, "left") if column == 0 else (0.32 + step * column, "right")
-                weight = "bold" if place == 0 else "normal"
-                figure.text(left, top, readable(cell), fontsize=8.5 if numbers < 5 else 7, weight=weight, ha=side)
-    return figure
+                weight = "bold" if place == 0 and numbers else "normal"
+                figures[-1].text(left, top, cell, fontsize=size if column else 8.5, weight=weight, ha=side)
+    return figures
 
 
 def save_png(figure, path):
     """Write a plot as PNG, whole or not at all."""
-    with replacing(path) as partial:
+    with replacing(path, shared=True) as partial:
         figure.savefig(partial, dpi=_PNG_DPI, format="png")
 
 

@@ -4,7 +4,7 @@ import logging
 from contextlib import ExitStack, contextmanager
 
 from loader.devices import choose_device, describe_device
-from loader.models import RANDOM_WEIGHTS, load_model, model_spec
+from loader.models import RANDOM_WEIGHTS, load_model, loader_file, model_spec
 from util.errors import DissectionError
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,13 @@ def run_name(config, task):
     The untrained twin has a name of its own, so that the baseline stands beside what it is compared with.
     """
     return f"{task}_random" if config.WEIGHTS == RANDOM_WEIGHTS else task
+
+
+def tasks_of(config):
+    """The tasks that the analyses look at, each once. Raises DissectionError for one without a loader file."""
+    for task in (*config.TASKS, *config.TASK_LAYERS):
+        loader_file(task)
+    return list(dict.fromkeys(config.TASKS))
 
 
 def require_one_checkpoint(config):

@@ -83,7 +83,7 @@ def _image_problem(root, image):
     try:
         inspect_image(read_bytes(root / image), image)
     except ImageError as error:
-        return Problem(image, str(error))
+        return Problem(GLOBAL_FOLDER, str(error))
     return None
 
 

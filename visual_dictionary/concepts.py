@@ -64,8 +64,8 @@ GLOBAL_CONCEPTS = {
 }
 
 
-# Names that the files of saved features and NumPy's functions use themselves.
-_RESERVED = ("p_min", "p_max", "file", "allow_pickle")
+# Names that the files of saved features, NumPy's functions and the tables use themselves.
+_RESERVED = ("p_min", "p_max", "file", "allow_pickle", "unbiased")
 
 
 def global_concepts(more):

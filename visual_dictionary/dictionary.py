@@ -326,16 +326,23 @@ class Subgroups:
         return _digest((group, list(images.values())) for group, images in self.groups.items())
 
 
-def open_subgroups(root, *, memory_folder, workers, skip_bad=False, limit=None, global_concepts=GLOBAL_CONCEPTS):
+def open_subgroups(
+    root, *, memory_folder, workers, skip_bad=False, limit=None, global_concepts=GLOBAL_CONCEPTS, required=()
+):  # fmt: skip
     """Read the global concepts of a dictionary, decoding each image once (see open_dictionary for the arguments).
 
-    limit: read the first images of each subgroup only. Returns (list of Subgroups, list of Problem). A subgroup whose
-    folder is absent is not there; one without a usable image is an error, or left out where skip_bad, as is a concept
-    of which fewer than two subgroups remain. Raises DissectionError.
+    limit: read the first images of each subgroup only. required: concepts whose folders must be there. Returns (list of
+    Subgroups, list of Problem). A subgroup whose folder is absent is not there; one without a usable image is an error,
+    or left out where skip_bad, as is a concept of which fewer than two subgroups remain. Raises DissectionError.
     """
     root = Path(root)
     if not root.is_dir():
         raise DissectionError(f"no Face Dictionary at {root}: set DICTIONARY to its folder (see README.md)")
+    for concept in required:
+        for name in global_concepts[concept].groups.values():
+            folder = root / GLOBAL_FOLDER / global_concepts[concept].folder / name
+            if not folder.is_dir():
+                raise DissectionError(f"there is no folder {folder}, which {concept} in MORE_GLOBAL_CONCEPTS asks for")
     found = subgroup_images(root, global_concepts)
     if not found:
         raise DissectionError(
@@ -348,7 +355,7 @@ def open_subgroups(root, *, memory_folder, workers, skip_bad=False, limit=None, 
         for path, of_file in zip(paths, ordered_map(memory.facts, paths, workers), strict=True):
             facts[path] = of_file
             bar.update()
-    problems = [Problem(path, of_file.error) for path, of_file in facts.items() if of_file.error]
+    problems = [Problem(GLOBAL_FOLDER, of_file.error) for of_file in facts.values() if of_file.error]
     sound = {
         concept: {
             group: {image: facts[image].digest for image in images if not facts[image].error}
