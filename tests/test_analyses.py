@@ -9,6 +9,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import cluster_top
 import nl_bias
@@ -338,6 +339,11 @@ def test_tables_that_do_not_fit_begin_a_new_page():
     assert len(figures) == 3
     lowest = min(text.get_position()[1] for figure in figures for text in figure.texts)
     assert lowest > 0
+    assert min(text.get_fontsize() for figure in figures for text in figure.texts) > 7
+    (long_names,) = table_pages("Title", [], [[("region", *["torchvision_random_layer1.2.conv1"] * 3), ("a", *"123")]])
+    renderer = FigureCanvasAgg(long_names).get_renderer()
+    extents = [text.get_window_extent(renderer) for text in long_names.texts if text.get_text().startswith("torch")]
+    assert all(left.x1 < right.x0 for left, right in zip(extents, extents[1:], strict=False))
 
 
 def test_images_left_out_do_not_count(small_dictionary, run_main, run, tmp_path):

@@ -126,7 +126,7 @@ def table_pages(title, notes, tables):
         numbers = max(len(rows[0]) - 1, 0) if rows else 0
         step = min(0.19, 0.62 / max(numbers, 1))  # width of a column of numbers, share of the page's
         longest = max((len(cell) for row in rows for cell in row[1:]), default=1)
-        size = min(8.5, 75 * step / max(longest, 1) * 1.9)
+        size = min(8.5, step * 595 / (0.68 * max(longest, 1)))  # points; a letter is about 0.68 of its size wide
         for place, row in enumerate(rows):
             top -= _LINE
             for column, cell in enumerate(row):
