@@ -60,7 +60,7 @@ def dissected_layers(config):
                 missing.append(f"{artifacts.layer}: {error}; dissect it with\n    {command_for(config, task, layer)}")
     if missing and (not there or not config.SKIP_MISSING):
         advice = "\nOr set SKIP_MISSING=True to go on with the others" if there else ""
-        raise DissectionError(f"{len(missing)} layers cannot be used:\n  " + "\n  ".join(missing) + advice)
+        raise DissectionError(f"layers that cannot be used: {len(missing)}\n  " + "\n  ".join(missing) + advice)
     for what in missing:
         log.info("left out: %s", what)
     return there

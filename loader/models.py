@@ -120,12 +120,10 @@ class LoadedModel:
             "network": self.task,
             "weights": self.digest,
             "module": self.layers[layer],
-            "input_normalisation": [np.broadcast_to(value, 3).astype(float).tolist() for value in self._normalisation],
+            "input_normalisation": [
+                np.broadcast_to(value, 3).astype(float).tolist() for value in (self.spec.mean, self.spec.std)
+            ],
         }
-
-    @property
-    def _normalisation(self):
-        return self.spec.mean, self.spec.std
 
     def preprocess(self, images):
         """Standardise photographs for the network.

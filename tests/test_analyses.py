@@ -288,7 +288,7 @@ def test_no_interpretable_unit_is_no_error(dissected, run, tmp_path):
 
 def test_a_task_that_has_not_been_dissected_is_named_with_the_command(dissected, run, tmp_path):
     message = message_of(run, cluster_top, TASKS="pnet,rnet,onet")
-    assert "1 layers cannot be used" in message
+    assert "layers that cannot be used: 1" in message
     assert "_tally.npz has not been made yet" in message or ".mmap has not been made yet" in message
     assert "python main.py TASK=rnet LAYER_NAME=layer3 CLEAN=False" in message
     assert f"OUTPUT_FOLDER={tmp_path / 'result'}" in message

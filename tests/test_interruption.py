@@ -110,6 +110,16 @@ def test_a_map_that_got_its_name_before_the_manifest_heard_of_it_is_not_lost(tmp
     assert (tmp_path / "case.mmap").read_bytes() == MAPS.tobytes()
 
 
+def test_a_whole_map_made_otherwise_is_left_alone_until_the_new_one_is_complete(tmp_path):
+    first = writer(tmp_path)
+    for start in (0, 2, 4):
+        first.write(start, MAPS[start : start + 2])
+    first.close()
+    os.replace(tmp_path / "case.mmap.partial", tmp_path / "case.mmap")
+    assert writer(tmp_path, session="another").done == 0
+    assert (tmp_path / "case.mmap").read_bytes() == MAPS.tobytes()
+
+
 def test_a_part_that_was_cut_is_not_believed(tmp_path):
     first = writer(tmp_path)
     first.write(0, MAPS[:4])

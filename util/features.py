@@ -81,15 +81,15 @@ def _read_fully(file, buffer):
         buffer = buffer[count:]
 
 
-def require_space(folder, writers_bytes, names):
+def require_space(folder, missing_bytes, names):
     """Refuse before the work what the disk cannot hold. Raises DissectionError.
 
-    writers_bytes: bytes still to be written. names: of the memory maps, for the message.
+    missing_bytes: bytes still to be written. names: of the memory maps, for the message.
     """
     free = shutil.disk_usage(folder).free
-    if writers_bytes > free:
+    if missing_bytes > free:
         raise DissectionError(
-            f"the memory map of {' and '.join(names)} needs {writers_bytes / 1e6:,.0f} MB more and {folder} has "
+            f"the memory map of {' and '.join(names)} needs {missing_bytes / 1e6:,.0f} MB more and {folder} has "
             f"{free / 1e6:,.0f} MB free: free some space, choose another OUTPUT_FOLDER, or set FEATURE_DTYPE='float16' "
             "to halve it"
         )
@@ -132,12 +132,13 @@ class FeatureWriter:
             note = json.loads(self.note.read_text(encoding="utf-8"))
             done, identity = note["done"], note["identity"]
             whole = self.artifacts.path(FEATURES)
-            if done == self.shape[0] and not self.partial.exists() and whole.exists():
+            same = identity == self.identity and type(done) is int and 0 <= done <= self.shape[0]
+            if same and done == self.shape[0] and not self.partial.exists() and whole.exists():
                 os.replace(whole, self.partial)  # killed after the map got its name, before the manifest heard of it
-            stands = self.partial.stat().st_size >= done * self.bytes_per_image
+            stands = same and self.partial.stat().st_size >= done * self.bytes_per_image
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return 0
-        if identity != self.identity or type(done) is not int or not 0 <= done <= self.shape[0] or not stands:
+        if not stands:
             log.info("%s: the interrupted part was made under other settings and is started anew", self.partial.name)
             return 0
         if done < self.shape[0]:

@@ -25,7 +25,7 @@ LANDMARKS = 68
 # the centre of at least one pixel wherever it lies, because none is further away than 0.71 px.
 LEAST_SEMI_AXIS_PX = 1.0
 
-LEFT_BROW, RIGHT_BROW = range(17, 22), range(22, 27)
+LEFT_BROW = range(17, 22)
 LEFT_EYE, RIGHT_EYE = range(36, 42), range(42, 48)
 MOUTH, OUTER_LIPS = range(48, 68), range(48, 60)
 
