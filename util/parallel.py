@@ -1,24 +1,27 @@
-"""Reading ahead: a function over many items, in threads, results in order and errors where they belong."""
+"""Working ahead: a function over many items, several at once, results in order and errors where they belong."""
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import islice
+from multiprocessing import get_context
 
 from tqdm import tqdm
 
 
-def ordered_map(function, items, workers, ahead=2):
-    """Yield function(item) for each item, in order, computed by a pool of threads.
+def ordered_map(function, items, workers, ahead=2, processes=False):
+    """Yield function(item) for each item, in order, computed by a pool of threads or processes.
 
-    workers: number of threads, 0 computes in the caller's own. ahead: how many items beyond those in work may wait
+    workers: their number, 0 computes in the caller's own thread. ahead: how many items beyond those in work may wait
     finished, which bounds the memory. An exception of function is raised here, at its item's turn; the items behind
-    it are then dropped. Threads serve because decoding, NumPy and file reads release the interpreter lock.
+    it are then dropped. Threads serve where decoding, NumPy and file reads release the interpreter lock; processes where
+    the work is many small steps of Python (function, items and results must then be picklable).
     """
     if workers == 0:
         yield from map(function, items)
         return
     items = iter(items)
-    executor = ThreadPoolExecutor(workers)
+    # Fresh processes and no forks: a fork of a process whose libraries run threads can hang.
+    executor = ProcessPoolExecutor(workers, get_context("spawn")) if processes else ThreadPoolExecutor(workers)
     try:
         pending = deque(executor.submit(function, item) for item in islice(items, workers + ahead))
         while pending:

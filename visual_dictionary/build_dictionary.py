@@ -13,7 +13,6 @@ CelebA's list_attr_celeba.txt is understood as it is.
 """
 
 import argparse
-import csv
 import io
 import logging
 import os
@@ -23,31 +22,31 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
 # Run as a script, Python looks for modules beside this file; the packages of the project lie one folder up.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from loader.images import ImageError, darken_outside, decode_rgb, inspect_image, load_rgb, read_bytes
+from loader.images import ImageError, decode_rgb, inspect_image, load_rgb, read_bytes
 from util.errors import DissectionError, run_script
-from util.files import explained
 from util.parallel import ordered_map, progress
-from visual_dictionary.concepts import CONCEPT_TYPE, GLOBAL_CONCEPTS, LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
-from visual_dictionary.dictionary import COLUMNS, GLOBAL_FOLDER, INDEX_FILES
-from visual_dictionary.ellipses import concept_mask, face_size_px
+from visual_dictionary.concepts import GLOBAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
+from visual_dictionary.dictionary import GLOBAL_FOLDER
+from visual_dictionary.entries import (
+    Written,
+    check_replaceable,
+    encode_png,
+    log_masks,
+    write_entries,
+    write_group_image,
+    write_indexes,
+)
 from visual_dictionary.label_tables import Labels, first_few, read_attributes, read_groups
 from visual_dictionary.landmarks import FaceLandmarkDetector, read_landmarks, write_landmarks
-from visual_dictionary.whole_folder import appearing_whole, clear_leftovers
+from visual_dictionary.whole_folder import appearing_whole
 
 log = logging.getLogger(__name__)
-
-# Type of concept -> its index file and the folder of its images.
-PLACES = {"Attr": ("Attributes.csv", "attributes"), "AU": ("Action_Units.csv", "AU"), "Parts": ("Parts.csv", "parts")}
-
-# All that a dictionary consists of; a folder that holds anything else is not replaced.
-DICTIONARY_ENTRIES = {*INDEX_FILES, *(folder for _, folder in PLACES.values()), GLOBAL_FOLDER}
 
 # What --detect takes for a photograph. Tables may name files of any ending.
 PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -57,9 +56,6 @@ PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"
 LANDMARK_MARGIN = 0.5
 
 EXIF_ORIENTATION, UPRIGHT = 274, 1
-
-# Of the pictures for people.
-LANDMARK_COLOUR = (255, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -78,18 +74,6 @@ class Photograph:
     @property
     def stem(self):
         return Path(self.name).stem
-
-
-@dataclass
-class Written:
-    """What became of one photograph. rows: index file -> (image path, mask paths), all relative to the dictionary.
-
-    outside: masks left out because their ellipse lies wholly outside the image. problem: why it cannot be used.
-    """
-
-    rows: dict = field(default_factory=dict)
-    outside: list = field(default_factory=list)
-    problem: str | None = None
 
 
 def main(arguments=None):
@@ -162,18 +146,7 @@ def check_out(out, options):
             raise DissectionError(f"{option} {path} lies inside --out {options.out}: choose another --out")
     if options.detect and out.is_relative_to(options.images.resolve()):
         raise DissectionError(f"--out {options.out} lies inside --images, where --detect takes every image for a face")
-    clear_leftovers(out)
-    with explained(out):
-        if out.exists() and not out.is_dir():
-            raise DissectionError(f"--out {options.out} is a file: choose another")
-        entries = {entry.name for entry in out.iterdir()} if out.exists() else set()
-    if entries and not options.overwrite:
-        raise DissectionError(f"--out {options.out} is not empty: choose another, or add --overwrite to replace it")
-    foreign = sorted(entries - DICTIONARY_ENTRIES)
-    if foreign:
-        raise DissectionError(f"--out {options.out} is not replaced: {first_few(foreign)} is no part of a dictionary")
-    if entries and not entries & {*INDEX_FILES, GLOBAL_FOLDER}:
-        raise DissectionError(f"--out {options.out} is not replaced: it does not look like a dictionary")
+    check_replaceable(options.out, options.overwrite)
 
 
 # --------------------------------------------------------------------------------------------- what is to be built
@@ -310,22 +283,14 @@ def write_photograph(photograph, folder, pictures):
     except ImageError as error:
         return Written(problem=str(error))
     for concept, group in photograph.groups.items():
-        description = GLOBAL_CONCEPTS[concept]
-        place = folder / GLOBAL_FOLDER / description.folder / description.groups[group]
-        place.mkdir(parents=True, exist_ok=True)
-        (place / Path(photograph.name).name).write_bytes(content)
+        write_group_image(Path(photograph.name).name, content, concept, group, folder)
     if photograph.landmarks is None:
         return Written()
     if problem := landmarks_problem(photograph, image):
         return Written(problem=problem)
-    written = Written()
-    for kind in PLACES:
-        masks = draw_masks(photograph, kind, image, written)
-        if masks:
-            write_entry(photograph, kind, masks, original_bytes(content, image), folder, written)
-            if pictures:
-                write_pictures(photograph, kind, masks, image, folder)
-    return written
+    concepts = (*LOCAL_CONCEPTS_BY_TYPE["Parts"], *photograph.concepts)
+    original = original_bytes(content, image)
+    return write_entries(photograph.stem, original, image, photograph.landmarks, concepts, folder, pictures)
 
 
 def landmarks_problem(photograph, image):
@@ -339,43 +304,6 @@ def landmarks_problem(photograph, image):
     return f"{photograph.path}: landmark {number} at ({x:g}, {y:g}) is far outside the image of {size[0]}x{size[1]}"
 
 
-def draw_masks(photograph, kind, image, written):
-    """Draw a photograph's masks of one type of concepts. Returns {concept: uint8 (H, W)} in concept order.
-
-    Masks that would be empty are left out and noted in written.outside.
-    """
-    wanted = LOCAL_CONCEPTS_BY_TYPE[kind] if kind == "Parts" else photograph.concepts
-    wanted = [concept for concept in wanted if CONCEPT_TYPE[concept] == kind]
-    masks = {concept: concept_mask(concept, photograph.landmarks, *image.shape[:2]) for concept in wanted}
-    written.outside += [f"{photograph.name} {concept}" for concept, mask in masks.items() if not mask.any()]
-    return {concept: mask for concept, mask in masks.items() if mask.any()}
-
-
-def entry_of(photograph, kind):
-    """The folder of a photograph's masks of one type, relative to the dictionary."""
-    _, place = PLACES[kind]
-    return f"{place}/{photograph.stem}"
-
-
-def write_entry(photograph, kind, masks, original, folder, written):
-    """Write original.png and masks below folder, and add their row to written. original: bytes of the image."""
-    entry = entry_of(photograph, kind)
-    (folder / entry).mkdir(parents=True)
-    (folder / entry / "original.png").write_bytes(original)
-    for concept, mask in masks.items():
-        (folder / entry / f"{concept}.png").write_bytes(_png(mask))
-    index, _ = PLACES[kind]
-    written.rows[index] = (f"{entry}/original.png", [f"{entry}/{concept}.png" for concept in masks])
-
-
-def write_pictures(photograph, kind, masks, image, folder):
-    """Write lm.png and *_overlap.png beside the masks. image: uint8 (H, W, 3), RGB."""
-    entry = folder / entry_of(photograph, kind)
-    (entry / "lm.png").write_bytes(_png(draw_landmarks(image, photograph.landmarks)))
-    for concept, mask in masks.items():
-        (entry / f"{concept}_overlap.png").write_bytes(_png(darken_outside(image, mask > 0)))
-
-
 def original_bytes(content, image):
     """What to store as original.png. content: bytes of the photograph; image: uint8 (H, W, 3), RGB, its pixels.
 
@@ -384,46 +312,13 @@ def original_bytes(content, image):
     """
     header = Image.open(io.BytesIO(content))
     as_it_is = header.mode in ("L", "RGB") and header.getexif().get(EXIF_ORIENTATION, UPRIGHT) == UPRIGHT
-    return content if as_it_is else _png(image)
-
-
-def draw_landmarks(image, landmarks):
-    """The photograph with a disc on each landmark. image: uint8 (H, W, 3), RGB; landmarks: (68, 2). A new image."""
-    picture = np.ascontiguousarray(image.copy())
-    radius = max(1, round(face_size_px(landmarks) / 20))
-    for x, y in np.rint(landmarks).astype(int).tolist():
-        cv2.circle(picture, (x, y), radius, LANDMARK_COLOUR, -1)
-    return picture
-
-
-def _png(pixels):
-    """Encode pixels, uint8 (H, W) or RGB (H, W, 3), as PNG. Returns bytes."""
-    ordered = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
-    return cv2.imencode(".png", ordered)[1].tobytes()
-
-
-def write_indexes(folder, written):
-    """Write the index files that have rows. written: list of Written. Returns {index file: its rows}."""
-    indexes = {}
-    for index in INDEX_FILES:
-        rows = [result.rows[index] for result in written if index in result.rows]
-        if rows:
-            indexes[index] = rows
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows((image, ";".join(masks)) for image, masks in rows)
-            (folder / index).write_text(text.getvalue(), encoding="utf-8")
-    return indexes
+    return content if as_it_is else encode_png(image)
 
 
 def summarise(out, photographs, indexes):
     """Say what the dictionary holds and where it lies."""
     log.info("%s: a dictionary of %d photographs", out, len(photographs))
-    for index, rows in indexes.items():
-        counts = Counter(Path(mask).stem for _, masks in rows for mask in masks)
-        names = ", ".join(f"{concept} {counts[concept]}" for concept in LOCAL_CONCEPTS if counts[concept])
-        log.info("  %s: %d images, %d masks: %s", index, len(rows), counts.total(), names)
+    log_masks(indexes)
     for concept, description in GLOBAL_CONCEPTS.items():
         counts = Counter(photograph.groups.get(concept) for photograph in photographs)
         if names := ", ".join(f"{group} {counts[group]}" for group in description.groups if counts[group]):

@@ -1,0 +1,153 @@
+"""Writing a Face Dictionary in the published layout (method.md §1.1 and §1.4), whatever its pictures come from.
+
+Photographs (build_dictionary.py) and rendered faces (render_dictionary.py) come here with their landmarks and labels;
+masks, files and index are made the same way for both.
+"""
+
+import csv
+import io
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from loader.images import darken_outside
+from util.errors import DissectionError
+from util.files import explained
+from visual_dictionary.concepts import CONCEPT_TYPE, GLOBAL_CONCEPTS, LOCAL_CONCEPTS
+from visual_dictionary.dictionary import COLUMNS, GLOBAL_FOLDER, INDEX_FILES
+from visual_dictionary.ellipses import concept_mask, face_size_px
+from visual_dictionary.label_tables import first_few
+from visual_dictionary.whole_folder import clear_leftovers
+
+log = logging.getLogger(__name__)
+
+# Type of concept -> its index file and the folder of its images.
+PLACES = {"Attr": ("Attributes.csv", "attributes"), "AU": ("Action_Units.csv", "AU"), "Parts": ("Parts.csv", "parts")}
+
+# A picture of some images with their masks, for people to look at.
+CONTACT_SHEET = "contact_sheet.png"
+
+# What a rendered dictionary was made from.
+RECIPE = "rendered.json"
+
+# All that a dictionary consists of; a folder that holds anything else is not replaced.
+DICTIONARY_ENTRIES = {*INDEX_FILES, *(folder for _, folder in PLACES.values()), GLOBAL_FOLDER, CONTACT_SHEET, RECIPE}
+
+# Of the pictures for people.
+LANDMARK_COLOUR = (255, 0, 0)
+
+
+@dataclass
+class Written:
+    """What became of one image. rows: index file -> (image path, mask paths), all relative to the dictionary.
+
+    outside: masks left out because their ellipse lies wholly outside the image. problem: why it cannot be used.
+    """
+
+    rows: dict = field(default_factory=dict)
+    outside: list = field(default_factory=list)
+    problem: str | None = None
+
+
+def check_replaceable(out, overwrite):
+    """Raise DissectionError unless a dictionary may appear at out. Clears what a killed run left beside it.
+
+    out: pathlib.Path, as the user named it. overwrite: whether a dictionary that stands there may be replaced.
+    """
+    place = out.resolve()
+    clear_leftovers(place)
+    with explained(place):
+        if place.exists() and not place.is_dir():
+            raise DissectionError(f"--out {out} is a file: choose another")
+        entries = {entry.name for entry in place.iterdir()} if place.exists() else set()
+    if entries and not overwrite:
+        raise DissectionError(f"--out {out} is not empty: choose another, or add --overwrite to replace it")
+    foreign = sorted(entries - DICTIONARY_ENTRIES)
+    if foreign:
+        raise DissectionError(f"--out {out} is not replaced: {first_few(foreign)} is no part of a dictionary")
+    if entries and not entries & {*INDEX_FILES, GLOBAL_FOLDER}:
+        raise DissectionError(f"--out {out} is not replaced: it does not look like a dictionary")
+
+
+def write_group_image(name, content, concept, group, folder):
+    """Write one image of a subgroup. name: of the file; content: bytes; concept, group: as in GLOBAL_CONCEPTS."""
+    description = GLOBAL_CONCEPTS[concept]
+    place = folder / GLOBAL_FOLDER / description.folder / description.groups[group]
+    place.mkdir(parents=True, exist_ok=True)
+    (place / name).write_bytes(content)
+
+
+def write_entries(stem, original, image, landmarks, concepts, folder, pictures=False):
+    """Write an image with its masks: one entry per type of the concepts that it shows.
+
+    stem: name of the entries' folders. original: bytes of original.png. image: uint8 (H, W, 3), RGB, its pixels.
+    landmarks: (68, 2), px. concepts: local concepts, each of which gets a mask. folder: the dictionary. pictures: add
+    *_overlap.png and lm.png. Returns Written; masks that would be empty are left out and noted in it.
+    """
+    written = Written()
+    for kind, (index, place) in PLACES.items():
+        wanted = [concept for concept in LOCAL_CONCEPTS if concept in concepts and CONCEPT_TYPE[concept] == kind]
+        masks = {concept: concept_mask(concept, landmarks, *image.shape[:2]) for concept in wanted}
+        written.outside += [f"{stem} {concept}" for concept, mask in masks.items() if not mask.any()]
+        masks = {concept: encode_png(mask) for concept, mask in masks.items() if mask.any()}
+        if not masks:
+            continue
+        entry = f"{place}/{stem}"
+        (folder / entry).mkdir(parents=True)
+        (folder / entry / "original.png").write_bytes(original)
+        for concept, mask in masks.items():
+            (folder / entry / f"{concept}.png").write_bytes(mask)
+        written.rows[index] = (f"{entry}/original.png", [f"{entry}/{concept}.png" for concept in masks])
+        if pictures:
+            write_pictures(folder / entry, masks, image, landmarks)
+    return written
+
+
+def write_pictures(entry, concepts, image, landmarks):
+    """Write lm.png and *_overlap.png beside the masks. entry: their folder; image: uint8 (H, W, 3), RGB."""
+    (entry / "lm.png").write_bytes(encode_png(draw_landmarks(image, landmarks)))
+    for concept in concepts:
+        mask = concept_mask(concept, landmarks, *image.shape[:2])
+        (entry / f"{concept}_overlap.png").write_bytes(encode_png(darken_outside(image, mask > 0)))
+
+
+def draw_landmarks(image, landmarks):
+    """The image with a disc on each landmark. image: uint8 (H, W, 3), RGB; landmarks: (68, 2). A new image."""
+    picture = np.ascontiguousarray(image.copy())
+    radius = max(1, round(face_size_px(landmarks) / 20))
+    for x, y in np.rint(landmarks).astype(int).tolist():
+        cv2.circle(picture, (x, y), radius, LANDMARK_COLOUR, -1)
+    return picture
+
+
+def encode_png(pixels):
+    """Encode pixels, uint8 (H, W) or RGB (H, W, 3), as PNG. Returns bytes."""
+    ordered = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
+    return cv2.imencode(".png", ordered)[1].tobytes()
+
+
+def write_indexes(folder, written):
+    """Write the index files that have rows. written: list of Written. Returns {index file: its rows}."""
+    indexes = {}
+    for index in INDEX_FILES:
+        rows = [result.rows[index] for result in written if index in result.rows]
+        if rows:
+            indexes[index] = rows
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows((image, ";".join(masks)) for image, masks in rows)
+            (folder / index).write_text(text.getvalue(), encoding="utf-8")
+    return indexes
+
+
+def log_masks(indexes):
+    """Say what each index file holds. indexes: as write_indexes returns them."""
+    for index, rows in indexes.items():
+        counts = Counter(Path(mask).stem for _, masks in rows for mask in masks)
+        names = ", ".join(f"{concept} {counts[concept]}" for concept in LOCAL_CONCEPTS if counts[concept])
+        log.info("  %s: %d images, %d masks: %s", index, len(rows), counts.total(), names)
