@@ -16,7 +16,7 @@ from PIL import Image
 
 from loader.images import load_rgb
 from util.errors import DissectionError
-from visual_dictionary import build_dictionary, landmarks, whole_folder
+from visual_dictionary import build_dictionary, entries, landmarks, whole_folder
 from visual_dictionary.concepts import CONCEPT_REGION, GLOBAL_CONCEPTS, LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
 from visual_dictionary.dictionary import INDEX_FILES, read_index, subgroup_images
 from visual_dictionary.ellipses import (
@@ -329,7 +329,7 @@ def test_the_program_that_reads_dictionaries_reads_it(workshop):
         "attributes/a/original.png", "attributes/c/original.png", "AU/a/original.png", "AU/b/original.png",
         "parts/a/original.png", "parts/b/original.png", "parts/c/original.png",
     ]  # fmt: skip
-    assert {index for index, _ in build_dictionary.PLACES.values()} == set(INDEX_FILES)
+    assert {index for index, _ in entries.PLACES.values()} == set(INDEX_FILES)
 
 
 def test_no_index_is_written_without_rows(workshop):

@@ -13,8 +13,8 @@ def ordered_map(function, items, workers, ahead=2, processes=False):
 
     workers: their number, 0 computes in the caller's own thread. ahead: how many items beyond those in work may wait
     finished, which bounds the memory. An exception of function is raised here, at its item's turn; the items behind
-    it are then dropped. Threads serve where decoding, NumPy and file reads release the interpreter lock; processes where
-    the work is many small steps of Python (function, items and results must then be picklable).
+    it are then dropped. Threads serve where decoding, NumPy and file reads release the interpreter lock; processes
+    where the work is many small steps of Python (function, items and results must then be picklable).
     """
     if workers == 0:
         yield from map(function, items)

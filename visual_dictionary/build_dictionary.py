@@ -270,7 +270,11 @@ def write_photographs(photographs, folder, options):
             written.append(result)
             bar.update()
     raise_problems([result.problem for result in written if result.problem])
-    outside = [path for result in written for path in result.outside]
+    outside = [
+        f"{photograph.name} {concept}"
+        for photograph, result in zip(photographs, written, strict=True)
+        for concept in result.outside
+    ]
     if outside:
         log.info("%d masks lie wholly outside their image and are left out: %s", len(outside), first_few(outside))
     return written

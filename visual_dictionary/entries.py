@@ -45,7 +45,7 @@ LANDMARK_COLOUR = (255, 0, 0)
 class Written:
     """What became of one image. rows: index file -> (image path, mask paths), all relative to the dictionary.
 
-    outside: masks left out because their ellipse lies wholly outside the image. problem: why it cannot be used.
+    outside: concepts whose mask is left out because it lies wholly outside the image. problem: why it cannot be used.
     """
 
     rows: dict = field(default_factory=dict)
@@ -92,7 +92,7 @@ def write_entries(stem, original, image, landmarks, concepts, folder, pictures=F
     for kind, (index, place) in PLACES.items():
         wanted = [concept for concept in LOCAL_CONCEPTS if concept in concepts and CONCEPT_TYPE[concept] == kind]
         masks = {concept: concept_mask(concept, landmarks, *image.shape[:2]) for concept in wanted}
-        written.outside += [f"{stem} {concept}" for concept, mask in masks.items() if not mask.any()]
+        written.outside += [concept for concept, mask in masks.items() if not mask.any()]
         masks = {concept: encode_png(mask) for concept, mask in masks.items() if mask.any()}
         if not masks:
             continue
