@@ -1,0 +1,1 @@
+"""Procedurally rendered faces whose landmarks, masks and labels are exact by construction."""

@@ -1,0 +1,174 @@
+"""The canvas on which a head is painted from the front, in face units, and the soft shapes that layers paint with.
+
+A canvas holds colour, relief and coverage. Layers paint; pose.py then turns the whole canvas in space, so that no layer
+has to know how the head is held.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+# Pixels per face unit. Pictures show about 40, so that edges are smooth after the turn.
+UNIT_PX = 56
+LEFT, TOP, RIGHT, BOTTOM = -1.95, -2.15, 1.95, 2.65
+WIDTH_PX, HEIGHT_PX = round((RIGHT - LEFT) * UNIT_PX), round((BOTTOM - TOP) * UNIT_PX)
+
+# Coordinates of the pixel centres, face units, as a row and a column.
+X = (LEFT + np.arange(WIDTH_PX, dtype=np.float32)[None, :] / UNIT_PX).astype(np.float32)
+Y = (TOP + np.arange(HEIGHT_PX, dtype=np.float32)[:, None] / UNIT_PX).astype(np.float32)
+
+# Polygons are drawn to 1/16 of a pixel.
+_SHIFT = 4
+
+
+def to_pixels(points):
+    """Face units to pixels of the canvas, centres at whole numbers. points: (..., 2). Returns float64 (..., 2)."""
+    return (np.asarray(points, np.float64) - (LEFT, TOP)) * UNIT_PX
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A soft shape. place: the slices of the canvas that it touches; alpha: float32 (h, w) there, 0..1."""
+
+    place: tuple
+    alpha: np.ndarray
+
+    def times(self, factor):
+        """The shape with its strength multiplied. factor: a number, or float32 (H, W) over the whole canvas."""
+        return Patch(self.place, self.alpha * (factor[self.place] if np.ndim(factor) else np.float32(factor)))
+
+    def within(self, other):
+        """The part of the shape that lies inside another one."""
+        alpha = np.zeros_like(self.alpha)
+        rows, columns = (
+            slice(max(own.start, of.start), min(own.stop, of.stop))
+            for own, of in zip(self.place, other.place, strict=True)
+        )
+        if rows.start < rows.stop and columns.start < columns.stop:
+            own = _relative(self.place, rows, columns)
+            alpha[own] = self.alpha[own] * other.alpha[_relative(other.place, rows, columns)]
+        return Patch(self.place, alpha)
+
+
+def _relative(place, rows, columns):
+    """Slices of the canvas as slices of a patch."""
+    top, left = place[0].start, place[1].start
+    return slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
+
+
+class Canvas:
+    """colour: float32 (H, W, 3), RGB, 0..1. coverage: float32 (H, W), 0..1, what is head and not background.
+
+    form: float32 (H, W), the large relief towards the viewer, face units: it moves points when the head turns.
+    detail: float32 (H, W), the small relief on top, which only light sees. gloss: float32 (H, W), 0..1.
+    """
+
+    def __init__(self):
+        self.colour = np.zeros((HEIGHT_PX, WIDTH_PX, 3), np.float32)
+        self.coverage, self.form, self.detail, self.gloss = np.zeros((4, HEIGHT_PX, WIDTH_PX), np.float32)
+
+    def paint(self, patch, colour, opacity=1.0):
+        """Lay a colour over the shape. colour: (3,) or float32 (H, W, 3) over the whole canvas."""
+        alpha = (patch.alpha * np.float32(opacity))[..., None]
+        under = self.colour[patch.place]
+        over = colour[patch.place] if np.ndim(colour) == 3 else np.asarray(colour, np.float32)
+        under += alpha * (over - under)
+
+    def darken(self, patch, amount):
+        """Multiply the colour within the shape: amount 0.2 leaves 80 %, a negative one brightens."""
+        self.colour[patch.place] *= 1 - np.float32(amount) * patch.alpha[..., None]
+
+    def shift(self, patch, change):
+        """Add to the colour within the shape. change: (3,), RGB."""
+        self.colour[patch.place] += patch.alpha[..., None] * np.asarray(change, np.float32)
+
+    def raise_form(self, patch, height):
+        self.form[patch.place] += np.float32(height) * patch.alpha
+
+    def raise_detail(self, patch, height):
+        self.detail[patch.place] += np.float32(height) * patch.alpha
+
+    def polish(self, patch, amount):
+        self.gloss[patch.place] += np.float32(amount) * patch.alpha
+
+    def cover(self, patch):
+        """Count the shape as head."""
+        np.maximum(self.coverage[patch.place], patch.alpha, out=self.coverage[patch.place])
+
+
+# ----------------------------------------------------------------------------------------------------------- the shapes
+
+
+def _place(low, high):
+    """The slices of the canvas between two corners in pixels, never empty."""
+    left, top = np.clip(np.floor(low), 0, (WIDTH_PX - 1, HEIGHT_PX - 1)).astype(int)
+    right, bottom = np.clip(np.ceil(high) + 1, (left + 1, top + 1), (WIDTH_PX, HEIGHT_PX)).astype(int)
+    return slice(top, bottom), slice(left, right)
+
+
+def polygon(points, blur=0.0):
+    """A filled polygon. points: (N, 2), face units. blur: standard deviation of its edge, face units."""
+    pixels = to_pixels(points)
+    margin = 3 * blur * UNIT_PX + 1
+    place = _place(pixels.min(axis=0) - margin, pixels.max(axis=0) + margin)
+    alpha = np.zeros((place[0].stop - place[0].start, place[1].stop - place[1].start), np.uint8)
+    corners = np.rint((pixels - (place[1].start, place[0].start)) * 2**_SHIFT).astype(np.int32)
+    cv2.fillPoly(alpha, [corners], 255, cv2.LINE_AA, _SHIFT)
+    alpha = alpha.astype(np.float32) / 255
+    return Patch(place, soften(alpha, blur))
+
+
+def soften(alpha, blur):
+    """Blur a picture by a standard deviation in face units."""
+    if blur * UNIT_PX < 0.2:
+        return alpha
+    return cv2.GaussianBlur(alpha, (0, 0), blur * UNIT_PX, borderType=cv2.BORDER_REPLICATE)
+
+
+def blob(centre, radii, degrees=0.0):
+    """A Gaussian bump of height 1. centre: (2,); radii: standard deviations (2,); degrees: clockwise turn."""
+    radii = np.broadcast_to(radii, 2)
+    reach = 3 * radii.max() if degrees else 3 * radii
+    place = _place(to_pixels(np.subtract(centre, reach)), to_pixels(np.add(centre, reach)))
+    x, y = X[:, place[1]] - np.float32(centre[0]), Y[place[0]] - np.float32(centre[1])
+    if not degrees:
+        return Patch(place, np.exp(-0.5 * (y / radii[1]) ** 2) * np.exp(-0.5 * (x / radii[0]) ** 2))
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    along, across = (x * cosine + y * sine) / radii[0], (y * cosine - x * sine) / radii[1]
+    return Patch(place, np.exp(-0.5 * (along**2 + across**2)).astype(np.float32))
+
+
+def ellipse(centre, radii, blur=0.0):
+    """A filled ellipse with upright axes."""
+    angles = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+    return polygon(np.asarray(centre) + np.stack([np.cos(angles), np.sin(angles)], 1) * radii, blur)
+
+
+def ribbon(points, widths, blur=0.0):
+    """A band along a line. points: (N, 2); widths: whole width at each point, a number or (N,), face units."""
+    points = np.asarray(points, np.float64)
+    along = np.gradient(points, axis=0)
+    across = np.stack([-along[:, 1], along[:, 0]], 1) / np.maximum(np.linalg.norm(along, axis=1), 1e-9)[:, None]
+    half = np.broadcast_to(np.asarray(widths) / 2, len(points))[:, None] * across
+    return polygon(np.concatenate([points + half, (points - half)[::-1]]), blur)
+
+
+def curve(points, closed=False, steps=6):
+    """A smooth line through points (Catmull-Rom). points: (N, 2). Returns (M, 2)."""
+    points = np.asarray(points, np.float64)
+    if closed:
+        before, start, end, after = (np.roll(points, shift, axis=0) for shift in (1, 0, -1, -2))
+    else:
+        padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
+        before, start, end, after = padded[:-3], padded[1:-2], padded[2:-1], padded[3:]
+    t = (np.arange(steps) / steps)[None, :, None]
+    p0, p1, p2, p3 = (part[:, None] for part in (before, start, end, after))
+    line = 0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * p1 - p0 - 3 * p2 + p3) * t**3)
+    line = line.reshape(-1, 2)
+    return line if closed else np.concatenate([line, points[-1:]])
+
+
+def taper(count, middle, end=0.0, power=1.0):
+    """Widths of a ribbon that is thickest in its middle. Returns (count,)."""
+    return end + (middle - end) * np.sin(np.linspace(0, np.pi, count)) ** power

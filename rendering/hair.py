@@ -1,0 +1,142 @@
+"""Layers of hair: on the head, behind the neck, and on chin and cheeks. Numbers are as in skin.py."""
+
+import numpy as np
+
+from rendering.canvas import Patch, X, Y, curve, polygon
+from rendering.face import BALD, CHINS, HAIR_STYLES
+from rendering.skin import SKULL_CENTRE, SKULL_RADII, skull_arc
+from visual_dictionary.ellipses import mirrored_landmark
+
+# Sides that hang lower than this frame the face; shorter ones end at the ear.
+HANGING = 0.3
+
+
+def hair(head):
+    """The hair in front: over the crown, the forehead and down the sides."""
+    style = HAIR_STYLES[head.face.hair_style]
+    if style == BALD:
+        return
+    canvas = head.canvas
+    inner = hairline(head, style)
+    if style.length > HANGING:  # its inner edges run down beside the face
+        side = np.array([(-1.02, style.length), (-1.10, 0.6 * style.length), (-1.08, 0.35)])
+        inner = np.concatenate([side, inner[2:-2], side[::-1] * (-1, 1)])
+    edge = np.concatenate([outer_edge(style), inner[::-1]])
+    shape = polygon(edge, style.softness)
+    # A hairline is no cut: single hairs thin out at its edge.
+    grain = head.texture("hair edge", 120, 60)[shape.place]
+    alpha = np.clip(shape.alpha + 0.20 * grain * (4 * shape.alpha * (1 - shape.alpha)), 0, 1)
+    shape = Patch(shape.place, alpha)
+    canvas.darken(polygon(edge + (0.0, 0.06), 0.05), 0.28)  # its shadow on the forehead
+    canvas.polish(shape, -0.35)
+    canvas.raise_detail(shape, 0.10)
+    canvas.paint(shape, np.clip(strands(head, style)[..., None] * np.float32(head.face.hair_colour), 0, 1), style.cover)
+    canvas.cover(shape)
+
+
+def strands(head, style):
+    """Brightness of the hair: float32 (H, W), about 1."""
+    # Hair falls from a crown behind the visible top of the head.
+    across = X - np.float32(0.6 * style.parting)
+    down = Y - np.float32(SKULL_CENTRE[1] - SKULL_RADII[1] - 0.25)
+    if style.straight:
+        # Strands run away from the crown, so what differs between them depends on the angle alone.
+        random = head.face.random("strands")
+        angle = np.arctan2(across, down + 0.35) + 0.03 * head.texture("waves", 6, 8)
+        places = np.linspace(-np.pi, np.pi, 260)
+        locks = 0.15 * np.interp(angle, places, random.standard_normal(260))
+        locks += 0.13 * np.interp(angle, places[::8], random.standard_normal(len(places[::8])))
+    else:
+        locks = 0.09 * head.texture("curls", 80, 100) + 0.08 * head.texture("clumps", 14, 16)
+    distance = np.sqrt(across**2 + down**2)
+    sheen = 0.45 * np.exp(-0.5 * ((distance - 0.85) / 0.15) ** 2) * np.exp(-0.5 * (across / 0.7) ** 2)
+    return np.clip(1 + locks + sheen, 0.35, 1.9).astype(np.float32)
+
+
+def hairline(head, style):
+    """The lower edge of the hair over the forehead, from the left temple to the right: (N, 2)."""
+    back, child = head.face.hairline, 0.10 * head.face.childhood
+    if style.arched:
+        temple, brow, top = (-0.93, -0.52), (-0.68, -0.83 + child), -1.08
+    else:
+        temple, brow, top = (-0.95, -0.56), (-0.77, -0.83 - 0.40 * back), -1.02
+    left = np.array([(-1.12, 0.10), (-1.05, -0.22), temple, brow, (-0.36, top + 0.05 - 0.32 * back + child)])
+    middle = np.array([(0.3 * style.parting, top - 0.18 * back + child)])
+    line = curve(np.concatenate([left, middle, left[::-1] * (-1, 1)]), steps=5)
+    if style.fringe:
+        inside = np.clip((0.90 - np.abs(line[:, 0])) / 0.35, 0, 1)
+        tips = head.face.random("fringe").uniform(0.80, 1.08, len(line))
+        slant = 1 - 0.45 * np.clip(np.abs(line[:, 0] - style.parting) - 0.1, 0, 1)
+        line[:, 1] += style.fringe * inside * tips * slant
+    return line
+
+
+def outer_edge(style):
+    """The outer edge of the hair from its lower left end over the crown to the lower right: (N, 2)."""
+    side, top = SKULL_RADII[0] + style.volume, -0.15  # where the sides begin to hang
+    low = max(style.length, top + 0.02)
+    hanging = [(-0.96 if style.length > HANGING else -0.92, low), (-1.04, 0.45 * top + 0.55 * low), (-1.01, top)]
+    left = np.array(hanging) * (side, 1)
+    over = skull_arc(188, 352, (style.volume, 0.75 * style.volume + 0.03), count=21)
+    return curve(np.concatenate([left, over, left[::-1] * (-1, 1)]), steps=4)
+
+
+def hair_behind(head):
+    """The outline of the hair that hangs behind the neck, (N, 3) in face units, or None."""
+    style = HAIR_STYLES[head.face.hair_style]
+    if style.length <= HANGING:
+        return None
+    edge = outer_edge(style)
+    return np.column_stack([edge, np.full(len(edge), 0.1)])
+
+
+# ---------------------------------------------------------------------------------------------------------- facial hair
+
+# The left half of a patch of hair on the face, from its middle above round to its middle below, as points beside
+# landmarks: (landmark, (dx, dy)). The right half is its mirror image.
+BEARD = ((33, (0.0, 0.09)), (31, (0.02, 0.12)), (48, (-0.05, -0.06)), (48, (-0.22, -0.12)), (3, (0.08, 0.0)),
+         *((number, (0.0, 0.02)) for number in range(2, 9)))  # fmt: skip
+GOATEE = ((57, (0.0, 0.06)), (59, (-0.05, 0.05)), (48, (-0.03, 0.10)), (6, (0.10, -0.06)), (7, (0.0, 0.02)),
+          (8, (0.0, 0.04)))  # fmt: skip
+MUSTACHE = ((33, (0.0, 0.06)), (31, (0.02, 0.11)), (48, (0.04, -0.10)), (48, (-0.04, 0.04)), (49, (0.0, 0.01)),
+            (51, (0.0, 0.01)))  # fmt: skip
+
+
+def outline(landmarks, half):
+    """The closed edge of a patch of facial hair. landmarks: (68, 2); half: as BEARD. Returns (N, 2), face units."""
+    left = [landmarks[number] + move for number, move in half]
+    right = [landmarks[mirrored_landmark(number)] + np.multiply(move, (-1, 1)) for number, move in half]
+    return curve(np.array(left + right[-2:0:-1]), closed=True)
+
+
+def facial_hair(head):
+    """Stubble, goatee or the whole beard on a chin that isn't shaven, and a mustache. The mouth is painted over it."""
+    # Where a beard ends does not depend on what the mouth does, but a jaw that drops takes it along.
+    around_mouth = head.resting.copy()
+    around_mouth[:17] = head.landmarks[:17]
+    if head.shows("5_o_Clock_Shadow"):
+        cover, colour = whiskers(head, 0.55, "stubble")
+        shape = polygon(outline(around_mouth, BEARD), 0.06)
+        head.canvas.paint(shape.times(cover), np.minimum(colour * 0.7, 0.30), 0.60)
+    if head.shows("Goatee"):
+        grow(head, outline(head.landmarks, GOATEE), 0.85, "goatee")
+    if not any(head.shows(chin) for chin in CHINS):
+        grow(head, outline(around_mouth, BEARD), 0.85, "beard")
+    if head.shows("Mustache"):
+        grow(head, outline(head.landmarks, MUSTACHE), 0.95, "mustache")
+
+
+def grow(head, edge, density, name):
+    """Thick hair within an edge. edge: (N, 2); density: share of the skin that it covers; name: of its texture."""
+    cover, colour = whiskers(head, density, name)
+    shape = polygon(edge, 0.025)
+    head.canvas.paint(shape.times(cover), colour, 0.93)
+    head.canvas.raise_detail(polygon(edge, 0.05), 0.05)
+    head.canvas.cover(shape)
+
+
+def whiskers(head, density, name):
+    """The texture of short hair. Returns its cover, float32 (H, W), 0..1, and its colour, float32 (H, W, 3)."""
+    grain = head.texture(name, 130, 90)
+    colour = np.array(head.face.hair_colour, np.float32) * np.float32(0.8)
+    return np.clip(density + 0.16 * grain, 0, 1), np.clip(colour * (1 + 0.14 * grain[..., None]), 0, 1)

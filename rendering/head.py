@@ -1,0 +1,74 @@
+"""The head that layers paint: a face's canvas, landmarks and colours, and the words in which layers name places."""
+
+import cv2
+import numpy as np
+
+from rendering.anatomy import face_landmarks
+from rendering.canvas import HEIGHT_PX, WIDTH_PX, Canvas, curve
+from visual_dictionary.ellipses import mirrored_landmark
+
+# Skin from the brightest to the darkest: melanin -> colour.
+SKIN_COLOURS = {0.0: (0.95, 0.79, 0.71), 0.35: (0.86, 0.65, 0.53), 0.65: (0.62, 0.42, 0.31), 1.0: (0.33, 0.21, 0.155)}
+
+
+class Head:
+    """face: Face. canvas: Canvas. landmarks: float64 (68, 2), seen from the front, face units. skin: (3,), its colour.
+
+    resting: the landmarks without any concept. What a concept does not move is placed by these, so that switching it
+    changes the picture where its mask is and nowhere else. halves: the left and the right Half.
+    """
+
+    def __init__(self, face):
+        self.face = face
+        self.canvas = Canvas()
+        self.landmarks = face_landmarks(face.all_traits, face.concepts)
+        self.resting = face_landmarks(face.all_traits, ())
+        self.skin = skin_colour(face.melanin)
+        self.halves = (Half(self, -1.0), Half(self, 1.0))
+
+    def shows(self, concept):
+        return concept in self.face.concepts
+
+    def tint(self, red, green, blue):
+        """The colour of the skin, each channel multiplied."""
+        return np.clip(self.skin * (red, green, blue), 0, 1)
+
+    def texture(self, name, cells_across, cells_down):
+        """Smooth random hills over the whole canvas, mean 0 and deviation about 1: float32 (H, W)."""
+        cells = self.face.random(name).standard_normal((cells_down, cells_across)).astype(np.float32)
+        return cv2.resize(cells, (WIDTH_PX, HEIGHT_PX), interpolation=cv2.INTER_CUBIC)
+
+
+class Half:
+    """One half of a face, in words that hold for both: outwards is towards its ear, landmarks are those of the left.
+
+    outwards: -1.0 for the half on the left of the picture, 1.0 for the right.
+    """
+
+    def __init__(self, head, outwards):
+        self.head, self.outwards = head, outwards
+
+    def at(self, landmark, outwards=0.0, down=0.0, resting=False):
+        """A point beside a landmark, (2,), face units."""
+        number = landmark if self.outwards < 0 else mirrored_landmark(landmark)
+        place = (self.head.resting if resting else self.head.landmarks)[number]
+        return place + (self.outwards * outwards, down)
+
+    def place(self, outwards, down):
+        """A point by its distance from the middle line and its height, (2,), face units."""
+        return np.array((self.outwards * outwards, down))
+
+    def line(self, *anchors, resting=False):
+        """A smooth line through points beside landmarks. anchors: (landmark, outwards, down). Returns (N, 2)."""
+        return curve(np.array([self.at(*anchor, resting=resting) for anchor in anchors]))
+
+    def eye(self, outwards=0.0, down=0.0, resting=False):
+        """A point beside the middle between the corners of the eye, (2,), face units."""
+        middle = (self.at(36, resting=resting) + self.at(39, resting=resting)) / 2
+        return middle + (self.outwards * outwards, down)
+
+
+def skin_colour(melanin):
+    """Colour of the skin. melanin: 0..1. Returns float32 (3,)."""
+    stops = np.array(list(SKIN_COLOURS.values()))
+    return np.array([np.interp(melanin, list(SKIN_COLOURS), stops[:, channel]) for channel in range(3)], np.float32)

@@ -1,0 +1,125 @@
+"""Layers of the picture around the head, in pixels: background, the hair behind the neck, neck, clothes, the camera."""
+
+import cv2
+import numpy as np
+
+from rendering.hair import hair_behind
+from rendering.head import skin_colour
+from rendering.pose import turned
+
+
+class Scene:
+    """A picture in the making. picture: float32 (H, W, 3), RGB, 0..1. head: its Head, painted. body: its Body."""
+
+    def __init__(self, head, width, height):
+        self.head, self.face = head, head.face
+        self.width, self.height = width, height
+        self.picture = np.zeros((height, width, 3), np.float32)
+        self.body = Body(head.face)
+
+    def paint(self, alpha, colour):
+        """Lay a colour, (3,) or (H, W, 3), over what is there. alpha: float32 (H, W), 0..1."""
+        self.picture += alpha[..., None] * (np.asarray(colour, np.float32) - self.picture)
+
+    def shape(self, points, blur):
+        """A filled polygon with a soft edge, float32 (H, W), 0..1. points: (N, 2), pixels; blur: deviation, pixels."""
+        alpha = np.zeros((self.height, self.width), np.uint8)
+        cv2.fillPoly(alpha, [np.rint(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)  # in 1/16 px
+        return cv2.GaussianBlur(alpha.astype(np.float32) / 255, (0, 0), blur)
+
+    def texture(self, name, across, down):
+        """Smooth random hills, mean 0 and deviation about 1: float32 (H, W)."""
+        cells = self.face.random(name).standard_normal((down, across)).astype(np.float32)
+        return cv2.resize(cells, (self.width, self.height), interpolation=cv2.INTER_CUBIC)
+
+
+class Body:
+    """Neck and shoulders, upright below a head however it is turned.
+
+    Points are (outwards, down) from the base of the neck, face units. neck, shoulders: half their widths.
+    """
+
+    def __init__(self, face):
+        self.unit_px = face.pose.unit_px
+        grown = 1 - face.childhood
+        masculine = face.gender == "male"
+        self.neck = (0.70 if masculine else 0.56) + 0.14 * grown
+        self.shoulders = (1.9 if masculine else 1.6) * (0.75 + 0.25 * grown)
+        across, down = face.pose.project([(0.0, 1.5, -0.1), (0.0, 1.72, 0.6)])
+        self.base = np.array((across[0], down[1]))
+
+    def outline(self, half):
+        """A shape that is its own mirror image. half: its left half, (N, 2) as (outwards, down). Returns pixels."""
+        half = self.unit_px * np.asarray(half)
+        return self.base + np.concatenate([half * (-1, 1), half[::-1]])
+
+    def across(self, width):
+        """How far each column lies to the right of the neck's middle, face units: float32 (1, width)."""
+        return ((np.arange(width) - self.base[0]) / self.unit_px).astype(np.float32)[None, :]
+
+
+def background(scene):
+    """A wall out of focus: two colours that run into each other, soft spots."""
+    above, below = np.array(scene.face.background, np.float32)
+    down = np.linspace(0, 1, scene.height, dtype=np.float32)[:, None, None]
+    spots = 0.05 * scene.texture("background", 5, 6) + 0.012 * scene.texture("wall", 25, 30)
+    scene.picture[:] = above + down * (below - above) + spots[..., None]
+
+
+def hair_behind_the_neck(scene):
+    edge = hair_behind(scene.head)
+    if edge is not None:
+        streaks = 1 + 0.22 * scene.texture("hair behind", 60, 3)
+        alpha = scene.shape(scene.face.pose.project(edge), 1.0)
+        scene.paint(alpha, 0.55 * streaks[..., None] * np.array(scene.face.hair_colour, np.float32))
+
+
+def neck(scene):
+    """The neck from under the jaw to the collar, round, in the shadow of the chin."""
+    body, pose = scene.body, scene.face.pose
+    column = body.outline([(body.neck, 0.05), (body.neck + 0.04, 0.35), (body.neck + 0.42, 0.72), (0.0, 1.25)])
+    under_jaw = pose.project([(-body.neck, 0.8, 0.0), (body.neck, 0.8, 0.0)])
+    alpha = scene.shape(np.concatenate([under_jaw[:1], column, under_jaw[1:]]), 0.6)
+    across = body.across(scene.width) / (body.neck + 0.04)
+    shade = np.clip(0.92 - 0.30 * across**2 + 0.22 * across * light_from_the_right(scene.face), 0.35, 1.1)
+    jaw = pose.project(np.column_stack([scene.head.landmarks[:17], np.full(17, 0.4)]))
+    shadow = scene.shape(jaw + (0.0, 0.20 * body.unit_px), 0.12 * body.unit_px)
+    scene.paint(alpha, skin_colour(scene.face.melanin) * (shade * (1 - 0.50 * shadow))[..., None])
+
+
+def clothes(scene):
+    """Shoulders in a garment with a V-shaped collar."""
+    body, reach = scene.body, scene.body.shoulders
+    below_picture = (scene.height + 2 - scene.body.base[1]) / body.unit_px
+    alpha = scene.shape(
+        body.outline(
+            [
+                (0.0, 0.97),
+                (body.neck + 0.02, 0.35),
+                (body.neck + 0.42, 0.64),
+                (reach, 1.32),
+                (1.12 * reach, below_picture),
+            ]
+        ),
+        0.7,
+    )
+    across = body.across(scene.width) / reach
+    shade = 0.95 + 0.15 * across * light_from_the_right(scene.face) + 0.07 * scene.texture("folds", 9, 4)
+    scene.paint(alpha, np.array(scene.face.clothes, np.float32) * shade[..., None])
+
+
+def light_from_the_right(face):
+    """-1 for light from the left of the picture, 1 for light from the right."""
+    return np.sin(np.radians(face.light_from[0]))
+
+
+def head(scene):
+    """The painted head, turned into its pose."""
+    colour, coverage = turned(scene.head.canvas, scene.face.pose, scene.width, scene.height)
+    scene.paint(coverage, colour)
+
+
+def camera(scene):
+    """A little blur and the grain of a sensor."""
+    scene.picture = cv2.GaussianBlur(scene.picture, (0, 0), 0.45)
+    scene.picture += 0.008 * scene.face.random("camera").standard_normal(scene.picture.shape, np.float32)

@@ -1,0 +1,214 @@
+"""Layers of skin and relief: the shape of the head, what hides under the skin, and what the years write on it.
+
+Numbers are lengths in face units (standard deviations of blobs, widths of folds), heights of relief towards the viewer,
+and strengths: 0.3 darkens by 30 %.
+"""
+
+import numpy as np
+
+from rendering.canvas import X, Y, blob, curve, ellipse, polygon, ribbon, taper
+from rendering.pose import gradient
+
+# The skull behind the face: half-axes around its centre.
+SKULL_CENTRE, SKULL_RADII = (0.0, -0.30), (1.15, 1.32)
+
+# How far the middle of the face stands out before the ears, and where the head falls off: half its width for an average
+# face, and half its height around its middle. The fourth power leaves the face nearly flat from brow to chin.
+DEPTH, HALF_WIDTH, HALF_HEIGHT, MIDDLE, LOWEST = 1.15, 1.28, 2.15, 0.45, -0.35
+AVERAGE_CHEEK = 1.12  # half the width of the average face, at landmark 1
+
+
+def skull_arc(start_degrees, end_degrees, wider=0.0, count=25):
+    """Points on the skull: from 180 degrees at the left ear over the crown (270) to the right ear (360), (count, 2)."""
+    angles = np.radians(np.linspace(start_degrees, end_degrees, count))
+    return np.array(SKULL_CENTRE) + np.stack([np.cos(angles), np.sin(angles)], 1) * (np.array(SKULL_RADII) + wider)
+
+
+def ears(head):
+    canvas = head.canvas
+    for half in head.halves:
+        middle = half.at(1, 0.03)
+        shell = ellipse(middle, (0.15, 0.31))
+        canvas.paint(shell, head.tint(1.0, 0.93, 0.92))
+        canvas.cover(shell)
+        canvas.darken(blob(middle, (0.05, 0.15)), 0.35)
+        canvas.raise_detail(ellipse(middle, (0.12, 0.27), 0.03), 0.05)
+
+
+def double_chin(head):
+    """A second fold of the skin below the chin."""
+    if not head.shows("Double_Chin"):
+        return
+    canvas, jaw = head.canvas, head.landmarks[5:12]
+    below = head.landmarks[10:5:-1] + np.array([(0, 0.08), (0, 0.17), (0, 0.21), (0, 0.17), (0, 0.08)])
+    edge = curve(np.concatenate([jaw, below]), closed=True)
+    fold = polygon(edge, 0.015)
+    canvas.paint(fold, head.tint(0.97, 0.95, 0.95))
+    canvas.cover(fold)
+    canvas.raise_detail(polygon(edge, 0.07), 0.10)
+
+
+def skin(head):
+    """Head and forehead in the colour of the skin, with its blotches and pores, on the round of the head."""
+    canvas = head.canvas
+    surface = polygon(np.concatenate([curve(head.landmarks[:17]), skull_arc(362, 178)]))
+    spots = 0.012 * (head.texture("blotches", 9, 11) + head.texture("pores", 90, 110))
+    canvas.paint(surface, head.skin + spots[..., None])
+    canvas.cover(surface)
+    canvas.gloss += 0.35
+    half_width = HALF_WIDTH * abs(head.landmarks[1, 0]) / AVERAGE_CHEEK
+    round_ = DEPTH * (1 - (X / half_width) ** 2 - ((Y - MIDDLE) / HALF_HEIGHT) ** 4)
+    canvas.form += np.maximum(round_, LOWEST)
+
+
+def skull_relief(head):
+    """Sockets, brow ridge, cheekbones, mouth and chin, which light models."""
+    form = head.canvas.raise_form
+    child, old = head.face.childhood, head.face.old_age
+    ridge = (0.05 if head.face.gender == "male" else 0.02) * (1 - child)
+    for half in head.halves:
+        form(blob(half.eye(-0.05, -0.03, resting=True), (0.27, 0.17)), -0.13 - 0.03 * old + 0.04 * child)  # socket
+        form(blob(half.eye(resting=True), (0.17, 0.09)), 0.07)  # eyeball
+        form(blob(half.place(0.50, half.at(19, resting=True)[1] + 0.03), (0.34, 0.09)), ridge)
+        form(blob(half.place(0.70, 0.52), (0.24, 0.20)), 0.07 + 0.03 * child)  # cheekbone
+        form(blob(half.place(0.72, 1.12), (0.22, 0.25)), -0.05 * (1 - child) - 0.04 * old)  # hollow of the cheek
+        form(blob(half.place(1.00, -0.45), (0.16, 0.30)), -0.05)  # temple
+    chin, jaw_drop = head.landmarks[8], max(0.0, head.landmarks[8, 1] - head.resting[8, 1])
+    form(blob(head.resting[51] + (0, 0.10), (0.42, 0.24)), 0.09)  # the teeth behind the lips
+    form(blob(head.resting[57] + (0, 0.10 + jaw_drop), (0.28, 0.05)), -0.05)
+    form(blob(chin - (0, 0.17), (0.22, 0.14)), 0.10)
+
+
+def complexion(head):
+    """The red of cheeks, nose and chin, the shadow of sockets and jaw."""
+    canvas = head.canvas
+    red = np.array((0.05, -0.02, -0.015)) * (1 - 0.6 * head.face.melanin)
+    for half in head.halves:
+        canvas.shift(blob(half.place(0.66, 0.62), (0.24, 0.20)), red)
+        canvas.darken(blob(half.eye(-0.06, -0.05, resting=True), (0.24, 0.15)), 0.13)
+    canvas.shift(blob(head.resting[30], (0.16, 0.12)), red)
+    canvas.shift(blob(head.landmarks[8] - (0, 0.15), (0.22, 0.12)), 0.5 * red)
+    jaw = head.landmarks[3:14]
+    canvas.darken(polygon(curve(np.concatenate([jaw, jaw[::-1] - (0, 0.12)])), 0.07), 0.10)
+
+
+def crease(head, line, width, strength):
+    """A fold of the skin: a dark soft line, thickest in its middle. line: (N, 2)."""
+    if strength > 0.02:
+        head.canvas.darken(ribbon(line, taper(len(line), width), 0.012), strength)
+        head.canvas.raise_detail(ribbon(line, taper(len(line), 2 * width), 0.02), -0.02 * strength)
+
+
+def blush(head):
+    if not head.shows("Rosy_Cheeks"):
+        return
+    for half in head.halves:
+        middle = 0.52 * half.eye(0.22, resting=True) + 0.48 * half.at(48, 0.22, 0.04, resting=True)
+        head.canvas.shift(blob(middle, (0.24, 0.20)), np.array((0.05, -0.20, -0.14)) * (1 - 0.40 * head.face.melanin))
+
+
+def cheekbones(head):
+    """Bright bones over hollow cheeks."""
+    if not head.shows("High_Cheekbones"):
+        return
+    for half in head.halves:
+        bone = 0.62 * half.eye(0.20, resting=True) + 0.38 * half.at(48, 0.20, resting=True)
+        hollow, tilt = bone + half.place(-0.02, 0.27), -half.outwards
+        head.canvas.raise_detail(blob(bone, (0.20, 0.10), 20 * tilt), 0.07)
+        head.canvas.darken(blob(bone, (0.18, 0.07), 20 * tilt), -0.13)
+        head.canvas.darken(blob(hollow, (0.20, 0.10), 35 * tilt), 0.30)
+
+
+def raised_cheeks(head):
+    """AU_6: the apple of the cheek pushed up, the fold above it and crow's feet."""
+    if not head.shows("AU_6"):
+        return
+    for half in head.halves:
+        apple = 0.70 * half.eye(0.06, 0.03, resting=True) + 0.30 * half.at(48, 0.06, 0.03, resting=True)
+        head.canvas.raise_detail(blob(apple, (0.20, 0.08)), 0.09)
+        head.canvas.darken(blob(apple, (0.15, 0.05)), -0.10)
+        lower_lid = curve([half.at(39, 0.02, 0.10), half.eye(0.0, 0.16), half.at(36, 0.0, 0.10)])
+        crease(head, lower_lid, 0.06, 0.34)
+        for turn in (-0.05, 0.03, 0.10):
+            crease(head, half.line((36, 0.05, 0.4 * turn + 0.01), (36, 0.17, turn + 0.02)), 0.03, 0.34)
+
+
+def bags_under_eyes(head):
+    strength = 1.0 if head.shows("Bags_Under_Eyes") else 0.25 * head.face.old_age
+    if strength == 0:
+        return
+    for half in head.halves:
+        lower_lid = (half.at(40, resting=True) + half.at(41, resting=True)) / 2
+        line = curve([half.at(39, 0.0, 0.06, True), lower_lid + (0.0, 0.135), half.at(36, 0.0, 0.07, True)])
+        head.canvas.shift(ribbon(line, taper(len(line), 0.14), 0.03), np.array((-0.10, -0.10, -0.06)) * strength)
+        head.canvas.raise_detail(blob(lower_lid + (0.0, 0.09), (0.15, 0.035)), 0.035 * strength)
+        crease(head, line + (0.0, 0.055), 0.045, 0.32 * strength)
+
+
+def wrinkles(head):
+    """What the years write on forehead, eyes, nose and mouth."""
+    old = head.face.old_age
+    for number, height in enumerate((-0.60, -0.73, -0.85)):
+        x = np.linspace(-0.55, 0.55, 9)
+        wave = curve(np.column_stack([x, height + 0.02 * np.sin(6 * x + number)]))
+        crease(head, wave, 0.03, 0.40 * max(0.0, old - 0.2))
+    for half in head.halves:
+        from_nose_to_mouth = half.line((31, 0.05, -0.10), (31, 0.13, 0.08), (48, 0.12, -0.03), resting=True)
+        crease(head, from_nose_to_mouth, 0.05, 0.08 + 0.42 * old)
+        from_mouth_to_chin = half.line((48, 0.03, 0.06), (48, 0.06, 0.20), (48, 0.05, 0.33), resting=True)
+        crease(head, from_mouth_to_chin, 0.04, 0.42 * max(0.0, old - 0.25))
+        for turn in (-0.06, 0.02, 0.10):  # crow's feet
+            foot = half.line((36, 0.05, 0.4 * turn), (36, 0.14, turn), (36, 0.22, 1.7 * turn), resting=True)
+            crease(head, foot, 0.02, 0.40 * max(0.0, old - 0.15))
+
+
+def frown(head):
+    """AU_4: the two folds between lowered brows."""
+    if head.shows("AU_4"):
+        for half in head.halves:
+            crease(head, half.line((21, -0.09, -0.09), (21, -0.11, 0.0), (21, -0.10, 0.12)), 0.045, 0.40)
+
+
+def wrinkled_nose(head):
+    """AU_9: folds across the bridge of the nose and beside its wings."""
+    if not head.shows("AU_9"):
+        return
+    for half in head.halves:
+        for height in (0.05, 0.16, 0.27):
+            fold = [half.place(0.0, height), half.place(0.07, height - 0.015), half.place(0.17, height + 0.06)]
+            crease(head, curve(fold), 0.055, 0.26)
+            head.canvas.raise_detail(blob(half.place(0.06, height + 0.05), (0.08, 0.022)), 0.018)
+        crease(head, half.line((31, 0.0, -0.16), (31, 0.07, -0.06), (31, 0.10, 0.04)), 0.06, 0.42)
+
+
+def raised_chin(head):
+    """AU_17: the dimpled pouch of the chin, pushed up under the lip."""
+    if not head.shows("AU_17"):
+        return
+    canvas, lip = head.canvas, head.landmarks[57]
+    pouch = 0.45 * lip + 0.55 * head.landmarks[8]
+    left, right = (half.at(59, -0.02, 0.10) for half in head.halves)
+    crease(head, curve([left, lip + (0.0, 0.08), right]), 0.06, 0.40)
+    canvas.raise_detail(blob(pouch, (0.17, 0.11)), 0.10)
+    for offset in head.face.random("chin").uniform((-0.20, -0.09), (0.20, 0.13), (26, 2)):
+        canvas.darken(blob(pouch + offset, (0.028, 0.028)), 0.13)
+        canvas.raise_detail(blob(pouch + offset, (0.03, 0.03)), -0.012)
+
+
+def light(head):
+    """Light and shade of all that was painted so far, as the head is turned: Lambert's law and a little gloss."""
+    canvas, face = head.canvas, head.face
+    azimuth, elevation = np.radians(face.light_from)
+    towards = np.array((np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), np.cos(azimuth) * np.cos(elevation)))
+    halfway = (towards + (0, 0, 1)) / np.linalg.norm(towards + (0, 0, 1))
+    slope_x, slope_y = gradient(canvas.form + canvas.detail)
+    steepness = np.sqrt(1 + slope_x**2 + slope_y**2)
+    facing, mirroring = (
+        np.maximum((way[2] - slope_x * way[0] - slope_y * way[1]) / steepness, 0)
+        for way in np.float32((towards, halfway)) @ face.pose.rotation.astype(np.float32)  # from picture to head
+    )
+    shade = face.ambient + (1.40 - face.ambient) * facing
+    shine = 0.22 * canvas.gloss * mirroring**24
+    # What light remains in the shade of skin is red.
+    for channel, power in enumerate((0.9, 1.0, 1.06)):
+        canvas.colour[..., channel] = canvas.colour[..., channel] * shade**power + shine

@@ -1,0 +1,68 @@
+"""A picture of a Face Dictionary for people: a few images of every concept with their masks, and of every subgroup."""
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from loader.images import load_gray, load_rgb
+from visual_dictionary.concepts import CONCEPT_REGION, LOCAL_CONCEPTS, REGIONS
+from visual_dictionary.dictionary import read_index, subgroup_images
+
+FACES_PER_BLOCK = 4
+BLOCKS_ACROSS = 4
+CELL_HEIGHT_PX, CELL_WIDTH_PX, TITLE_PX, GAP_PX = 164, 134, 18, 6
+
+# Colour of a mask's outline: by face region.
+_COLOURS = ((255, 220, 0), (255, 110, 180), (0, 220, 255), (255, 70, 40), (120, 255, 90))
+OUTLINES = dict(zip(REGIONS, _COLOURS, strict=True))
+
+
+def write_contact_sheet(root, path):
+    """Write the contact sheet of the dictionary at root to path (PNG).
+
+    A block for every local concept that the dictionary has, with the outline of its mask on the first images that carry
+    it, then one for every subgroup. Raises what reading the images raises.
+    """
+    rows, _ = read_index(root)
+    blocks = []
+    for concept in LOCAL_CONCEPTS:
+        carriers = [row for row in rows if concept in row.masks][:FACES_PER_BLOCK]
+        if carriers:
+            blocks.append((concept, [_outlined(root, row, concept) for row in carriers]))
+    for concept, groups in subgroup_images(root).items():
+        for group, images in groups.items():
+            cells = [_fitted(load_rgb(root / image)) for image in images[:FACES_PER_BLOCK]]
+            blocks.append((f"{concept}: {group}", cells))
+    Image.fromarray(_sheet(blocks)).save(path)
+
+
+def _outlined(root, row, concept):
+    """An image with the outline of one of its masks, uint8 (cell height, cell width, 3)."""
+    image, mask = load_rgb(root / row.image), load_gray(root / row.masks[concept])
+    contours, _ = cv2.findContours(np.uint8(mask > 0), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    picture = np.ascontiguousarray(image.copy())
+    cv2.drawContours(picture, contours, -1, OUTLINES[CONCEPT_REGION[concept]], 1, cv2.LINE_AA)
+    return _fitted(picture)
+
+
+def _fitted(image):
+    """An image scaled to fit a cell, on black: uint8 (cell height, cell width, 3)."""
+    scale = min(CELL_WIDTH_PX / image.shape[1], CELL_HEIGHT_PX / image.shape[0])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    cell = np.zeros((CELL_HEIGHT_PX, CELL_WIDTH_PX, 3), np.uint8)
+    cell[: size[1], : size[0]] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return cell
+
+
+def _sheet(blocks):
+    """All blocks on one page. blocks: list of (title, list of cells). Returns uint8 (H, W, 3)."""
+    width, height = FACES_PER_BLOCK * CELL_WIDTH_PX + GAP_PX, TITLE_PX + CELL_HEIGHT_PX + GAP_PX
+    down = -(-len(blocks) // BLOCKS_ACROSS)
+    page = Image.new("RGB", (BLOCKS_ACROSS * width, down * height), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(13)
+    for number, (title, cells) in enumerate(blocks):
+        left, top = number % BLOCKS_ACROSS * width, number // BLOCKS_ACROSS * height
+        draw.text((left + 2, top + 1), title, "black", font)
+        for place, cell in enumerate(cells):
+            page.paste(Image.fromarray(cell), (left + place * CELL_WIDTH_PX, top + TITLE_PX))
+    return np.asarray(page)

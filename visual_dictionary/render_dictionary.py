@@ -1,0 +1,204 @@
+"""Make a Face Dictionary of rendered faces, whose landmarks, masks and labels are exact by construction.
+
+    python visual_dictionary/render_dictionary.py --images 1000 --seed 0 --out visual_dictionary/mine
+
+writes the published layout: --images faces, two fifths of them with masks of attributes, two fifths with action units
+and one fifth with the parts of the face, and --per-group faces for each subgroup of age, gender and skin tone. The same
+numbers give the same bytes. contact_sheet.png shows faces of every concept with their masks. Ethnic subgroups are not
+drawn: a cartoon of them would teach nothing true.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from itertools import count, product
+from pathlib import Path
+
+import numpy as np
+
+# Run as a script, Python looks for modules beside this file; the packages of the project lie one folder up.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from rendering.face import DRAWN_GROUPS, SWITCHES, can_show, random_face, switched
+from rendering.render import render
+from util.errors import DissectionError, run_script
+from util.parallel import ordered_map, progress
+from visual_dictionary.concepts import GLOBAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
+from visual_dictionary.contact_sheet import write_contact_sheet
+from visual_dictionary.dictionary import GLOBAL_FOLDER
+from visual_dictionary.entries import (
+    CONTACT_SHEET,
+    RECIPE,
+    Written,
+    check_replaceable,
+    encode_png,
+    log_masks,
+    write_entries,
+    write_group_image,
+    write_indexes,
+)
+from visual_dictionary.whole_folder import appearing_whole
+
+log = logging.getLogger(__name__)
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+# Where main.py and nl_bias.py look for the rendered dictionary and, when it isn't there, have it made.
+DEFAULT_FOLDER = PROJECT / "visual_dictionary" / "rendered"
+DEFAULT_IMAGES, DEFAULT_PER_GROUP, DEFAULT_SEED = 1000, 200, 0
+
+# Types of concepts in the order in which faces get their masks: two attributes and two action units to one of parts.
+KINDS = ("Parts", "Attr", "AU", "Attr", "AU")
+
+
+@dataclass(frozen=True)
+class LocalJob:
+    """A face with masks of one type. must_show: a concept that it shows beside those drawn, None for parts."""
+
+    number: int
+    kind: str
+    must_show: str | None
+
+
+@dataclass(frozen=True)
+class GroupJob:
+    """A face of one subgroup. subgroups: {global concept: subgroup}, of all drawn ones."""
+
+    number: int
+    concept: str
+    subgroups: dict
+
+
+def main(arguments=None):
+    """Render the dictionary that the command line asks for. arguments: list of str, by default the process's own."""
+    options = parse_arguments(arguments)
+    check_options(options)
+    check_replaceable(options.out, options.overwrite)
+    jobs = [*local_jobs(options.images), *group_jobs(options.per_group)]
+    with appearing_whole(options.out.resolve()) as folder:
+        written = write_faces(jobs, folder, options)
+        indexes = write_indexes(folder, written)
+        write_contact_sheet(folder, folder / CONTACT_SHEET)
+        (folder / RECIPE).write_text(recipe(options), encoding="utf-8")
+    log.info("%s: a dictionary of %d rendered faces", options.out, len(jobs))
+    log_masks(indexes)
+    for concept, groups in DRAWN_GROUPS.items() if options.per_group else ():
+        sizes = ", ".join(f"{group} {options.per_group}" for group in groups)
+        log.info("  %s/%s: %s", GLOBAL_FOLDER, GLOBAL_CONCEPTS[concept].folder, sizes)
+
+
+def parse_arguments(arguments=None):
+    """Read the command line. Returns argparse.Namespace; ends the process on --help and on unknown options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--images", type=int, default=DEFAULT_IMAGES, metavar="N", help="faces with masks (default: %(default)s)")
+    add("--per-group", type=int, default=DEFAULT_PER_GROUP, metavar="N",
+        help="faces of each subgroup, 0 for none (default: %(default)s)")  # fmt: skip
+    add("--seed", type=int, default=DEFAULT_SEED, metavar="S", help="other numbers, other faces (default: %(default)s)")
+    add("--out", type=Path, default=DEFAULT_FOLDER, metavar="DIR", help="the dictionary (default: %(default)s)")
+    add("--pictures", action="store_true", help="add *_overlap.png and lm.png, for people to look at")
+    add("--overwrite", action="store_true", help="replace the dictionary at --out once the new one is complete")
+    add("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: %(default)s)")
+    return parser.parse_args(arguments)
+
+
+def check_options(options):
+    """Raise DissectionError for numbers that make no sense, before any work is done."""
+    least = {"images": 1, "per_group": 0, "seed": 0, "workers": 1}
+    for name, bound in least.items():
+        if getattr(options, name) < bound:
+            option = f"--{name.replace('_', '-')}"
+            raise DissectionError(f"{option} is {getattr(options, name)}: it must be at least {bound}")
+
+
+def local_jobs(images):
+    """The faces with masks. Every concept of a type takes its turn, so that few faces already show all of them."""
+    jobs, turns = [], Counter()
+    for number in range(images):
+        kind = KINDS[number % len(KINDS)]
+        concepts = [concept for concept in LOCAL_CONCEPTS_BY_TYPE[kind] if concept in SWITCHES]
+        must_show = concepts[turns[kind] % len(concepts)] if concepts else None
+        turns[kind] += 1
+        jobs.append(LocalJob(number, kind, must_show))
+    return jobs
+
+
+def group_jobs(per_group):
+    """The faces of subgroups. Within each, the subgroups of the other global concepts come in equal numbers.
+
+    Faces of the same number in the subgroups of one concept are twins: drawn alike in all but that concept.
+    """
+    jobs = []
+    for concept, groups in DRAWN_GROUPS.items():
+        others = [name for name in DRAWN_GROUPS if name != concept]
+        mixes = list(product(*(DRAWN_GROUPS[name] for name in others)))
+        for group in groups:
+            for number in range(per_group):
+                mix = dict(zip(others, mixes[number % len(mixes)], strict=True))
+                jobs.append(GroupJob(number, concept, {concept: group, **mix}))
+    return jobs
+
+
+def write_faces(jobs, folder, options):
+    """Render the faces of all jobs and write their files below folder. Returns list of Written, in order."""
+    write = partial(write_face, folder=folder, seed=options.seed, pictures=options.pictures)
+    written = []
+    with progress(len(jobs), "rendering faces", "image") as bar:
+        for result in ordered_map(write, jobs, options.workers, ahead=8, processes=options.workers > 1):
+            written.append(result)
+            bar.update()
+    return written
+
+
+def write_face(job, folder, seed, pictures):
+    """Render one face and write its files. Returns Written."""
+    if isinstance(job, GroupJob):
+        image, _ = render(group_face(job, seed))
+        write_group_image(f"{job.number:06d}.png", encode_png(image), job.concept, job.subgroups[job.concept], folder)
+        return Written()
+    face = local_face(job, seed)
+    image, landmarks = render(face)
+    of_kind = LOCAL_CONCEPTS_BY_TYPE[job.kind]
+    concepts = of_kind if job.kind == "Parts" else [concept for concept in face.shown if concept in of_kind]
+    return write_entries(f"{job.number:06d}", encode_png(image), image, landmarks, concepts, folder, pictures)
+
+
+def local_face(job, seed):
+    """The face of a job with masks: the first one drawn that can show what it must."""
+    faces = (random_face(np.random.default_rng([seed, 0, job.number, attempt])) for attempt in count())
+    if job.must_show is None:
+        return next(faces)
+    able = (face for face in faces if can_show(job.must_show, face.years, face.gender))
+    return switched(next(able), job.must_show, shown=True)
+
+
+def group_face(job, seed):
+    """The face of a job of a subgroup."""
+    stream = 1 + list(DRAWN_GROUPS).index(job.concept)
+    return random_face(np.random.default_rng([seed, stream, job.number]), **job.subgroups)
+
+
+# ------------------------------------------------------------------------------------------------- what made the files
+
+
+def recipe(options):
+    """What a rendered dictionary was made from, as JSON text."""
+    made_from = {"images": options.images, "per_group": options.per_group, "seed": options.seed}
+    return json.dumps({**made_from, "renderer": renderer_digest()}, indent=1) + "\n"
+
+
+def renderer_digest():
+    """Fingerprint of the code that decides what a rendered dictionary holds."""
+    files = [*sorted((PROJECT / "rendering").glob("*.py")), PROJECT / "visual_dictionary" / "ellipses.py"]
+    files += [PROJECT / "visual_dictionary" / name for name in ("concepts.py", "entries.py", "render_dictionary.py")]
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
+
+
+if __name__ == "__main__":
+    run_script(main)
