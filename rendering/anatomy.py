@@ -54,8 +54,8 @@ TRAITS_OF_GENDER = {
                "wide_nose": -0.4},
 }  # fmt: skip
 TRAITS_OF_A_CHILD = {
-    "big_eyes": 2.4, "long_chin": -2.4, "square_jaw": -1.2, "wide_face": 0.3, "high_mouth": 2.2, "long_nose": -2.2,
-    "wide_nose": -0.8, "wide_mouth": -1.0, "high_brows": 0.7,
+    "big_eyes": 3.6, "long_chin": -2.6, "square_jaw": -1.4, "wide_face": 0.4, "high_mouth": 2.4, "long_nose": -2.8,
+    "wide_nose": -1.6, "wide_mouth": -1.4, "high_brows": 1.0, "full_lips": 0.4,
 }  # fmt: skip
 TRAITS_OF_OLD_AGE = {
     "full_lips": -1.2, "long_nose": 1.0, "wide_nose": 0.5, "high_brows": -0.6, "square_jaw": 0.6, "big_eyes": -0.6,

@@ -39,7 +39,7 @@ IMPLIED = {
 }
 
 # How often a random face shows a concept, where the face can (see can_show).
-SHARE = dict.fromkeys(SWITCHES, 0.25) | {"Eyeglasses": 0.2, "No_Beard": 0.4, "Double_Chin": 0.15}
+SHARE = dict.fromkeys(SWITCHES, 0.15) | {"No_Beard": 0.4}
 
 # What only grown men, only grown women, and only adults show.
 OF_MEN = ("5_o_Clock_Shadow", "Goatee", "Mustache")
@@ -96,7 +96,7 @@ WORN = {
 
 HAIR_COLOURS = {
     "black": (0.07, 0.06, 0.06), "dark_brown": (0.17, 0.11, 0.08), "brown": (0.32, 0.21, 0.14),
-    "blond": (0.70, 0.55, 0.34), "red": (0.48, 0.22, 0.10), "white": (0.62, 0.62, 0.62),
+    "blond": (0.70, 0.55, 0.34), "red": (0.48, 0.22, 0.10), "white": (0.54, 0.54, 0.545),
 }  # fmt: skip
 IRIS_COLOURS = {
     "brown": (0.24, 0.14, 0.08), "hazel": (0.38, 0.28, 0.14), "green": (0.33, 0.42, 0.28), "blue": (0.32, 0.47, 0.62),

@@ -49,7 +49,7 @@ def strands(head, style):
     else:
         locks = 0.09 * head.texture("curls", 80, 100) + 0.08 * head.texture("clumps", 14, 16)
     distance = np.sqrt(across**2 + down**2)
-    sheen = 0.45 * np.exp(-0.5 * ((distance - 0.85) / 0.15) ** 2) * np.exp(-0.5 * (across / 0.7) ** 2)
+    sheen = 0.35 * np.exp(-0.5 * ((distance - 0.85) / 0.15) ** 2) * np.exp(-0.5 * (across / 0.7) ** 2)
     return np.clip(1 + locks + sheen, 0.35, 1.9).astype(np.float32)
 
 

@@ -8,7 +8,7 @@ from rendering.canvas import HEIGHT_PX, WIDTH_PX, Canvas, curve
 from visual_dictionary.ellipses import mirrored_landmark
 
 # Skin from the brightest to the darkest: melanin -> colour.
-SKIN_COLOURS = {0.0: (0.95, 0.79, 0.71), 0.35: (0.86, 0.65, 0.53), 0.65: (0.62, 0.42, 0.31), 1.0: (0.33, 0.21, 0.155)}
+SKIN_COLOURS = {0.0: (0.92, 0.755, 0.67), 0.35: (0.86, 0.65, 0.53), 0.65: (0.62, 0.42, 0.31), 1.0: (0.33, 0.21, 0.155)}
 
 
 class Head:

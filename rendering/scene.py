@@ -43,7 +43,7 @@ class Body:
         self.unit_px = face.pose.unit_px
         grown = 1 - face.childhood
         masculine = face.gender == "male"
-        self.neck = (0.70 if masculine else 0.56) + 0.14 * grown
+        self.neck = (0.66 if masculine else 0.55) + 0.14 * grown
         self.shoulders = (1.9 if masculine else 1.6) * (0.75 + 0.25 * grown)
         across, down = face.pose.project([(0.0, 1.5, -0.1), (0.0, 1.72, 0.6)])
         self.base = np.array((across[0], down[1]))

@@ -85,7 +85,7 @@ def complexion(head):
     red = np.array((0.05, -0.02, -0.015)) * (1 - 0.6 * head.face.melanin)
     for half in head.halves:
         canvas.shift(blob(half.place(0.66, 0.62), (0.24, 0.20)), red)
-        canvas.darken(blob(half.eye(-0.06, -0.05, resting=True), (0.24, 0.15)), 0.13)
+        canvas.darken(blob(half.eye(-0.06, -0.05, resting=True), (0.24, 0.15)), 0.13 - 0.08 * head.face.childhood)
     canvas.shift(blob(head.resting[30], (0.16, 0.12)), red)
     canvas.shift(blob(head.landmarks[8] - (0, 0.15), (0.22, 0.12)), 0.5 * red)
     jaw = head.landmarks[3:14]
@@ -154,7 +154,7 @@ def wrinkles(head):
         crease(head, wave, 0.03, 0.40 * max(0.0, old - 0.2))
     for half in head.halves:
         from_nose_to_mouth = half.line((31, 0.05, -0.10), (31, 0.13, 0.08), (48, 0.12, -0.03), resting=True)
-        crease(head, from_nose_to_mouth, 0.05, 0.08 + 0.42 * old)
+        crease(head, from_nose_to_mouth, 0.05, 0.08 * (1 - head.face.childhood) + 0.42 * old)
         from_mouth_to_chin = half.line((48, 0.03, 0.06), (48, 0.06, 0.20), (48, 0.05, 0.33), resting=True)
         crease(head, from_mouth_to_chin, 0.04, 0.42 * max(0.0, old - 0.25))
         for turn in (-0.06, 0.02, 0.10):  # crow's feet
@@ -207,7 +207,7 @@ def light(head):
         np.maximum((way[2] - slope_x * way[0] - slope_y * way[1]) / steepness, 0)
         for way in np.float32((towards, halfway)) @ face.pose.rotation.astype(np.float32)  # from picture to head
     )
-    shade = face.ambient + (1.40 - face.ambient) * facing
+    shade = face.ambient + (1.34 - face.ambient) * facing
     shine = 0.22 * canvas.gloss * mirroring**24
     # What light remains in the shade of skin is red.
     for channel, power in enumerate((0.9, 1.0, 1.06)):
