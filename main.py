@@ -27,6 +27,7 @@ from util.files import replace_text
 from util.preparation import as_list, crops_faces, input_size, locked, prepare_device, prepare_model, run_name
 from util.report import LayerReport, Photographs, write_pdf
 from visual_dictionary.dictionary import open_dictionary
+from visual_dictionary.render_dictionary import ensure_rendered
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ def main():
 
 def read_dictionary(config, model):
     """Open the dictionary and, where the task crops, find its faces. Returns (FaceDictionary, boxes or None)."""
+    ensure_rendered(config.DICTIONARY)
     dictionary = open_dictionary(
         config.DICTIONARY, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS,
         skip_bad=config.SKIP_BAD_IMAGES, limit=config.TEST_IMAGES if config.TEST_MODE else None,

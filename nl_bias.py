@@ -35,6 +35,7 @@ from util.preparation import (
 )
 from visual_dictionary.concepts import global_concepts
 from visual_dictionary.dictionary import GLOBAL_FOLDER, Problem, open_subgroups, settle_subgroups
+from visual_dictionary.render_dictionary import ensure_rendered
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ def main():
 
 def read_subgroups(config, concepts):
     """The usable images of the dictionary's subgroups: list of Subgroups."""
+    ensure_rendered(config.DICTIONARY)
     subgroups, problems = open_subgroups(
         config.DICTIONARY, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS, skip_bad=config.SKIP_BAD_IMAGES,
         limit=config.TEST_IMAGES if config.TEST_MODE else None, global_concepts=concepts,

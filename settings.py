@@ -33,8 +33,9 @@ MODEL_FOLDER = "model"
 
 # ---------------------------------------------------------------------------------------------------------- the input
 
-# Folder of the Face Dictionary.
-DICTIONARY = "visual_dictionary/published"
+# Folder of the Face Dictionary. 'visual_dictionary/rendered' is made on first use: faces drawn by this program. The
+# published dictionary goes to 'visual_dictionary/published', one of your own photographs wherever you like.
+DICTIONARY = "visual_dictionary/rendered"
 # Side of the network's input and of the grid on which pixels are counted, pixels. None: the task's own.
 INPUT_SIZE = None
 # Whether faces are cropped with MTCNN's boxes first. None: the task's own.

@@ -18,7 +18,7 @@ def eyes(head):
     canvas, face = head.canvas, head.face
     iris = np.array(face.iris_colour)
     radius = 0.102 * (1 + 0.12 * face.childhood)
-    hood = 0.15 if head.shows("Narrow_Eyes") else 0.08
+    hood = 0.18 if head.shows("Narrow_Eyes") else 0.08
     for half in head.halves:
         upper = half.line((36,), (37,), (38,), (39,))
         lower = half.line((39,), (40,), (41,), (36,))

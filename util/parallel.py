@@ -1,9 +1,12 @@
 """Working ahead: a function over many items, several at once, results in order and errors where they belong."""
 
+import os
+import signal
+import threading
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 
 from tqdm import tqdm
 
@@ -21,7 +24,10 @@ def ordered_map(function, items, workers, ahead=2, processes=False):
         return
     items = iter(items)
     # Fresh processes and no forks: a fork of a process whose libraries run threads can hang.
-    executor = ProcessPoolExecutor(workers, get_context("spawn")) if processes else ThreadPoolExecutor(workers)
+    if processes:
+        executor = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_live_with_parent)
+    else:
+        executor = ThreadPoolExecutor(workers)
     try:
         pending = deque(executor.submit(function, item) for item in islice(items, workers + ahead))
         while pending:
@@ -30,6 +36,17 @@ def ordered_map(function, items, workers, ahead=2, processes=False):
             yield result
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _live_with_parent():
+    """Have a process of the pool leave Ctrl-C to its parent, and end when the parent is gone, even killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end_with_parent():
+        connection.wait([parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def progress(total, label, unit):

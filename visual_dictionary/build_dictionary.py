@@ -44,7 +44,7 @@ from visual_dictionary.entries import (
 )
 from visual_dictionary.label_tables import Labels, first_few, read_attributes, read_groups
 from visual_dictionary.landmarks import FaceLandmarkDetector, read_landmarks, write_landmarks
-from visual_dictionary.whole_folder import appearing_whole
+from visual_dictionary.whole_folder import appearing_whole, sole_maker
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,13 @@ def main(arguments=None):
     check_options(options)
     out = options.out.resolve()
     check_out(out, options)
+    with sole_maker(out):
+        check_replaceable(options.out, options.overwrite)
+        build(options, out)
 
+
+def build(options, out):
+    """Read the tables, draw the masks and have the dictionary appear at out (resolved)."""
     labels = read_attributes(options.attributes) if options.attributes else Labels({}, {})
     groups = read_groups(options.groups) if options.groups else {}
     landmarks = read_landmarks(options.landmarks) if options.landmarks else {}
@@ -138,7 +144,7 @@ def check_options(options):
 
 
 def check_out(out, options):
-    """Raise DissectionError unless a dictionary may appear at out (resolved). Clears what a killed run left beside."""
+    """Raise DissectionError when --out (resolved) and the folders that are read do not go together."""
     for name in ("images", "landmarks", "attributes", "groups", "save_landmarks"):
         path = getattr(options, name)
         if path and path.resolve().is_relative_to(out):
@@ -146,7 +152,6 @@ def check_out(out, options):
             raise DissectionError(f"{option} {path} lies inside --out {options.out}: choose another --out")
     if options.detect and out.is_relative_to(options.images.resolve()):
         raise DissectionError(f"--out {options.out} lies inside --images, where --detect takes every image for a face")
-    check_replaceable(options.out, options.overwrite)
 
 
 # --------------------------------------------------------------------------------------------- what is to be built

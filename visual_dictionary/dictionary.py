@@ -124,8 +124,8 @@ def read_index(root):
     root = Path(root)
     if not root.is_dir():
         raise DissectionError(
-            f"no Face Dictionary at {root}: set DICTIONARY to its folder, or make one with "
-            "visual_dictionary/build_dictionary.py (see README.md)"
+            f"no Face Dictionary at {root}: set DICTIONARY to its folder, or make one with build_dictionary.py or "
+            "render_dictionary.py in visual_dictionary/ (see README.md)"
         )
     files = [name for name in INDEX_FILES if (root / name).exists()]
     if not files:

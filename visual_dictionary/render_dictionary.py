@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -43,13 +44,13 @@ from visual_dictionary.entries import (
     write_group_image,
     write_indexes,
 )
-from visual_dictionary.whole_folder import appearing_whole
+from visual_dictionary.whole_folder import appearing_whole, sole_maker
 
 log = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parent.parent
 
-# Where main.py and nl_bias.py look for the rendered dictionary and, when it isn't there, have it made.
+# The dictionary of settings.py, which main.py and nl_bias.py have made when it isn't there.
 DEFAULT_FOLDER = PROJECT / "visual_dictionary" / "rendered"
 DEFAULT_IMAGES, DEFAULT_PER_GROUP, DEFAULT_SEED = 1000, 200, 0
 
@@ -79,13 +80,14 @@ def main(arguments=None):
     """Render the dictionary that the command line asks for. arguments: list of str, by default the process's own."""
     options = parse_arguments(arguments)
     check_options(options)
-    check_replaceable(options.out, options.overwrite)
-    jobs = [*local_jobs(options.images), *group_jobs(options.per_group)]
-    with appearing_whole(options.out.resolve()) as folder:
-        written = write_faces(jobs, folder, options)
-        indexes = write_indexes(folder, written)
-        write_contact_sheet(folder, folder / CONTACT_SHEET)
-        (folder / RECIPE).write_text(recipe(options), encoding="utf-8")
+    out, jobs = options.out.resolve(), [*local_jobs(options.images), *group_jobs(options.per_group)]
+    with sole_maker(out):
+        check_replaceable(options.out, options.overwrite)
+        with appearing_whole(out) as folder:
+            written = write_faces(jobs, folder, options)
+            indexes = write_indexes(folder, written)
+            write_contact_sheet(folder, folder / CONTACT_SHEET)
+            (folder / RECIPE).write_text(recipe(options), encoding="utf-8")
     log.info("%s: a dictionary of %d rendered faces", options.out, len(jobs))
     log_masks(indexes)
     for concept, groups in DRAWN_GROUPS.items() if options.per_group else ():
@@ -198,6 +200,40 @@ def renderer_digest():
     files = [*sorted((PROJECT / "rendering").glob("*.py")), PROJECT / "visual_dictionary" / "ellipses.py"]
     files += [PROJECT / "visual_dictionary" / name for name in ("concepts.py", "entries.py", "render_dictionary.py")]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
+
+
+# -------------------------------------------------------------------------------------------------- made on first use
+
+
+def ensure_rendered(root):
+    """Have the rendered dictionary made if root is its place and nothing is there. root: DICTIONARY of the settings.
+
+    Says so when the one that is there was rendered by another version of the program. Raises DissectionError when it
+    cannot be made.
+    """
+    if Path(root).resolve() != DEFAULT_FOLDER:
+        return
+    if DEFAULT_FOLDER.is_dir() and any(DEFAULT_FOLDER.iterdir()):
+        if not is_of_this_version(DEFAULT_FOLDER):
+            log.info(
+                "%s was rendered by another version of the program; to have it anew: python "
+                "visual_dictionary/render_dictionary.py --overwrite", root
+            )  # fmt: skip
+        return
+    log.info("%s is not there yet: rendering it, once", root)
+    # A process of its own: its workers need not load what this one has loaded.
+    if subprocess.run([sys.executable, __file__, "--out", DEFAULT_FOLDER], check=False).returncode:
+        raise DissectionError(f"{root} was not made, for the reason above")
+
+
+def is_of_this_version(folder):
+    """Whether a rendered dictionary was made by the code as it is now; True for one that was not rendered."""
+    try:
+        return json.loads((folder / RECIPE).read_text(encoding="utf-8"))["renderer"] == renderer_digest()
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 if __name__ == "__main__":

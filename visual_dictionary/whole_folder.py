@@ -4,10 +4,15 @@ It is built in a hidden folder beside its place and renamed when complete. What 
 never taken for the folder itself, and is cleared away by the next run.
 """
 
+import errno
 import logging
+import os
 import shutil
 from contextlib import contextmanager
 
+from filelock import FileLock, Timeout
+
+from util.errors import DissectionError
 from util.files import explained
 
 log = logging.getLogger(__name__)
@@ -16,6 +21,29 @@ log = logging.getLogger(__name__)
 def _beside(folder):
     """Where a folder lies while it is built, and where the one it replaces lies while they change places."""
     return folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.replaced")
+
+
+@contextmanager
+def sole_maker(folder):
+    """Keep other runs from making the same folder while the block lasts. folder: pathlib.Path.
+
+    Raises DissectionError when another run is at it; a killed run frees the lock by ending.
+    """
+    with explained(folder):
+        if folder.parent.exists() and not folder.parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder.parent))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        path = folder.with_name(f".{folder.name}.lock")
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise DissectionError(f"another run is making {folder}: wait for it, or choose another folder") from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 def clear_leftovers(folder):
