@@ -1,0 +1,184 @@
+"""Are rendered faces good enough to stand in for photographs? The five figures of README's section on them.
+
+    python -m benchmarks.rendered --faces 500 --per-concept 50 --photographs ../shared/congress
+
+1. MTCNN, with its default settings, on --faces faces: in how many it finds exactly one with a probability of 0.95 or
+   more, and how far its five landmarks lie from the true ones.
+2. For each concept that can be switched, over --per-concept faces: the share of the change that lies within its mask,
+   widened by 10 %, and how strong it is within the mask.
+3. O-Net, layer3, on the rendered dictionary and on one built from --photographs (a folder with images, landmarks.csv,
+   attributes.csv and groups.csv; left out without it): interpretable units, and how many of those interpretable on both
+   fall in the same face region.
+4. The seconds that rendering the dictionary takes. 5. Those of rendering and dissection together.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from rendering.face import SWITCHES, can_show, random_face, switched
+from rendering.render import render
+from util.parallel import progress
+from visual_dictionary.concepts import CONCEPT_REGION
+from visual_dictionary.ellipses import ELLIPSE_RULES, LEFT_EYE, RIGHT_EYE, concept_mask, fill_ellipse, fit_ellipse
+
+PROJECT = Path(__file__).resolve().parent.parent
+LEAST_PROBABILITY = 0.95
+WIDENED_BY = 1.10
+
+# Streams of random numbers of this script, apart from those of render_dictionary.py.
+DETECTED, SWITCHED = 1001, 1002
+
+
+def random_faces(stream, seed=0):
+    """Yield random faces without end, always the same ones."""
+    number = 0
+    while True:
+        yield random_face(np.random.default_rng([seed, stream, number]))
+        number += 1
+
+
+# ------------------------------------------------------------------------------------------------------- 1: a detector
+
+
+def five_points(landmarks):
+    """What MTCNN looks for: eyes, tip of the nose, corners of the mouth. Returns float64 (5, 2), pixels."""
+    eyes = landmarks[LEFT_EYE].mean(axis=0), landmarks[RIGHT_EYE].mean(axis=0)
+    return np.array([*eyes, landmarks[30], landmarks[48], landmarks[54]])
+
+
+def detect(count):
+    """Have MTCNN look at faces. Returns the share in which it finds exactly one with LEAST_PROBABILITY, and its errors.
+
+    errors: float64 (M, 5), for the faces found: how far its landmarks lie off, in distances between the eyes.
+    """
+    from facenet_pytorch import MTCNN
+
+    detector, found, errors = MTCNN(), 0, []
+    with progress(count, "detecting", "face") as bar:
+        for _, face in zip(range(count), random_faces(DETECTED), strict=False):
+            image, landmarks = render(face)
+            boxes, probabilities, points = detector.detect(image, landmarks=True)
+            if boxes is not None:
+                found += len(boxes) == 1 and probabilities[0] >= LEAST_PROBABILITY
+                true = five_points(landmarks)
+                between_eyes = np.linalg.norm(true[1] - true[0])
+                errors.append(np.linalg.norm(np.asarray(points[0], float) - true, axis=1) / between_eyes)
+            bar.update()
+    return found / count, np.array(errors)
+
+
+# -------------------------------------------------------------------------------------------------------- 2: switching
+
+
+def widened_mask(concept, landmarks, height, width):
+    """The mask of a concept with every ellipse WIDENED_BY. Returns bool (height, width)."""
+    mask = np.zeros((height, width), np.uint8)
+    for ellipse in ELLIPSE_RULES[concept]:
+        centre, semi_axes, directions = fit_ellipse(ellipse, landmarks)
+        fill_ellipse(mask, centre, WIDENED_BY * semi_axes, directions)
+    return mask > 0
+
+
+def change(face, concept):
+    """What switching a concept on changes. Returns the whole change, that within the widened mask, and its mean inside.
+
+    In grey levels, 0..255, mean of the three channels: summed, summed, and per pixel of the mask.
+    """
+    without, _ = render(switched(face, concept, shown=False))
+    shown, landmarks = render(switched(face, concept, shown=True))
+    changed = np.abs(shown.astype(float) - without).mean(axis=2)
+    inside = concept_mask(concept, landmarks, *changed.shape) > 0
+    return changed.sum(), changed[widened_mask(concept, landmarks, *changed.shape)].sum(), changed[inside].mean()
+
+
+def changes(concept, count):
+    """Switch a concept on count faces that can show it. Returns (share of the change within the mask, mean inside).
+
+    The share is that of the change of all faces together; the mean is over the faces.
+    """
+    able = (face for face in random_faces(SWITCHED) if can_show(concept, face.years, face.gender))
+    whole, within, inside = np.array([change(face, concept) for _, face in zip(range(count), able, strict=False)]).T
+    return within.sum() / whole.sum(), inside.mean()
+
+
+# ---------------------------------------------------------------------------------------- 3, 4, 5: the dictionary
+
+
+def run(*words):
+    """Run a script of the project. Returns seconds; ends this one when it fails."""
+    start = time.perf_counter()
+    ended = subprocess.run([sys.executable, *map(str, words)], cwd=PROJECT, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        sys.exit(ended.stderr)
+    return time.perf_counter() - start
+
+
+def dissect(dictionary, folder):
+    """Dissect O-Net's layer3. Returns (LayerReport, seconds)."""
+    from feature_operation import Tally
+    from util.report import LayerReport
+
+    seconds = run(
+        "main.py", "TASK=onet", "LAYER_NAME=layer3", f"DICTIONARY={dictionary}", f"OUTPUT_FOLDER={folder / 'result'}",
+        f"CACHE_FOLDER={folder / 'cache'}",
+    )  # fmt: skip
+    tally = Tally.load(folder / "result" / "onet_layer3_tally.npz")
+    return LayerReport(tally, score_threshold=0.04), seconds
+
+
+def build_from_photographs(photographs, out):
+    """Build a dictionary from a folder with images, landmarks.csv, attributes.csv and groups.csv."""
+    tables = [
+        word for name in ("landmarks", "attributes", "groups") for word in (f"--{name}", photographs / f"{name}.csv")
+    ]
+    run("visual_dictionary/build_dictionary.py", "--images", photographs / "images", *tables, "--out", out)
+
+
+def agreement(first, second):
+    """The units that two LayerReports both call interpretable, and those of them whose top concepts share a region."""
+    both = np.nonzero(first.interpretable & second.interpretable)[0].tolist()
+    regions = [[CONCEPT_REGION[report.top_concept(unit)] for unit in both] for report in (first, second)]
+    return both, [unit for unit, one, other in zip(both, *regions, strict=True) if one == other]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faces", type=int, default=500)
+    parser.add_argument("--per-concept", type=int, default=50)
+    parser.add_argument("--photographs", type=Path)
+    options = parser.parse_args()
+    cv2.setNumThreads(2)
+
+    share, errors = detect(options.faces)
+    print(f"1. {options.faces} faces: exactly one found with p >= {LEAST_PROBABILITY} in {100 * share:.1f} %")
+    medians = " ".join(f"{100 * error:.1f}" for error in np.median(errors, axis=0))
+    print(f"   landmarks: median {100 * np.median(errors):.1f} % of the distance between the eyes; each {medians}")
+
+    print(f"2. {options.per_concept} faces per concept: share of the change within the mask, mean change inside")
+    found = {concept: changes(concept, options.per_concept) for concept in SWITCHES}
+    for concept, (within, inside) in sorted(found.items(), key=lambda item: item[1]):
+        print(f"   {concept:<20} {100 * within:5.1f} %  {inside:5.1f} grey levels")
+
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        rendering = run("visual_dictionary/render_dictionary.py", "--out", folder / "rendered")
+        report, dissection = dissect(folder / "rendered", folder / "of_rendered")
+        print(f"3. rendered: {report.detectors} interpretable units")
+        if options.photographs:
+            build_from_photographs(options.photographs, folder / "built")
+            other, _ = dissect(folder / "built", folder / "of_built")
+            both, same = agreement(report, other)
+            print(f"   photographs: {other.detectors}; both: {len(both)}, in the same region {len(same)}")
+        print(f"4. rendering: {rendering:.0f} s")
+        print(f"5. rendering and dissection: {rendering + dissection:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
