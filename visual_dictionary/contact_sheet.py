@@ -37,19 +37,19 @@ def write_contact_sheet(root, path):
 
 
 def _outlined(root, row, concept):
-    """An image with the outline of one of its masks, uint8 (cell height, cell width, 3)."""
-    image, mask = load_rgb(root / row.image), load_gray(root / row.masks[concept])
-    contours, _ = cv2.findContours(np.uint8(mask > 0), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    picture = np.ascontiguousarray(image.copy())
-    cv2.drawContours(picture, contours, -1, OUTLINES[CONCEPT_REGION[concept]], 1, cv2.LINE_AA)
-    return _fitted(picture)
+    """An image in a cell with the outline of one of its masks, uint8 (cell height, cell width, 3)."""
+    cell, mask = _fitted(load_rgb(root / row.image)), _fitted(load_gray(root / row.masks[concept]))
+    # On the scaled picture: an outline drawn before would fade.
+    contours, _ = cv2.findContours(np.uint8(mask > 127), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(cell, contours, -1, OUTLINES[CONCEPT_REGION[concept]], 1, cv2.LINE_AA)
+    return cell
 
 
 def _fitted(image):
-    """An image scaled to fit a cell, on black: uint8 (cell height, cell width, 3)."""
+    """An image scaled to fit a cell, on black. image: uint8 (H, W, ...). Returns uint8 (cell height, cell width, ...)."""
     scale = min(CELL_WIDTH_PX / image.shape[1], CELL_HEIGHT_PX / image.shape[0])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    cell = np.zeros((CELL_HEIGHT_PX, CELL_WIDTH_PX, 3), np.uint8)
+    cell = np.zeros((CELL_HEIGHT_PX, CELL_WIDTH_PX, *image.shape[2:]), np.uint8)
     cell[: size[1], : size[0]] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return cell
 

@@ -1,0 +1,357 @@
+"""Dictionaries of rendered faces: the published layout, exact masks and labels, the same bytes again, first use."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import settings
+from loader.images import load_gray, load_rgb
+from rendering.face import DRAWN_GROUPS
+from rendering.render import render
+from util.errors import DissectionError
+from visual_dictionary import render_dictionary
+from visual_dictionary.check import find_problems
+from visual_dictionary.concepts import CONCEPT_TYPE, GLOBAL_CONCEPTS, LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
+from visual_dictionary.contact_sheet import write_contact_sheet
+from visual_dictionary.dictionary import GLOBAL_FOLDER, read_index, subgroup_images
+from visual_dictionary.ellipses import concept_mask
+from visual_dictionary.entries import CONTACT_SHEET, RECIPE
+from visual_dictionary.render_dictionary import group_jobs, local_face, local_jobs
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SCRIPT = REPOSITORY / "visual_dictionary" / "render_dictionary.py"
+IMAGES, PER_GROUP = 90, 6
+
+
+def rendered(out, *words):
+    """Render in this process. Returns out."""
+    render_dictionary.main(["--out", str(out), "--workers", "1", *map(str, words)])
+    return out
+
+
+def contents(root):
+    """{path relative to root: bytes} of all files."""
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def dictionary(tmp_path_factory):
+    return rendered(tmp_path_factory.mktemp("rendered") / "dictionary", "--images", IMAGES, "--per-group", PER_GROUP)
+
+
+# ----------------------------------------------------------------------------------------------------------- the files
+
+
+def test_nothing_is_wrong_with_it_and_all_concepts_are_there(dictionary):
+    problems, _ = find_problems(dictionary, workers=2)
+    assert problems == []
+    rows, _ = read_index(dictionary)
+    assert {concept for row in rows for concept in row.masks} == set(LOCAL_CONCEPTS)
+    assert Counter(row.where.split()[0] for row in rows) == {
+        "Attributes.csv": IMAGES * 2 // 5, "Action_Units.csv": IMAGES * 2 // 5, "Parts.csv": IMAGES // 5,
+    }  # fmt: skip
+
+
+def test_masks_and_labels_are_those_of_the_face(dictionary):
+    rows = {row.image: row for row in read_index(dictionary)[0]}
+    folders = {"Attr": "attributes", "AU": "AU", "Parts": "parts"}
+    for job in local_jobs(IMAGES):
+        face = local_face(job, seed=0)
+        image, landmarks = render(face)
+        row = rows[f"{folders[job.kind]}/{job.number:06d}/original.png"]
+        np.testing.assert_array_equal(load_rgb(dictionary / row.image), image)
+        of_kind = set(LOCAL_CONCEPTS_BY_TYPE[job.kind])
+        assert set(row.masks) == (of_kind if job.kind == "Parts" else of_kind & set(face.shown))
+        assert job.must_show is None or job.must_show in row.masks
+        for concept, path in row.masks.items():
+            np.testing.assert_array_equal(load_gray(dictionary / path), concept_mask(concept, landmarks, 218, 178))
+
+
+def test_subgroups_are_there_and_ethnic_ones_are_not(dictionary):
+    found = subgroup_images(dictionary)
+    assert {concept: tuple(groups) for concept, groups in found.items()} == {
+        concept: tuple(GLOBAL_CONCEPTS[concept].groups) for concept in ("age", "gender", "skin_tone")
+    }
+    assert all(len(images) == PER_GROUP for groups in found.values() for images in groups.values())
+    assert not (dictionary / GLOBAL_FOLDER / GLOBAL_CONCEPTS["ethnic"].folder).exists()
+    brightness = {
+        group: np.mean([load_rgb(dictionary / image)[85:130, 65:112].mean() for image in images])
+        for group, images in found["skin_tone"].items()
+    }
+    assert brightness["bright"] > 1.3 * brightness["dark"]
+
+
+def test_the_default_has_the_numbers_that_are_promised():
+    jobs = local_jobs(1000)
+    assert Counter(job.kind for job in jobs) == {"Attr": 400, "AU": 400, "Parts": 200}
+    least = Counter(job.must_show for job in jobs if job.must_show)
+    assert all(least[concept] >= 22 for concept in LOCAL_CONCEPTS if CONCEPT_TYPE[concept] != "Parts")
+    groups = group_jobs(200)
+    assert len(groups) == 200 * 8
+    for concept, names in DRAWN_GROUPS.items():
+        for name in names:
+            members = [job.subgroups for job in groups if job.concept == concept and job.subgroups[concept] == name]
+            assert len(members) == 200
+            for other in set(DRAWN_GROUPS) - {concept}:  # no concept comes with more of another's subgroups
+                assert len(set(Counter(member[other] for member in members).values())) == 1
+    assert local_jobs(1000)[:40] == local_jobs(40)  # more images only add to fewer
+
+
+def test_a_few_images_already_show_every_concept():
+    jobs = local_jobs(IMAGES)
+    assert {job.must_show for job in jobs if job.must_show} == set(LOCAL_CONCEPTS) - set(
+        LOCAL_CONCEPTS_BY_TYPE["Parts"]
+    )
+
+
+def test_the_same_seed_gives_the_same_bytes_whatever_the_workers(tmp_path, dictionary):
+    words = ["--images", IMAGES, "--per-group", PER_GROUP]
+    assert contents(rendered(tmp_path / "again", *words, "--workers", 2)) == contents(dictionary)
+    other = contents(rendered(tmp_path / "other", "--images", 5, "--per-group", 0, "--seed", 1))
+    same_name = contents(dictionary)
+    images = [name for name in other if name.endswith("original.png")]
+    assert len(images) == 5
+    assert all(other[name] != same_name[name] for name in images)
+
+
+def test_one_image_and_no_groups_are_enough(tmp_path):
+    out = rendered(tmp_path / "one", "--images", 1, "--per-group", 0)
+    assert sorted(path.name for path in out.iterdir()) == ["Parts.csv", CONTACT_SHEET, "parts", RECIPE]
+
+
+def test_pictures_for_people(tmp_path):
+    out = rendered(tmp_path / "pictures", "--images", 1, "--per-group", 0, "--pictures")
+    names = {path.name for path in (out / "parts" / "000000").iterdir()}
+    assert {"lm.png", "nose_overlap.png", "nose.png"} <= names
+    assert find_problems(out, workers=1)[0] == []
+
+
+def test_the_contact_sheet_shows_every_concept_with_its_mask(tmp_path, dictionary):
+    sheet = load_rgb(dictionary / CONTACT_SHEET)
+    blocks = len(LOCAL_CONCEPTS) + 8
+    assert sheet.shape[0] >= -(-blocks // 4) * 164
+    for colour in ((255, 220, 0), (0, 220, 255), (120, 255, 90)):  # outlines of eye, nose and chin region
+        assert (np.abs(sheet.astype(int) - colour).sum(axis=2) < 60).sum() > 50
+    # Any dictionary has one, with pictures of any size, as soon as it has a mask.
+    (tmp_path / "own").mkdir()
+    mask = np.zeros((40, 300), np.uint8)
+    mask[10:20, 50:200] = 255
+    cv2.imwrite(str(tmp_path / "own" / "a.png"), np.full((40, 300, 3), 90, np.uint8))
+    cv2.imwrite(str(tmp_path / "own" / "nose.png"), mask)
+    (tmp_path / "own" / "Parts.csv").write_text("image,labels\na.png,nose.png\n")
+    write_contact_sheet(tmp_path / "own", tmp_path / "sheet.png")
+    assert load_rgb(tmp_path / "sheet.png").min() == 0
+
+
+# ---------------------------------------------------------------------------------------------------- the command line
+
+
+def script(*words, **options):
+    return subprocess.run(
+        [sys.executable, SCRIPT, *map(str, words)], capture_output=True, text=True, timeout=120, cwd="/", **options
+    )
+
+
+def test_it_runs_as_a_script_with_processes(tmp_path):
+    done = script("--images", 10, "--per-group", 1, "--out", tmp_path / "out", "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(f"{tmp_path / 'out'}: a dictionary of 18 rendered faces\n")
+    assert "  non_localizable/Gender: male 1, female 1\n" in done.stderr
+    assert "%" not in done.stderr and "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_it_starts_without_the_heavy_libraries():
+    heavy = ("torch", "facenet_pytorch", "matplotlib", "settings")
+    program = f"import sys, visual_dictionary.render_dictionary; print(sorted(sys.modules.keys() & set({heavy})))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
+    assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("--images", 0), "--images is 0: it must be at least 1"),
+        (("--per-group", -1), "--per-group is -1: it must be at least 0"),
+        (("--seed", -1), "--seed is -1: it must be at least 0"),
+        (("--workers", 0), "--workers is 0: it must be at least 1"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(tmp_path, words, message):
+    with pytest.raises(DissectionError, match=message):
+        rendered(tmp_path / "out", *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_a_dictionary_is_replaced_and_only_on_request(tmp_path):
+    out = rendered(tmp_path / "out", "--images", 1, "--per-group", 0)
+    before = contents(out)
+    with pytest.raises(DissectionError, match="not empty: choose another, or add --overwrite"):
+        rendered(out, "--images", 2, "--per-group", 0)
+    assert contents(out) == before
+    rendered(out, "--images", 2, "--per-group", 0, "--overwrite")
+    assert (out / "attributes").is_dir()
+    (out / "thesis.tex").write_text("mine")
+    with pytest.raises(DissectionError, match="not replaced: thesis.tex is no part of a dictionary"):
+        rendered(out, "--images", 1, "--per-group", 0, "--overwrite")
+    assert (out / "thesis.tex").read_text() == "mine"
+
+
+def started(tmp_path, *words):
+    """A run in a process group of its own, as a terminal starts one, that has begun to write."""
+    command = [sys.executable, SCRIPT, "--images", 4000, "--out", tmp_path / "out", "--workers", 2, *words]
+    process = subprocess.Popen(
+        list(map(str, command)), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    partial = tmp_path / ".out.partial"
+    while process.poll() is None and not list(partial.glob("*/*/original.png")):
+        time.sleep(0.02)
+    assert process.poll() is None, process.stderr.read()
+    return process
+
+
+def alive(group):
+    """Whether any process of a process group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_until_gone(group):
+    deadline = time.monotonic() + 10
+    while alive(group) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(group), "workers outlive their parent"
+
+
+def test_ctrl_c_ends_it_with_one_line_and_leaves_nothing(tmp_path):
+    process = started(tmp_path)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors == "\nstopped\n"
+    assert list(tmp_path.iterdir()) == []
+    wait_until_gone(process.pid)
+
+
+def test_a_killed_run_takes_its_workers_along_and_the_next_one_works(tmp_path):
+    process = started(tmp_path)
+    process.kill()
+    process.communicate(timeout=30)
+    wait_until_gone(process.pid)
+    assert not (tmp_path / "out").exists()
+    out = rendered(tmp_path / "out", "--images", 3, "--per-group", 0)
+    assert len(read_index(out)[0]) == 3
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_two_runs_do_not_make_the_same_folder_at_once(tmp_path):
+    process = started(tmp_path)
+    try:
+        done = script("--images", 1, "--out", tmp_path / "out")
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: another run is making ")
+        assert (tmp_path / ".out.partial").is_dir()
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+# -------------------------------------------------------------------------------------------------------- on first use
+
+
+@pytest.fixture
+def first_use(tmp_path, monkeypatch):
+    """A place of the rendered dictionary where nothing is, and few images to make. Returns the place."""
+    real_run = subprocess.run
+
+    def run(command, **options):
+        command = [*map(str, command), "--images", "15", "--per-group", "2", "--workers", "1"]
+        return real_run(command, **options)
+
+    monkeypatch.setattr(render_dictionary, "DEFAULT_FOLDER", tmp_path / "rendered")
+    monkeypatch.setattr(render_dictionary.subprocess, "run", run)
+    return tmp_path / "rendered"
+
+
+def test_the_settings_name_the_place():
+    assert (REPOSITORY / settings.DICTIONARY) == render_dictionary.DEFAULT_FOLDER
+    options = render_dictionary.parse_arguments([])
+    assert (options.images, options.per_group, options.out) == (1000, 200, render_dictionary.DEFAULT_FOLDER)
+
+
+def test_main_and_nl_bias_make_it_when_it_is_not_there(first_use, run_main, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    run_main(DICTIONARY=first_use)
+    assert f"{first_use} is not there yet: rendering it, once" in caplog.text
+    assert (tmp_path / "result" / "onet_layer3_conv.pdf").is_file()
+    made = contents(first_use)
+    assert len(read_index(first_use)[0]) == 15
+    caplog.clear()
+    run_main(DICTIONARY=first_use)
+    assert "rendering it" not in caplog.text
+    assert contents(first_use) == made
+
+    import nl_bias
+
+    words = {
+        "TASKS": "pnet", "INPUT_SIZE": 48, "DICTIONARY": first_use, "NL_FOLDER": tmp_path / "nl", "PLOT": False,
+        "PLOT_FOLDER": tmp_path / "plots", "CACHE_FOLDER": tmp_path / "cache",
+    }  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["nl_bias.py", *(f"{name}={value}" for name, value in words.items())])
+    for path in first_use.rglob("*"):
+        if path.is_file():
+            path.unlink()
+    for path in sorted(first_use.rglob("*"), reverse=True):
+        path.rmdir()
+    nl_bias.main()  # an empty folder counts as nothing
+    assert contents(first_use) == made
+    assert (tmp_path / "nl" / "pnet_layer3_nl_probs.pkl").is_file()
+
+
+def test_other_places_are_the_user_s_own(first_use, tmp_path):
+    render_dictionary.ensure_rendered(tmp_path / "mine")
+    assert not first_use.exists() and not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize("recipe", ['{"renderer": "older"}', "{", "[]", "{}"])
+def test_one_of_another_version_is_kept_with_a_notice(first_use, caplog, recipe):
+    caplog.set_level(logging.INFO)
+    render_dictionary.ensure_rendered(first_use)
+    assert json.loads((first_use / RECIPE).read_text())["images"] == 15
+    caplog.clear()
+    render_dictionary.ensure_rendered(first_use)
+    assert caplog.text == ""
+    (first_use / RECIPE).write_text(recipe)
+    before = contents(first_use)
+    render_dictionary.ensure_rendered(first_use)
+    assert "rendered by another version of the program" in caplog.text
+    assert contents(first_use) == before
+
+
+def test_a_dictionary_of_one_s_own_at_the_place_is_left_alone(first_use, caplog):
+    caplog.set_level(logging.INFO)
+    first_use.mkdir()
+    (first_use / "Parts.csv").write_text("image,labels\n")
+    render_dictionary.ensure_rendered(first_use)
+    assert caplog.text == ""
+    assert [path.name for path in first_use.iterdir()] == ["Parts.csv"]
+
+
+def test_a_failure_to_make_it_ends_the_run(first_use, tmp_path, run_main, capfd):
+    (tmp_path / "rendered").write_text("a file")
+    with pytest.raises(DissectionError, match="rendered was not made, for the reason above"):
+        run_main(DICTIONARY=first_use)
+    assert "is a file: choose another" in capfd.readouterr().err
