@@ -46,7 +46,7 @@ def _outlined(root, row, concept):
 
 
 def _fitted(image):
-    """An image scaled to fit a cell, on black. image: uint8 (H, W, ...). Returns uint8 (cell height, cell width, ...)."""
+    """An image scaled to fit a cell, on black. image: uint8 (H, W, ...). Returns the same of the cell's size."""
     scale = min(CELL_WIDTH_PX / image.shape[1], CELL_HEIGHT_PX / image.shape[0])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     cell = np.zeros((CELL_HEIGHT_PX, CELL_WIDTH_PX, *image.shape[2:]), np.uint8)
