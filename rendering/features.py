@@ -4,7 +4,7 @@ import numpy as np
 
 from rendering.canvas import blob, curve, ellipse, polygon, ribbon, taper
 
-WHITE, SCLERA, PUPIL, LASHES = (1.0, 1.0, 1.0), (0.86, 0.83, 0.81), (0.03, 0.03, 0.03), (0.09, 0.06, 0.05)
+WHITE, SCLERA, PUPIL, LASHES = (1.0, 1.0, 1.0), (0.93, 0.90, 0.88), (0.03, 0.03, 0.03), (0.09, 0.06, 0.05)
 THROAT, TONGUE, TEETH = (0.17, 0.05, 0.05), (0.60, 0.26, 0.26), (0.90, 0.87, 0.82)
 LIPSTICK = (0.66, 0.07, 0.14)
 FRAMES = ((0.06, 0.05, 0.05), (0.20, 0.12, 0.07), (0.32, 0.32, 0.34), (0.12, 0.08, 0.16))
@@ -28,10 +28,10 @@ def eyes(head):
         for colour, size in ((0.45 * iris, 1.0), (iris, 0.84), (PUPIL, 0.45)):
             canvas.paint(ellipse(centre, (radius * size, radius * size), 0.006).within(opening), colour)
         shadow_of_lid = ribbon(upper + (0.0, 0.03), taper(len(upper), hood, 0.03), 0.02)
-        canvas.darken(shadow_of_lid.within(opening), 0.50)
+        canvas.darken(shadow_of_lid.within(opening), 0.42)
         canvas.paint(blob(half.at(39, 0.025), (0.025, 0.02)), head.tint(0.95, 0.65, 0.62), 0.7)
         lids(head, half, upper, lower)
-        canvas.paint(ellipse(centre + (0.035, -0.04), (0.026, 0.026), 0.006).within(opening), WHITE, 0.9)
+        canvas.paint(ellipse(centre + (0.03, -0.035), (0.020, 0.020), 0.006).within(opening), WHITE, 0.9)
 
 
 def lids(head, half, upper, lower):
