@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from rendering.anatomy import TRAITS, TRAITS_OF_A_CHILD, TRAITS_OF_GENDER, TRAITS_OF_OLD_AGE
-from rendering.pose import Pose
+from rendering.pose import MOST_PITCH, MOST_YAW, Pose
 from util.errors import DissectionError, nearest
 from visual_dictionary.concepts import GLOBAL_CONCEPTS, LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
 
@@ -257,7 +257,8 @@ def _colour(random, darkest, brightest, saturation):
 
 
 def _pose(random):
-    yaw, pitch, roll = np.clip(random.normal(0, (8, 4.5, 4)), (-18, -10, -11), (18, 10, 11)).tolist()
+    most = np.array((MOST_YAW, MOST_PITCH, 12.0))
+    yaw, pitch, roll = np.clip(random.normal(0, (8, 4.5, 4)), -0.9 * most, 0.9 * most).tolist()
     unit_px, x, y = (random.uniform(low, high) for low, high in ((33, 41), (82, 95), (101, 119)))
     return Pose(yaw, pitch, roll, unit_px, x, y)
 

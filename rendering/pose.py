@@ -20,8 +20,8 @@ PIVOT = (0.0, 0.55, 0.35)
 # the slope of the relief at every step, which is below 0.6 within the limits below.
 _STEPS = 10
 
-# Degrees to which faces may be turned: beyond them the far side of the nose hides a part of the relief from the search.
-MOST_YAW, MOST_PITCH, MOST_ROLL = 20.0, 12.0, 25.0
+# Degrees to which a face may be turned: beyond them a part of the relief hides another, and the search may miss it.
+MOST_YAW, MOST_PITCH = 20.0, 12.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Pose:
     """How a head is held and where, angles in degrees.
 
     yaw: it turns to the right of the picture. pitch: it looks down. roll: it leans clockwise. unit_px: pixels of a face
-    unit. x, y: where PIVOT lies in the picture, pixels.
+    unit. x, y: where PIVOT lies in the picture, pixels. Raises ValueError beyond MOST_YAW and MOST_PITCH.
     """
 
     yaw: float = 0.0
@@ -38,6 +38,11 @@ class Pose:
     unit_px: float = 38.0
     x: float = 88.5
     y: float = 113.0
+
+    def __post_init__(self):
+        for turn, most in (("yaw", MOST_YAW), ("pitch", MOST_PITCH)):
+            if not abs(getattr(self, turn)) <= most:
+                raise ValueError(f"{turn} is {getattr(self, turn):g} degrees: it must lie within {most:g} either way")
 
     @property
     def rotation(self):

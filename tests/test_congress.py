@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import rendered
 from feature_operation import Tally
 from util.report import LayerReport
 from visual_dictionary.concepts import region_of
@@ -54,7 +55,18 @@ def test_onet_has_eye_nose_and_mouth_units(dictionary, tmp_path):
     untrained = LayerReport(Tally.load(result / "onet_random_layer3_tally.npz"), 0.04)
     assert untrained.detectors < report.detectors / 2
     assert untrained.top_iou.max() < report.top_iou.max() / 2
+    rendered_faces(tmp_path, report)
     analyses(tmp_path, words)
+
+
+def rendered_faces(tmp_path, of_photographs):
+    """The same units see the same regions of rendered faces (in full in benchmarks/rendered.py)."""
+    run("visual_dictionary/render_dictionary.py", "--images", 300, "--per-group", 0, "--out", tmp_path / "rendered")
+    report, _ = rendered.dissect(tmp_path / "rendered", tmp_path / "of_rendered")
+    assert report.detectors >= 15
+    both, same = rendered.agreement(report, of_photographs)
+    assert len(both) >= 10
+    assert len(same) >= 0.7 * len(both)
 
 
 def analyses(tmp_path, words):

@@ -216,7 +216,14 @@ def test_a_turn_moves_points_as_worked_in_the_module():
     np.testing.assert_allclose(leaning, (89, 130), atol=1e-9)
 
 
-@pytest.mark.parametrize("yaw, pitch, roll", [(0, 0, 0), (18, 0, 0), (-18, 10, 11), (18, -10, -11), (0, 10, 0)])
+@pytest.mark.parametrize("turn", ["yaw", "pitch"])
+def test_turns_that_the_relief_does_not_allow_are_refused(turn):
+    for degrees in (21, -45, float("nan")):
+        with pytest.raises(ValueError, match=f"{turn} is .* degrees: it must lie within"):
+            Pose(**{turn: degrees})
+
+
+@pytest.mark.parametrize("yaw, pitch, roll", [(0, 0, 0), (20, 0, 0), (-20, 12, 12), (20, -12, -12), (0, 12, 0)])
 def test_pixels_and_landmarks_agree_at_any_pose(yaw, pitch, roll):
     # The pixel on which a landmark falls shows that landmark's place on the canvas.
     for number in range(5):
