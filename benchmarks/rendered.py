@@ -1,4 +1,4 @@
-"""Are rendered faces good enough to stand in for photographs? The five figures of README's section on them.
+"""Are rendered faces good enough to stand in for photographs? The figures of README's section on them.
 
     python -m benchmarks.rendered --faces 500 --per-concept 50 --photographs ../shared/congress
 
@@ -19,10 +19,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from rendering.face import SWITCHES, can_show, random_face, switched
+from rendering.face import SWITCHES, switched
+from rendering.random_face import can_show, random_face
 from rendering.render import render
 from util.parallel import progress
 from visual_dictionary.concepts import CONCEPT_REGION
@@ -56,7 +56,8 @@ def five_points(landmarks):
 def detect(count):
     """Have MTCNN look at faces. Returns the share in which it finds exactly one with LEAST_PROBABILITY, and its errors.
 
-    errors: float64 (M, 5), for the faces found: how far its landmarks lie off, in distances between the eyes.
+    errors: float64 (M, 5), for the faces with any box, how far the landmarks of the first lie off, in distances between
+    the eyes.
     """
     from facenet_pytorch import MTCNN
 
@@ -154,7 +155,6 @@ def main():
     parser.add_argument("--per-concept", type=int, default=50)
     parser.add_argument("--photographs", type=Path)
     options = parser.parse_args()
-    cv2.setNumThreads(2)
 
     share, errors = detect(options.faces)
     print(f"1. {options.faces} faces: exactly one found with p >= {LEAST_PROBABILITY} in {100 * share:.1f} %")

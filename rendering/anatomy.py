@@ -24,6 +24,9 @@ AVERAGE_FACE = {
     60: (-0.40, 1.10), 61: (-0.12, 1.09), 62: (0.0, 1.095), 66: (0.0, 1.11), 67: (-0.12, 1.105),
 }  # fmt: skip
 
+# The skull behind the face: half-axes around its centre.
+SKULL_CENTRE, SKULL_RADII = (0.0, -0.30), (1.15, 1.32)
+
 # What makes one face unlike another: trait -> {landmark: its move (dx, dy) for a trait of 1}. A face has a value of
 # each trait, 0 on average.
 TRAITS = {
@@ -73,7 +76,7 @@ PULLS = {
     "AU_12": {48: (-0.11, -0.13), 49: (-0.05, -0.04), 59: (-0.06, -0.05), 60: (-0.10, -0.12), 61: (0.0, 0.01),
               50: (0.0, 0.01), 51: (0.0, 0.01), 58: (0.0, -0.01)},
     "AU_15": {48: (-0.01, 0.13), 49: (-0.01, 0.03), 59: (-0.02, 0.05), 60: (0.0, 0.12)},
-    "AU_17": {57: (0.0, -0.06), 58: (0.0, -0.05), 59: (0.0, -0.02), 7: (0.0, -0.04), 8: (0.0, -0.06)},
+    "AU_17": {57: (0.0, -0.06), 58: (0.0, -0.05), 59: (0.0, -0.02), 7: (0.0, -0.02), 8: (0.0, -0.04)},
     "AU_20": {48: (-0.17, 0.03), 49: (-0.11, 0.02), 50: (-0.04, 0.02), 51: (0.0, 0.015), 57: (0.0, -0.02),
               58: (-0.05, -0.02), 59: (-0.12, 0.0), 60: (-0.17, 0.03), 61: (-0.05, 0.0), 67: (-0.05, 0.0)},
     "AU_25": {50: (0.0, -0.015), 51: (0.0, -0.015), 61: (0.0, -0.03), 62: (0.0, -0.03), 57: (0.0, 0.07),
@@ -120,3 +123,9 @@ def face_landmarks(traits, concepts):
         [_PULLS[concept] for concept in sorted(concepts) if concept in _PULLS] or [np.zeros((LANDMARKS, 2))]
     )
     return landmarks + np.maximum(pulls.max(axis=0), 0.0) + np.minimum(pulls.min(axis=0), 0.0)
+
+
+def skull_arc(start_degrees, end_degrees, wider=0.0, count=25):
+    """Points on the skull: from 180 degrees at the left ear over the crown (270) to the right ear (360), (count, 2)."""
+    angles = np.radians(np.linspace(start_degrees, end_degrees, count))
+    return np.array(SKULL_CENTRE) + np.stack([np.cos(angles), np.sin(angles)], 1) * (np.array(SKULL_RADII) + wider)

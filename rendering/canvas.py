@@ -12,14 +12,14 @@ import numpy as np
 # Pixels per face unit. Pictures show about 40, so that edges are smooth after the turn.
 UNIT_PX = 56
 LEFT, TOP, RIGHT, BOTTOM = -1.95, -2.15, 1.95, 2.65
-WIDTH_PX, HEIGHT_PX = round((RIGHT - LEFT) * UNIT_PX), round((BOTTOM - TOP) * UNIT_PX)
+CANVAS_WIDTH_PX, CANVAS_HEIGHT_PX = round((RIGHT - LEFT) * UNIT_PX), round((BOTTOM - TOP) * UNIT_PX)
 
 # Coordinates of the pixel centres, face units, as a row and a column.
-X = (LEFT + np.arange(WIDTH_PX, dtype=np.float32)[None, :] / UNIT_PX).astype(np.float32)
-Y = (TOP + np.arange(HEIGHT_PX, dtype=np.float32)[:, None] / UNIT_PX).astype(np.float32)
+X = (LEFT + np.arange(CANVAS_WIDTH_PX, dtype=np.float32)[None, :] / UNIT_PX).astype(np.float32)
+Y = (TOP + np.arange(CANVAS_HEIGHT_PX, dtype=np.float32)[:, None] / UNIT_PX).astype(np.float32)
 
-# Polygons are drawn to 1/16 of a pixel.
-_SHIFT = 4
+# Corners of polygons are placed to 1/16 of a pixel, in OpenCV's fixed point numbers.
+_FRACTION_BITS = 4
 
 
 def to_pixels(points):
@@ -35,8 +35,8 @@ class Patch:
     alpha: np.ndarray
 
     def times(self, factor):
-        """The shape with its strength multiplied. factor: a number, or float32 (H, W) over the whole canvas."""
-        return Patch(self.place, self.alpha * (factor[self.place] if np.ndim(factor) else np.float32(factor)))
+        """The shape with its strength multiplied. factor: float32 (H, W) over the whole canvas."""
+        return Patch(self.place, self.alpha * factor[self.place])
 
     def within(self, other):
         """The part of the shape that lies inside another one."""
@@ -65,8 +65,8 @@ class Canvas:
     """
 
     def __init__(self):
-        self.colour = np.zeros((HEIGHT_PX, WIDTH_PX, 3), np.float32)
-        self.coverage, self.form, self.detail, self.gloss = np.zeros((4, HEIGHT_PX, WIDTH_PX), np.float32)
+        self.colour = np.zeros((CANVAS_HEIGHT_PX, CANVAS_WIDTH_PX, 3), np.float32)
+        self.coverage, self.form, self.detail, self.gloss = np.zeros((4, CANVAS_HEIGHT_PX, CANVAS_WIDTH_PX), np.float32)
 
     def paint(self, patch, colour, opacity=1.0):
         """Lay a colour over the shape. colour: (3,) or float32 (H, W, 3) over the whole canvas."""
@@ -84,12 +84,15 @@ class Canvas:
         self.colour[patch.place] += patch.alpha[..., None] * np.asarray(change, np.float32)
 
     def raise_form(self, patch, height):
+        """Lift the large relief within the shape. height: face units, negative for a hollow."""
         self.form[patch.place] += np.float32(height) * patch.alpha
 
     def raise_detail(self, patch, height):
+        """Lift the small relief within the shape, which light sees and the turn of the head does not."""
         self.detail[patch.place] += np.float32(height) * patch.alpha
 
     def polish(self, patch, amount):
+        """Add to the gloss within the shape; a negative amount makes it dull."""
         self.gloss[patch.place] += np.float32(amount) * patch.alpha
 
     def cover(self, patch):
@@ -102,8 +105,8 @@ class Canvas:
 
 def _place(low, high):
     """The slices of the canvas between two corners in pixels, never empty."""
-    left, top = np.clip(np.floor(low), 0, (WIDTH_PX - 1, HEIGHT_PX - 1)).astype(int)
-    right, bottom = np.clip(np.ceil(high) + 1, (left + 1, top + 1), (WIDTH_PX, HEIGHT_PX)).astype(int)
+    left, top = np.clip(np.floor(low), 0, (CANVAS_WIDTH_PX - 1, CANVAS_HEIGHT_PX - 1)).astype(int)
+    right, bottom = np.clip(np.ceil(high) + 1, (left + 1, top + 1), (CANVAS_WIDTH_PX, CANVAS_HEIGHT_PX)).astype(int)
     return slice(top, bottom), slice(left, right)
 
 
@@ -112,18 +115,28 @@ def polygon(points, blur=0.0):
     pixels = to_pixels(points)
     margin = 3 * blur * UNIT_PX + 1
     place = _place(pixels.min(axis=0) - margin, pixels.max(axis=0) + margin)
-    alpha = np.zeros((place[0].stop - place[0].start, place[1].stop - place[1].start), np.uint8)
-    corners = np.rint((pixels - (place[1].start, place[0].start)) * 2**_SHIFT).astype(np.int32)
-    cv2.fillPoly(alpha, [corners], 255, cv2.LINE_AA, _SHIFT)
+    corner = place[1].start, place[0].start
+    return Patch(place, filled(pixels - corner, place[1].stop - corner[0], place[0].stop - corner[1], blur * UNIT_PX))
+
+
+def filled(points, width, height, blur_px):
+    """A filled polygon with a smooth edge. points: (N, 2), pixels. blur_px: standard deviation of the edge, pixels.
+
+    Returns float32 (height, width), 0..1.
+    """
+    alpha = np.zeros((height, width), np.uint8)
+    corners = np.rint(points * 2**_FRACTION_BITS).astype(np.int32)
+    cv2.fillPoly(alpha, [corners], 255, cv2.LINE_AA, _FRACTION_BITS)
     alpha = alpha.astype(np.float32) / 255
-    return Patch(place, soften(alpha, blur))
-
-
-def soften(alpha, blur):
-    """Blur a picture by a standard deviation in face units."""
-    if blur * UNIT_PX < 0.2:
+    if blur_px < 0.2:  # less than the edge's own smoothness
         return alpha
-    return cv2.GaussianBlur(alpha, (0, 0), blur * UNIT_PX, borderType=cv2.BORDER_REPLICATE)
+    return cv2.GaussianBlur(alpha, (0, 0), blur_px, borderType=cv2.BORDER_REPLICATE)
+
+
+def hills(random, across, down, width, height):
+    """Smooth random hills, mean 0, deviation about 1. across, down: their number. Returns float32 (height, width)."""
+    cells = random.standard_normal((down, across)).astype(np.float32)
+    return cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def blob(centre, radii, degrees=0.0):
@@ -169,6 +182,6 @@ def curve(points, closed=False, steps=6):
     return line if closed else np.concatenate([line, points[-1:]])
 
 
-def taper(count, middle, end=0.0, power=1.0):
-    """Widths of a ribbon that is thickest in its middle. Returns (count,)."""
-    return end + (middle - end) * np.sin(np.linspace(0, np.pi, count)) ** power
+def taper(count, middle, end=0.0):
+    """Widths of a ribbon of count points that is thickest in its middle. Returns (count,)."""
+    return end + (middle - end) * np.sin(np.linspace(0, np.pi, count))

@@ -18,7 +18,7 @@ def eyes(head):
     canvas, face = head.canvas, head.face
     iris = np.array(face.iris_colour)
     radius = 0.102 * (1 + 0.12 * face.childhood)
-    hood = 0.18 if head.shows("Narrow_Eyes") else 0.08
+    hood = 0.18 if head.switched_on("Narrow_Eyes") else 0.08
     for half in head.halves:
         upper = half.line((36,), (37,), (38,), (39,))
         lower = half.line((39,), (40,), (41,), (36,))
@@ -49,9 +49,9 @@ def lids(head, half, upper, lower):
 def brows(head):
     face = head.face
     thickness, opacity = (0.105 if face.gender == "male" else 0.075) * (1 - 0.25 * face.childhood), 0.72
-    if head.shows("Bushy_Eyebrows"):
+    if head.switched_on("Bushy_Eyebrows"):
         thickness, opacity = thickness * 1.2 + 0.075, 0.95
-    colour = np.minimum(np.array(face.hair_colour) * 0.62, 0.36)
+    colour = head.hair_tone(0.62)
     single_hairs = np.clip(1 + 0.16 * head.texture("brows", 130, 60), 0.4, 1.1)
     for half in head.halves:
         line = half.line((17,), (18,), (19,), (20,), (21,))
@@ -60,7 +60,7 @@ def brows(head):
 
 
 def nose(head):
-    canvas, pointed, big = head.canvas, head.shows("Pointy_Nose"), head.shows("Big_Nose")
+    canvas, pointed, big = head.canvas, head.switched_on("Pointy_Nose"), head.switched_on("Big_Nose")
     root, bridge, tip, base = head.landmarks[[27, 29, 30, 33]]
     half_width = (head.landmarks[35, 0] - head.landmarks[31, 0]) / 2
     for share in np.linspace(0, 1, 7):  # the ridge rises and widens towards the tip
@@ -91,7 +91,7 @@ def mouth(head):
     upper = np.concatenate([curve(p[48:55]), upper_inner[::-1]])
     lower = np.concatenate([curve(p[[54, 55, 56, 57, 58, 59, 48]]), lower_inner[::-1]])
     colour, opacity = head.tint(0.84, 0.60, 0.60) + (0.03, 0.0, 0.02), 0.85 - 0.2 * head.face.old_age
-    if head.shows("Wearing_Lipstick"):
+    if head.switched_on("Wearing_Lipstick"):
         colour, opacity = np.array(LIPSTICK) * (1 - 0.25 * head.face.melanin), 0.95
         canvas.polish(polygon(lower, 0.010), 0.5)
     canvas.paint(polygon(upper, 0.010), 0.86 * colour, opacity)
@@ -111,12 +111,13 @@ def mouth(head):
 
 def open_mouth(head, upper_inner, lower_inner, gap):
     """What parted lips show: the dark, the teeth and, further down, the tongue. gap: between the lips."""
-    canvas, smiling = head.canvas, head.shows("Smiling")
+    canvas, smiling = head.canvas, head.switched_on("Smiling")
     opening = polygon(np.concatenate([upper_inner, lower_inner]), 0.008)
     canvas.paint(opening, THROAT, 0.97)
     if gap > 0.2:
         canvas.paint(blob(head.landmarks[66] - (0, 0.03), (0.16, 0.05)).within(opening), TONGUE, 0.9)
-    teeth = np.concatenate([upper_inner, upper_inner[::-1] + (0.0, 0.10 if smiling else min(0.07, 0.55 * gap))])
+    heights = taper(len(upper_inner), 0.11 if smiling else min(0.08, 0.6 * gap))  # none in the corners
+    teeth = np.concatenate([upper_inner, upper_inner[::-1] + np.outer(heights, (0.0, 1.0))])
     canvas.paint(polygon(teeth, 0.012).within(opening), TEETH, 0.93)
     if smiling:
         for x in (-0.20, -0.12, -0.04, 0.04, 0.12, 0.20):
@@ -127,7 +128,7 @@ def open_mouth(head, upper_inner, lower_inner, gap):
 
 def eyeglasses(head):
     """Two rims, the bridge and the temples; they lie on top of everything, unlit."""
-    if not head.shows("Eyeglasses"):
+    if not head.switched_on("Eyeglasses"):
         return
     canvas, random = head.canvas, head.face.random("eyeglasses")
     colour, width, roundness = FRAMES[random.integers(len(FRAMES))], random.uniform(0.05, 0.085), random.uniform(2, 4.5)

@@ -2,13 +2,13 @@
 
 import numpy as np
 
+from rendering.anatomy import SKULL_CENTRE, SKULL_RADII, skull_arc
 from rendering.canvas import Patch, X, Y, curve, polygon
 from rendering.face import BALD, CHINS, HAIR_STYLES
-from rendering.skin import SKULL_CENTRE, SKULL_RADII, skull_arc
 from visual_dictionary.ellipses import mirrored_landmark
 
-# Sides that hang lower than this frame the face; shorter ones end at the ear.
-HANGING = 0.3
+# Sides that hang lower than the first frame the face; lower than the second, hair also hangs behind the neck.
+HANGING, BEHIND = 0.3, 1.0
 
 
 def hair(head):
@@ -29,7 +29,7 @@ def hair(head):
     shape = Patch(shape.place, alpha)
     canvas.darken(polygon(edge + (0.0, 0.06), 0.05), 0.28)  # its shadow on the forehead
     canvas.polish(shape, -0.35)
-    canvas.raise_detail(shape, 0.10)
+    canvas.raise_detail(polygon(edge, 0.06), 0.10)  # softer than the colour: a step would catch the light
     canvas.paint(shape, np.clip(strands(head, style)[..., None] * np.float32(head.face.hair_colour), 0, 1), style.cover)
     canvas.cover(shape)
 
@@ -82,9 +82,9 @@ def outer_edge(style):
 
 
 def hair_behind(head):
-    """The outline of the hair that hangs behind the neck, (N, 3) in face units, or None."""
+    """The outline of the hair that hangs behind the neck, (N, 3) in face units, or None: scene.py paints it."""
     style = HAIR_STYLES[head.face.hair_style]
-    if style.length <= HANGING:
+    if style.length <= BEHIND:
         return None
     edge = outer_edge(style)
     return np.column_stack([edge, np.full(len(edge), 0.1)])
@@ -94,7 +94,7 @@ def hair_behind(head):
 
 # The left half of a patch of hair on the face, from its middle above round to its middle below, as points beside
 # landmarks: (landmark, (dx, dy)). The right half is its mirror image.
-BEARD = ((33, (0.0, 0.09)), (31, (0.02, 0.12)), (48, (-0.05, -0.06)), (48, (-0.22, -0.12)), (3, (0.08, 0.0)),
+BEARD = ((57, (0.0, 0.04)), (59, (-0.04, 0.03)), (48, (-0.02, 0.05)), (48, (-0.22, -0.12)), (3, (0.08, 0.0)),
          *((number, (0.0, 0.02)) for number in range(2, 9)))  # fmt: skip
 GOATEE = ((57, (0.0, 0.06)), (59, (-0.05, 0.05)), (48, (-0.03, 0.10)), (6, (0.10, -0.06)), (7, (0.0, 0.02)),
           (8, (0.0, 0.04)))  # fmt: skip
@@ -114,15 +114,15 @@ def facial_hair(head):
     # Where a beard ends does not depend on what the mouth does, but a jaw that drops takes it along.
     around_mouth = head.resting.copy()
     around_mouth[:17] = head.landmarks[:17]
-    if head.shows("5_o_Clock_Shadow"):
+    if head.switched_on("5_o_Clock_Shadow"):
         cover, colour = whiskers(head, 0.55, "stubble")
         shape = polygon(outline(around_mouth, BEARD), 0.06)
-        head.canvas.paint(shape.times(cover), np.minimum(colour * 0.7, 0.30), 0.60)
-    if head.shows("Goatee"):
+        head.canvas.paint(shape.times(cover), colour, 0.60)
+    if head.switched_on("Goatee"):
         grow(head, outline(head.landmarks, GOATEE), 0.85, "goatee")
-    if not any(head.shows(chin) for chin in CHINS):
+    if not any(head.switched_on(chin) for chin in CHINS):
         grow(head, outline(around_mouth, BEARD), 0.85, "beard")
-    if head.shows("Mustache"):
+    if head.switched_on("Mustache"):
         grow(head, outline(head.landmarks, MUSTACHE), 0.95, "mustache")
 
 
@@ -138,5 +138,5 @@ def grow(head, edge, density, name):
 def whiskers(head, density, name):
     """The texture of short hair. Returns its cover, float32 (H, W), 0..1, and its colour, float32 (H, W, 3)."""
     grain = head.texture(name, 130, 90)
-    colour = np.array(head.face.hair_colour, np.float32) * np.float32(0.8)
+    colour = head.hair_tone(0.8).astype(np.float32)
     return np.clip(density + 0.16 * grain, 0, 1), np.clip(colour * (1 + 0.14 * grain[..., None]), 0, 1)

@@ -1,10 +1,9 @@
 """The head that layers paint: a face's canvas, landmarks and colours, and the words in which layers name places."""
 
-import cv2
 import numpy as np
 
 from rendering.anatomy import face_landmarks
-from rendering.canvas import HEIGHT_PX, WIDTH_PX, Canvas, curve
+from rendering.canvas import CANVAS_HEIGHT_PX, CANVAS_WIDTH_PX, Canvas, curve, hills
 from visual_dictionary.ellipses import mirrored_landmark
 
 # Skin from the brightest to the darkest: melanin -> colour.
@@ -15,7 +14,8 @@ class Head:
     """face: Face. canvas: Canvas. landmarks: float64 (68, 2), seen from the front, face units. skin: (3,), its colour.
 
     resting: the landmarks without any concept. What a concept does not move is placed by these, so that switching it
-    changes the picture where its mask is and nowhere else. halves: the left and the right Half.
+    changes the picture near its mask alone. halves: the left and the right Half. contrast: how much stronger folds and
+    shadows are painted on dark skin, where the same share of the light is fewer grey levels.
     """
 
     def __init__(self, face):
@@ -24,10 +24,21 @@ class Head:
         self.landmarks = face_landmarks(face.all_traits, face.concepts)
         self.resting = face_landmarks(face.all_traits, ())
         self.skin = skin_colour(face.melanin)
+        self.contrast = 1 + 0.45 * face.melanin
         self.halves = (Half(self, -1.0), Half(self, 1.0))
 
-    def shows(self, concept):
+    def switched_on(self, concept):
+        """Whether a concept is to be painted. (Face.shown has also those that others imply.)"""
         return concept in self.face.concepts
+
+    def hair_tone(self, darker):
+        """The colour of brows or whiskers, (3,). darker: what short hair has of the light of long hair, 0..1.
+
+        On skin that is as dark as that they are painted as bright as the hair itself: grey brows on dark skin.
+        """
+        hair = np.array(self.face.hair_colour)
+        dark = np.minimum(darker * hair, 0.36 * darker / 0.62)
+        return max((dark, hair), key=lambda tone: abs((tone - self.skin).mean()))
 
     def tint(self, red, green, blue):
         """The colour of the skin, each channel multiplied."""
@@ -35,8 +46,7 @@ class Head:
 
     def texture(self, name, cells_across, cells_down):
         """Smooth random hills over the whole canvas, mean 0 and deviation about 1: float32 (H, W)."""
-        cells = self.face.random(name).standard_normal((cells_down, cells_across)).astype(np.float32)
-        return cv2.resize(cells, (WIDTH_PX, HEIGHT_PX), interpolation=cv2.INTER_CUBIC)
+        return hills(self.face.random(name), cells_across, cells_down, CANVAS_WIDTH_PX, CANVAS_HEIGHT_PX)
 
 
 class Half:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from rendering.canvas import HEIGHT_PX, WIDTH_PX, X, to_pixels
+from rendering.canvas import CANVAS_HEIGHT_PX, CANVAS_WIDTH_PX, UNIT_PX, to_pixels
 
 # The point that stays in its place when the head turns: inside the head, between the ears.
 PIVOT = (0.0, 0.55, 0.35)
@@ -80,12 +80,11 @@ def canvas_coordinates(pose, form, width, height):
     offset = np.array((pose.x, pose.y)) - matrix @ PIVOT
     flat, depth = np.linalg.inv(matrix[:, :2]), matrix[:, 2]
     # Without relief; the relief then shifts each pixel along one direction, in proportion to its height.
-    unit = to_pixels((1.0, 0.0))[0] - to_pixels((0.0, 0.0))[0]
     across, down = np.arange(width)[None, :] - offset[0], np.arange(height)[:, None] - offset[1]
     origin = to_pixels((0.0, 0.0))
-    start_x = (origin[0] + unit * (flat[0, 0] * across + flat[0, 1] * down)).astype(np.float32)
-    start_y = (origin[1] + unit * (flat[1, 0] * across + flat[1, 1] * down)).astype(np.float32)
-    step_x, step_y = (unit * (flat @ depth)).astype(np.float32)
+    start_x = (origin[0] + UNIT_PX * (flat[0, 0] * across + flat[0, 1] * down)).astype(np.float32)
+    start_y = (origin[1] + UNIT_PX * (flat[1, 0] * across + flat[1, 1] * down)).astype(np.float32)
+    step_x, step_y = (UNIT_PX * (flat @ depth)).astype(np.float32)
     x, y = start_x - step_x, start_y - step_y  # of a height of 1, where most of a face lies
     for _ in range(_STEPS):
         height_there = cv2.remap(form, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -98,13 +97,6 @@ def turned(canvas, pose, width, height):
     x, y = canvas_coordinates(pose, canvas.form, width, height)
     layers = np.dstack([canvas.colour, canvas.coverage])
     layers = cv2.remap(layers, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    outside = (x < 0) | (y < 0) | (x > WIDTH_PX - 1) | (y > HEIGHT_PX - 1)
+    outside = (x < 0) | (y < 0) | (x > CANVAS_WIDTH_PX - 1) | (y > CANVAS_HEIGHT_PX - 1)
     layers[..., 3][outside] = 0
     return layers[..., :3], layers[..., 3]
-
-
-def gradient(surface):
-    """Slopes of a picture of the canvas, per face unit: two float32 (H, W), along x and y."""
-    unit = X[0, 1] - X[0, 0]
-    kernel = np.array([[-0.5, 0.0, 0.5]], np.float32) / unit
-    return (cv2.filter2D(surface, -1, k, borderType=cv2.BORDER_REPLICATE) for k in (kernel, kernel.T))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rendering import features, hair, scene, skin
+from rendering import features, hair, light, scene, skin
 from rendering.head import Head
 from rendering.pose import on_surface
 
@@ -30,7 +30,7 @@ HEAD_LAYERS = (
     hair.facial_hair,
     features.mouth,
     hair.hair,
-    skin.light,
+    light.light,
     features.eyeglasses,
 )
 
@@ -45,16 +45,16 @@ SCENE_LAYERS = (
 )
 
 
-def render(face, width=WIDTH_PX, height=HEIGHT_PX):
-    """Draw a face. face: Face. width, height: of the picture, pixels.
+def render(face):
+    """Draw a face. face: Face.
 
-    Returns the picture, uint8 (height, width, 3), RGB, and its landmarks, float64 (68, 2), (x, y) in pixels, pixel
-    centres at whole numbers. The same face gives the same pixels.
+    Returns the picture, uint8 (HEIGHT_PX, WIDTH_PX, 3), RGB, and its landmarks, float64 (68, 2), (x, y) in pixels,
+    pixel centres at whole numbers. The same face gives the same pixels.
     """
     head = Head(face)
     for layer in HEAD_LAYERS:
         layer(head)
-    picture = scene.Scene(head, width, height)
+    picture = scene.Scene(head, WIDTH_PX, HEIGHT_PX)
     for layer in SCENE_LAYERS:
         layer(picture)
     pixels = np.rint(np.clip(picture.picture, 0, 1) * 255).astype(np.uint8)

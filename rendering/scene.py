@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 
+from rendering.canvas import filled, hills
 from rendering.hair import hair_behind
 from rendering.head import skin_colour
 from rendering.pose import turned
@@ -23,14 +24,11 @@ class Scene:
 
     def shape(self, points, blur):
         """A filled polygon with a soft edge, float32 (H, W), 0..1. points: (N, 2), pixels; blur: deviation, pixels."""
-        alpha = np.zeros((self.height, self.width), np.uint8)
-        cv2.fillPoly(alpha, [np.rint(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)  # in 1/16 px
-        return cv2.GaussianBlur(alpha.astype(np.float32) / 255, (0, 0), blur)
+        return filled(points, self.width, self.height, blur)
 
     def texture(self, name, across, down):
         """Smooth random hills, mean 0 and deviation about 1: float32 (H, W)."""
-        cells = self.face.random(name).standard_normal((down, across)).astype(np.float32)
-        return cv2.resize(cells, (self.width, self.height), interpolation=cv2.INTER_CUBIC)
+        return hills(self.face.random(name), across, down, self.width, self.height)
 
 
 class Body:

@@ -6,22 +6,13 @@ and strengths: 0.3 darkens by 30 %.
 
 import numpy as np
 
+from rendering.anatomy import skull_arc
 from rendering.canvas import X, Y, blob, curve, ellipse, polygon, ribbon, taper
-from rendering.pose import gradient
-
-# The skull behind the face: half-axes around its centre.
-SKULL_CENTRE, SKULL_RADII = (0.0, -0.30), (1.15, 1.32)
 
 # How far the middle of the face stands out before the ears, and where the head falls off: half its width for an average
 # face, and half its height around its middle. The fourth power leaves the face nearly flat from brow to chin.
 DEPTH, HALF_WIDTH, HALF_HEIGHT, MIDDLE, LOWEST = 1.15, 1.28, 2.15, 0.45, -0.35
 AVERAGE_CHEEK = 1.12  # half the width of the average face, at landmark 1
-
-
-def skull_arc(start_degrees, end_degrees, wider=0.0, count=25):
-    """Points on the skull: from 180 degrees at the left ear over the crown (270) to the right ear (360), (count, 2)."""
-    angles = np.radians(np.linspace(start_degrees, end_degrees, count))
-    return np.array(SKULL_CENTRE) + np.stack([np.cos(angles), np.sin(angles)], 1) * (np.array(SKULL_RADII) + wider)
 
 
 def ears(head):
@@ -37,13 +28,15 @@ def ears(head):
 
 def double_chin(head):
     """A second fold of the skin below the chin."""
-    if not head.shows("Double_Chin"):
+    if not head.switched_on("Double_Chin"):
         return
     canvas, jaw = head.canvas, head.landmarks[5:12]
     below = head.landmarks[10:5:-1] + np.array([(0, 0.08), (0, 0.17), (0, 0.21), (0, 0.17), (0, 0.08)])
     edge = curve(np.concatenate([jaw, below]), closed=True)
     fold = polygon(edge, 0.015)
     canvas.paint(fold, head.tint(0.97, 0.95, 0.95))
+    shadow = curve(jaw)
+    canvas.darken(ribbon(shadow, taper(len(shadow), 0.07), 0.02), 0.25 * head.contrast)
     canvas.cover(fold)
     canvas.raise_detail(polygon(edge, 0.07), 0.10)
 
@@ -95,12 +88,12 @@ def complexion(head):
 def crease(head, line, width, strength):
     """A fold of the skin: a dark soft line, thickest in its middle. line: (N, 2)."""
     if strength > 0.02:
-        head.canvas.darken(ribbon(line, taper(len(line), width), 0.012), strength)
+        head.canvas.darken(ribbon(line, taper(len(line), width), 0.012), min(0.75, strength * head.contrast))
         head.canvas.raise_detail(ribbon(line, taper(len(line), 2 * width), 0.02), -0.02 * strength)
 
 
 def blush(head):
-    if not head.shows("Rosy_Cheeks"):
+    if not head.switched_on("Rosy_Cheeks"):
         return
     for half in head.halves:
         middle = 0.52 * half.eye(0.22, resting=True) + 0.48 * half.at(48, 0.22, 0.04, resting=True)
@@ -109,19 +102,19 @@ def blush(head):
 
 def cheekbones(head):
     """Bright bones over hollow cheeks."""
-    if not head.shows("High_Cheekbones"):
+    if not head.switched_on("High_Cheekbones"):
         return
     for half in head.halves:
         bone = 0.62 * half.eye(0.20, resting=True) + 0.38 * half.at(48, 0.20, resting=True)
         hollow, tilt = bone + half.place(-0.02, 0.27), -half.outwards
         head.canvas.raise_detail(blob(bone, (0.20, 0.10), 20 * tilt), 0.07)
-        head.canvas.darken(blob(bone, (0.18, 0.07), 20 * tilt), -0.13)
-        head.canvas.darken(blob(hollow, (0.20, 0.10), 35 * tilt), 0.30)
+        head.canvas.darken(blob(bone, (0.18, 0.07), 20 * tilt), -0.13 * head.contrast)
+        head.canvas.darken(blob(hollow, (0.20, 0.10), 35 * tilt), 0.30 * head.contrast)
 
 
 def raised_cheeks(head):
     """AU_6: the apple of the cheek pushed up, the fold above it and crow's feet."""
-    if not head.shows("AU_6"):
+    if not head.switched_on("AU_6"):
         return
     for half in head.halves:
         apple = 0.70 * half.eye(0.06, 0.03, resting=True) + 0.30 * half.at(48, 0.06, 0.03, resting=True)
@@ -134,7 +127,7 @@ def raised_cheeks(head):
 
 
 def bags_under_eyes(head):
-    strength = 1.0 if head.shows("Bags_Under_Eyes") else 0.25 * head.face.old_age
+    strength = 1.0 if head.switched_on("Bags_Under_Eyes") else 0.25 * head.face.old_age
     if strength == 0:
         return
     for half in head.halves:
@@ -164,14 +157,14 @@ def wrinkles(head):
 
 def frown(head):
     """AU_4: the two folds between lowered brows."""
-    if head.shows("AU_4"):
+    if head.switched_on("AU_4"):
         for half in head.halves:
             crease(head, half.line((21, -0.09, -0.09), (21, -0.11, 0.0), (21, -0.10, 0.12)), 0.045, 0.40)
 
 
 def wrinkled_nose(head):
     """AU_9: folds across the bridge of the nose and beside its wings."""
-    if not head.shows("AU_9"):
+    if not head.switched_on("AU_9"):
         return
     for half in head.halves:
         for height in (0.05, 0.16, 0.27):
@@ -183,32 +176,15 @@ def wrinkled_nose(head):
 
 def raised_chin(head):
     """AU_17: the dimpled pouch of the chin, pushed up under the lip."""
-    if not head.shows("AU_17"):
+    if not head.switched_on("AU_17"):
         return
     canvas, lip = head.canvas, head.landmarks[57]
     pouch = 0.45 * lip + 0.55 * head.landmarks[8]
     left, right = (half.at(59, -0.02, 0.10) for half in head.halves)
     crease(head, curve([left, lip + (0.0, 0.08), right]), 0.06, 0.40)
     canvas.raise_detail(blob(pouch, (0.17, 0.11)), 0.10)
-    for offset in head.face.random("chin").uniform((-0.20, -0.09), (0.20, 0.13), (26, 2)):
-        canvas.darken(blob(pouch + offset, (0.028, 0.028)), 0.13)
-        canvas.raise_detail(blob(pouch + offset, (0.03, 0.03)), -0.012)
-
-
-def light(head):
-    """Light and shade of all that was painted so far, as the head is turned: Lambert's law and a little gloss."""
-    canvas, face = head.canvas, head.face
-    azimuth, elevation = np.radians(face.light_from)
-    towards = np.array((np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), np.cos(azimuth) * np.cos(elevation)))
-    halfway = (towards + (0, 0, 1)) / np.linalg.norm(towards + (0, 0, 1))
-    slope_x, slope_y = gradient(canvas.form + canvas.detail)
-    steepness = np.sqrt(1 + slope_x**2 + slope_y**2)
-    facing, mirroring = (
-        np.maximum((way[2] - slope_x * way[0] - slope_y * way[1]) / steepness, 0)
-        for way in np.float32((towards, halfway)) @ face.pose.rotation.astype(np.float32)  # from picture to head
-    )
-    shade = face.ambient + (1.34 - face.ambient) * facing
-    shine = 0.22 * canvas.gloss * mirroring**24
-    # What light remains in the shade of skin is red.
-    for channel, power in enumerate((0.9, 1.0, 1.06)):
-        canvas.colour[..., channel] = canvas.colour[..., channel] * shade**power + shine
+    reach = 0.6 * (head.landmarks[9, 0] - head.landmarks[7, 0]) / 2
+    for across, down in head.face.random("chin").uniform(-1, 1, (14, 2)):
+        dimple = blob(pouch + (reach * across, 0.08 * down), (0.030, 0.026))
+        canvas.darken(dimple, 0.10 * head.contrast)
+        canvas.raise_detail(dimple, -0.014)

@@ -442,7 +442,7 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(small_dictionary, run_main,
 
     monkeypatch.setattr(np, "savez", full)
     message = message_of(run_main)
-    assert "onet_layer3_tally.npz: the disk is full; what was finished is kept" in message
+    assert "onet_layer3_tally.npz: the disk is full; free some space" in message
     assert not list((tmp_path / "result").glob("*.partial"))
     monkeypatch.setattr(np, "savez", original)
     before = stamps(tmp_path / "result")

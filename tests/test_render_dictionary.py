@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 import settings
 from loader.images import load_gray, load_rgb
-from rendering.face import DRAWN_GROUPS
+from rendering.random_face import DRAWN_GROUPS
 from rendering.render import render
 from util.errors import DissectionError
 from visual_dictionary import render_dictionary
@@ -207,6 +208,35 @@ def test_only_a_dictionary_is_replaced_and_only_on_request(tmp_path):
     assert (out / "thesis.tex").read_text() == "mine"
 
 
+def test_nothing_of_the_user_s_is_replaced_below_the_top_either(tmp_path):
+    out = rendered(tmp_path / "out", "--images", 2, "--per-group", 1)
+    for place in ("non_localizable/thesis.txt", "non_localizable/grayscale/a.png", "non_localizable/Age/old/a.png",
+                  "parts/notes.txt", "parts/000000/notes.txt"):  # fmt: skip
+        (out / place).parent.mkdir(exist_ok=True)
+        (out / place).write_text("mine")
+        with pytest.raises(DissectionError, match="is no part of a dictionary"):
+            rendered(out, "--images", 1, "--overwrite")
+        (out / place).unlink()
+        if not list((out / place).parent.iterdir()):
+            (out / place).parent.rmdir()
+    (out / ".DS_Store").write_text("")
+    rendered(out, "--images", 1, "--per-group", 0, "--overwrite")
+
+
+@pytest.mark.parametrize("out", [".", "", "/", ".."])
+def test_the_folder_one_is_in_is_not_replaced(tmp_path, monkeypatch, out):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(DissectionError, match="is the folder you are in, or holds it"):
+        rendered(out, "--images", 1)
+
+
+def test_a_place_that_cannot_be_told_is_one_line(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(DissectionError, match="cannot tell where --out .*loop is"):
+        rendered(tmp_path / "loop", "--images", 1)
+
+
 def started(tmp_path, *words):
     """A run in a process group of its own, as a terminal starts one, that has begun to write."""
     command = [sys.executable, SCRIPT, "--images", 4000, "--out", tmp_path / "out", "--workers", 2, *words]
@@ -275,14 +305,13 @@ def test_two_runs_do_not_make_the_same_folder_at_once(tmp_path):
 @pytest.fixture
 def first_use(tmp_path, monkeypatch):
     """A place of the rendered dictionary where nothing is, and few images to make. Returns the place."""
-    real_run = subprocess.run
+    start = subprocess.Popen
 
-    def run(command, **options):
-        command = [*map(str, command), "--images", "15", "--per-group", "2", "--workers", "1"]
-        return real_run(command, **options)
+    def start_with_few(command):
+        return start([*map(str, command), "--images", "15", "--per-group", "2", "--workers", "1"])
 
     monkeypatch.setattr(render_dictionary, "DEFAULT_FOLDER", tmp_path / "rendered")
-    monkeypatch.setattr(render_dictionary.subprocess, "run", run)
+    monkeypatch.setattr(render_dictionary.subprocess, "Popen", start_with_few)
     return tmp_path / "rendered"
 
 
@@ -326,19 +355,50 @@ def test_other_places_are_the_user_s_own(first_use, tmp_path):
     assert not first_use.exists() and not (tmp_path / "mine").exists()
 
 
-@pytest.mark.parametrize("recipe", ['{"renderer": "older"}', "{", "[]", "{}"])
-def test_one_of_another_version_is_kept_with_a_notice(first_use, caplog, recipe):
+@pytest.mark.parametrize(
+    "recipe, notice",
+    [
+        ({"renderer": "older"}, "--images 15 --per-group 2 --seed 0 --overwrite"),
+        ("{", "rendered.json cannot be read"),
+        ("[]", "rendered.json cannot be read"),
+        ("{}", "rendered.json cannot be read"),
+    ],
+)
+def test_one_of_another_version_is_kept_with_a_notice(first_use, caplog, recipe, notice):
     caplog.set_level(logging.INFO)
     render_dictionary.ensure_rendered(first_use)
-    assert json.loads((first_use / RECIPE).read_text())["images"] == 15
+    made_from = json.loads((first_use / RECIPE).read_text())
+    assert made_from["images"] == 15
+    assert set(made_from["libraries"]) == {"numpy", "cv2", "PIL"}
     caplog.clear()
     render_dictionary.ensure_rendered(first_use)
     assert caplog.text == ""
-    (first_use / RECIPE).write_text(recipe)
+    (first_use / RECIPE).write_text(json.dumps(made_from | recipe) if isinstance(recipe, dict) else recipe)
     before = contents(first_use)
     render_dictionary.ensure_rendered(first_use)
-    assert "rendered by another version of the program" in caplog.text
+    assert notice in caplog.text
     assert contents(first_use) == before
+
+
+def test_links_and_hidden_files_do_not_keep_it_from_being_made(first_use, tmp_path):
+    (tmp_path / "big disk").mkdir()
+    (tmp_path / "big disk" / ".DS_Store").write_text("")
+    first_use.symlink_to(tmp_path / "big disk")
+    render_dictionary.ensure_rendered(first_use)
+    assert first_use.is_symlink()
+    assert len(read_index(tmp_path / "big disk")[0]) == 15
+
+
+def test_a_second_run_waits_for_the_first(first_use, caplog):
+    caplog.set_level(logging.INFO)
+    first = threading.Thread(target=render_dictionary.ensure_rendered, args=[first_use])
+    first.start()
+    while not (first_use.parent / ".rendered.partial").exists():
+        time.sleep(0.01)
+    render_dictionary.ensure_rendered(first_use)
+    assert len(read_index(first_use)[0]) == 15
+    assert "another run is making" in caplog.text and caplog.text.count("rendering it, once") == 1
+    first.join()
 
 
 def test_a_dictionary_of_one_s_own_at_the_place_is_left_alone(first_use, caplog):
@@ -351,7 +411,7 @@ def test_a_dictionary_of_one_s_own_at_the_place_is_left_alone(first_use, caplog)
 
 
 def test_a_failure_to_make_it_ends_the_run(first_use, tmp_path, run_main, capfd):
-    (tmp_path / "rendered").write_text("a file")
+    (tmp_path / ".rendered.partial").write_text("a file where the folder is to be made")
     with pytest.raises(DissectionError, match="rendered was not made, for the reason above"):
         run_main(DICTIONARY=first_use)
-    assert "is a file: choose another" in capfd.readouterr().err
+    assert "error: cannot write" in capfd.readouterr().err

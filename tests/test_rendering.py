@@ -8,24 +8,18 @@ import pytest
 from benchmarks import rendered
 from rendering import anatomy, canvas
 from rendering.face import (
-    AGES,
     CHINS,
     CONTRADICTIONS,
-    DRAWN_GROUPS,
     HAIR_STYLES,
     IMPLIED,
-    MELANIN,
-    SHARE,
     SWITCHES,
-    WORN,
     Face,
-    can_show,
     contradicting,
-    random_face,
     switched,
 )
 from rendering.head import Head
 from rendering.pose import PIVOT, Pose, canvas_coordinates, on_surface
+from rendering.random_face import AGES, DRAWN_GROUPS, MELANIN, SHARE, WORN, can_show, random_face
 from rendering.render import HEAD_LAYERS, HEIGHT_PX, WIDTH_PX, render
 from util.errors import DissectionError
 from visual_dictionary.concepts import LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
@@ -139,12 +133,16 @@ def test_labels_say_what_is_to_be_seen():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: switched(Face(seed=1), "Smilling", True), "'Smilling' cannot be switched, did you mean Smiling"),
-        (lambda: switched(Face(seed=1), "nose", True), "'nose' cannot be switched"),
+        (lambda: switched(Face(seed=1), "Smilling", True), "'Smilling' is no concept .* did you mean Smiling"),
+        (lambda: switched(Face(seed=1), "nose", True), "'nose' is no concept that can be switched"),
         (lambda: drawn(0, gender="Male"), "gender is 'Male': it must be one of male, female"),
         (lambda: drawn(0, age="old"), "age is 'old': it must be one of zero_to_twenty"),
         (lambda: drawn(0, skin_tone="white"), "skin_tone is 'white': it must be one of bright, dark"),
-        (lambda: drawn(0, concepts={"Hat"}), "Hat: no local concept that can be switched"),
+        (lambda: drawn(0, concepts={"Hat"}), "'Hat' is no concept that can be switched"),
+        (lambda: drawn(0, concepts={"Smiling", "AU_15"}), "AU_15 and Smiling contradict each other"),
+        (lambda: Face(seed=1, gender="Male"), "'Male' is no gender, did you mean male"),
+        (lambda: Face(seed=1, hair_style="mullet"), "'mullet' is no hair style"),
+        (lambda: Face(seed=1, traits={"big_eye": 1.0}), "'big_eye' is no trait, did you mean big_eyes"),
     ],
 )
 def test_unknown_names_are_refused(call, message):
@@ -163,15 +161,47 @@ def test_random_faces_are_of_their_subgroup():
         face = drawn(number)
         assert all(can_show(concept, face.years, face.gender) for concept in face.concepts)
         assert all(not contradicting(concept) & face.concepts for concept in face.concepts)
-    assert drawn(3, concepts={"Eyeglasses"}).concepts == {"Eyeglasses"}
 
 
-def test_twins_differ_in_their_subgroup_alone():
-    bright, dark = (drawn(5, gender="male", age="twenty_to_forty", skin_tone=tone) for tone in MELANIN)
-    differing = {field.name for field in fields(Face) if getattr(bright, field.name) != getattr(dark, field.name)}
-    assert differing <= {"melanin", "hair_colour", "iris_colour"}
-    younger, older = (drawn(5, gender="male", age=age) for age in ("twenty_to_forty", "forty_to_sixty"))
-    assert (younger.pose, younger.traits, younger.background) == (older.pose, older.traits, older.background)
+def test_named_concepts_are_shown_on_a_shaven_chin():
+    assert drawn(3, concepts="Smiling").concepts == {"Smiling", "No_Beard"}
+    assert drawn(3, concepts=()).concepts == {"No_Beard"}
+    assert drawn(3, concepts=["Goatee", "Mustache"]).concepts == {"Goatee", "Mustache"}
+
+
+# Global concept -> the fields of a face that its subgroups decide; twins are alike in all others.
+DECIDED = {
+    "skin_tone": {"melanin"},
+    "age": {"years", "hair_style", "hair_colour", "hairline", "concepts"},
+    "gender": {"gender", "hair_style", "hairline", "concepts"},
+}
+
+
+@pytest.mark.parametrize("concept", DRAWN_GROUPS)
+def test_twins_differ_in_what_their_subgroup_decides_alone(concept):
+    others = {"age": "twenty_to_forty", "gender": "male", "skin_tone": "dark"}
+    names = [field.name for field in fields(Face)]
+    for number in range(20):
+        first, *rest = (drawn(number, **{**others, concept: group}) for group in DRAWN_GROUPS[concept])
+        for twin in rest:
+            assert {name for name in names if getattr(first, name) != getattr(twin, name)} <= DECIDED[concept]
+            for local in first.concepts ^ twin.concepts:  # what one of them can never show, and what makes room for it
+                able = {can_show(local, face.years, face.gender) for face in (first, twin)}
+                assert able == {True, False} or local in (*CHINS, *contradicted_by_grown_ups())
+
+
+def contradicted_by_grown_ups():
+    """What a concept of grown men or women can take the place of."""
+    return {other for local in (*CHINS, "Mustache", "Wearing_Lipstick") for other in contradicting(local)}
+
+
+@pytest.mark.parametrize("concept", DRAWN_GROUPS)
+def test_neighbouring_subgroups_can_be_told_apart(concept):
+    groups = DRAWN_GROUPS[concept]
+    for number in range(25):
+        heads = [render(drawn(number, **{concept: group}))[0][50:190, 40:140].astype(int) for group in groups]
+        for one, other in zip(heads, heads[1:], strict=False):
+            assert np.abs(one - other).mean() > 1.2  # grey levels; the same picture twice gives 0
 
 
 def test_all_concepts_and_styles_are_drawn():
@@ -249,7 +279,9 @@ def test_pixels_and_landmarks_agree_at_any_pose(yaw, pitch, roll):
 @pytest.mark.parametrize("pose", [Pose(), Pose(15, -6, 8), Pose(-15, 6, -8)])
 def test_what_the_landmarks_name_is_where_they_are(pose):
     # Seen without a detector: eyes and brows are darker than the skin below and above them, lips redder than the chin.
-    face = Face(seed=3, melanin=0.1, pose=pose, hair_style="tied", concepts=frozenset({"No_Beard", "Wearing_Lipstick"}))
+    face = Face(
+        seed=3, melanin=0.1, pose=pose, hair_style="pulled_back", concepts=frozenset({"No_Beard", "Wearing_Lipstick"})
+    )
     image, landmarks = render(face)
     image = image.astype(float)
 
@@ -295,6 +327,14 @@ def test_switching_a_concept_changes_the_picture_where_its_mask_is(concept):
     within, inside = rendered.changes(concept, 8)
     assert within >= 0.70
     assert inside >= 4
+
+
+@pytest.mark.parametrize("concept", SWITCHES)
+def test_a_concept_is_seen_on_the_darkest_and_oldest_faces_too(concept):
+    for melanin, years, hair in ((1.0, 80, (0.5, 0.5, 0.5)), (1.0, 30, (0.06, 0.05, 0.05)), (0.0, 80, (0.5, 0.5, 0.5))):
+        face = replace(Face(seed=2, gender="male"), melanin=melanin, years=years, hair_colour=hair)
+        _, _, inside = rendered.change(face, concept)
+        assert inside > 2
 
 
 def test_the_measure_of_change_sees_a_mask_in_the_wrong_place(monkeypatch):

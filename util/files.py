@@ -15,7 +15,7 @@ def explained(path):
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = "the disk is full; what was finished is kept, so free some space and run the same command again"
+            advice = "the disk is full; free some space and run the same command again"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             advice = "no permission to write there; choose another folder or change its permissions"
         else:

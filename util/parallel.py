@@ -5,6 +5,7 @@ import signal
 import threading
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from multiprocessing import connection, get_context, parent_process
 
@@ -29,7 +30,8 @@ def ordered_map(function, items, workers, ahead=2, processes=False):
     else:
         executor = ThreadPoolExecutor(workers)
     try:
-        pending = deque(executor.submit(function, item) for item in islice(items, workers + ahead))
+        with _interrupts_ignored() if processes else nullcontext():  # by the processes that start here, too
+            pending = deque(executor.submit(function, item) for item in islice(items, workers + ahead))
         while pending:
             result = pending.popleft().result()
             pending.extend(executor.submit(function, item) for item in islice(items, 1))
@@ -38,9 +40,21 @@ def ordered_map(function, items, workers, ahead=2, processes=False):
         executor.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _interrupts_ignored():
+    """Ignore Ctrl-C for a moment, in which processes start: they inherit it, and leave Ctrl-C to their parent."""
+    if threading.current_thread() is not threading.main_thread():  # where Python sets no signals, nor gets them
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _live_with_parent():
-    """Have a process of the pool leave Ctrl-C to its parent, and end when the parent is gone, even killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Have a process of the pool end when its parent is gone, even killed."""
 
     def end_with_parent():
         connection.wait([parent_process().sentinel])

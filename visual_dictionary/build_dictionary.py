@@ -38,6 +38,7 @@ from visual_dictionary.entries import (
     check_replaceable,
     encode_png,
     log_masks,
+    place_of,
     write_entries,
     write_group_image,
     write_indexes,
@@ -80,7 +81,7 @@ def main(arguments=None):
     """Build the dictionary that the command line asks for. arguments: list of str, by default the process's own."""
     options = parse_arguments(arguments)
     check_options(options)
-    out = options.out.resolve()
+    out = place_of(options.out)
     check_out(out, options)
     with sole_maker(out):
         check_replaceable(options.out, options.overwrite)
@@ -110,7 +111,9 @@ def build(options, out):
 
 def parse_arguments(arguments=None):
     """Read the command line. Returns argparse.Namespace; ends the process on --help and on unknown options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     add = parser.add_argument
     add("--images", type=Path, required=True, metavar="FOLDER", help="the photographs")
     add("--out", type=Path, required=True, metavar="FOLDER", help="the dictionary, a folder that does not exist yet")

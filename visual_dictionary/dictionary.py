@@ -123,10 +123,7 @@ def read_index(root):
     """
     root = Path(root)
     if not root.is_dir():
-        raise DissectionError(
-            f"no Face Dictionary at {root}: set DICTIONARY to its folder, or make one with build_dictionary.py or "
-            "render_dictionary.py in visual_dictionary/ (see README.md)"
-        )
+        raise _no_dictionary(root)
     files = [name for name in INDEX_FILES if (root / name).exists()]
     if not files:
         raise DissectionError(f"{root} holds none of {', '.join(INDEX_FILES)}: it is not a Face Dictionary")
@@ -140,6 +137,13 @@ def read_index(root):
             rows.append(row)
             problems += found
     return rows, problems
+
+
+def _no_dictionary(root):
+    return DissectionError(
+        f"no Face Dictionary at {root.absolute()}: set DICTIONARY to its folder, or make one with build_dictionary.py "
+        "or render_dictionary.py in visual_dictionary/ (see README.md)"
+    )
 
 
 def _read_csv(path):
@@ -337,7 +341,7 @@ def open_subgroups(
     """
     root = Path(root)
     if not root.is_dir():
-        raise DissectionError(f"no Face Dictionary at {root}: set DICTIONARY to its folder (see README.md)")
+        raise _no_dictionary(root)
     for concept in required:
         for name in global_concepts[concept].groups.values():
             folder = root / GLOBAL_FOLDER / global_concepts[concept].folder / name

@@ -53,24 +53,58 @@ class Written:
     problem: str | None = None
 
 
+def place_of(out):
+    """Where a dictionary that the user calls out lies. Returns pathlib.Path, absolute, links followed.
+
+    Raises DissectionError for a place that cannot be one.
+    """
+    try:
+        place, here = out.resolve(), Path.cwd()
+    except (OSError, RuntimeError) as error:  # a folder that was deleted, links that go round
+        raise DissectionError(f"cannot tell where --out {out} is ({error}): choose another") from error
+    if here.is_relative_to(place):
+        raise DissectionError(f"--out {str(out)!r} is the folder you are in, or holds it: choose another")
+    return place
+
+
 def check_replaceable(out, overwrite):
     """Raise DissectionError unless a dictionary may appear at out. Clears what a killed run left beside it.
 
     out: pathlib.Path, as the user named it. overwrite: whether a dictionary that stands there may be replaced.
     """
-    place = out.resolve()
+    place = place_of(out)
     clear_leftovers(place)
     with explained(place):
         if place.exists() and not place.is_dir():
             raise DissectionError(f"--out {out} is a file: choose another")
-        entries = {entry.name for entry in place.iterdir()} if place.exists() else set()
+        entries = visible(place)
+        foreign = foreign_entries(place)
     if entries and not overwrite:
         raise DissectionError(f"--out {out} is not empty: choose another, or add --overwrite to replace it")
-    foreign = sorted(entries - DICTIONARY_ENTRIES)
     if foreign:
         raise DissectionError(f"--out {out} is not replaced: {first_few(foreign)} is no part of a dictionary")
-    if entries and not entries & {*INDEX_FILES, GLOBAL_FOLDER}:
+    if entries and not {entry.name for entry in entries} & {*INDEX_FILES, GLOBAL_FOLDER}:
         raise DissectionError(f"--out {out} is not replaced: it does not look like a dictionary")
+
+
+def visible(folder):
+    """What lies in a folder, hidden files such as .DS_Store left out. Returns a sorted list, empty without a folder."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+
+
+def foreign_entries(root):
+    """What lies in the folder of a dictionary and is none of its own. Returns paths relative to root, as text."""
+    foreign = [entry for entry in visible(root) if entry.name not in DICTIONARY_ENTRIES]
+    for _, place in PLACES.values():  # a folder per image, with nothing but pictures in it
+        for entry in visible(root / place):
+            if not entry.is_dir():
+                foreign.append(entry)
+            foreign += [file for file in visible(entry) if file.is_dir() or file.suffix != ".png"]
+    concepts = {description.folder: description.groups.values() for description in GLOBAL_CONCEPTS.values()}
+    for entry in visible(root / GLOBAL_FOLDER):  # whatever images lie in the subgroups
+        groups = visible(entry) if entry.name in concepts else [entry]
+        foreign += [group for group in groups if group.name not in concepts.get(entry.name, ()) or not group.is_dir()]
+    return [path.relative_to(root).as_posix() for path in foreign]
 
 
 def write_group_image(name, content, concept, group, folder):

@@ -21,12 +21,15 @@ from functools import partial
 from itertools import count, product
 from pathlib import Path
 
+import cv2
 import numpy as np
+import PIL
 
 # Run as a script, Python looks for modules beside this file; the packages of the project lie one folder up.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from rendering.face import DRAWN_GROUPS, SWITCHES, can_show, random_face, switched
+from rendering.face import SWITCHES, switched
+from rendering.random_face import DRAWN_GROUPS, can_show, random_face
 from rendering.render import render
 from util.errors import DissectionError, run_script
 from util.parallel import ordered_map, progress
@@ -40,11 +43,13 @@ from visual_dictionary.entries import (
     check_replaceable,
     encode_png,
     log_masks,
+    place_of,
+    visible,
     write_entries,
     write_group_image,
     write_indexes,
 )
-from visual_dictionary.whole_folder import appearing_whole, sole_maker
+from visual_dictionary.whole_folder import appearing_whole, sole_maker, wait_for_maker
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +58,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 # The dictionary of settings.py, which main.py and nl_bias.py have made when it isn't there.
 DEFAULT_FOLDER = PROJECT / "visual_dictionary" / "rendered"
 DEFAULT_IMAGES, DEFAULT_PER_GROUP, DEFAULT_SEED = 1000, 200, 0
+
+# What a dictionary is made from, by the names of the options.
+RECIPE_OPTIONS = ("images", "per_group", "seed")
 
 # Types of concepts in the order in which faces get their masks: two attributes and two action units to one of parts.
 KINDS = ("Parts", "Attr", "AU", "Attr", "AU")
@@ -80,7 +88,7 @@ def main(arguments=None):
     """Render the dictionary that the command line asks for. arguments: list of str, by default the process's own."""
     options = parse_arguments(arguments)
     check_options(options)
-    out, jobs = options.out.resolve(), [*local_jobs(options.images), *group_jobs(options.per_group)]
+    out, jobs = place_of(options.out), [*local_jobs(options.images), *group_jobs(options.per_group)]
     with sole_maker(out):
         check_replaceable(options.out, options.overwrite)
         with appearing_whole(out) as folder:
@@ -97,7 +105,9 @@ def main(arguments=None):
 
 def parse_arguments(arguments=None):
     """Read the command line. Returns argparse.Namespace; ends the process on --help and on unknown options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     add = parser.add_argument
     add("--images", type=int, default=DEFAULT_IMAGES, metavar="N", help="faces with masks (default: %(default)s)")
     add("--per-group", type=int, default=DEFAULT_PER_GROUP, metavar="N",
@@ -134,7 +144,7 @@ def local_jobs(images):
 def group_jobs(per_group):
     """The faces of subgroups. Within each, the subgroups of the other global concepts come in equal numbers.
 
-    Faces of the same number in the subgroups of one concept are twins: drawn alike in all but that concept.
+    Faces of the same number in the subgroups of one concept are twins (see random_face).
     """
     jobs = []
     for concept, groups in DRAWN_GROUPS.items():
@@ -152,6 +162,7 @@ def write_faces(jobs, folder, options):
     write = partial(write_face, folder=folder, seed=options.seed, pictures=options.pictures)
     written = []
     with progress(len(jobs), "rendering faces", "image") as bar:
+        # Several jobs ahead, so that no process waits for this one to take up results.
         for result in ordered_map(write, jobs, options.workers, ahead=8, processes=options.workers > 1):
             written.append(result)
             bar.update()
@@ -190,9 +201,10 @@ def group_face(job, seed):
 
 
 def recipe(options):
-    """What a rendered dictionary was made from, as JSON text."""
-    made_from = {"images": options.images, "per_group": options.per_group, "seed": options.seed}
-    return json.dumps({**made_from, "renderer": renderer_digest()}, indent=1) + "\n"
+    """What a rendered dictionary was made from, as JSON text: options, code, and the libraries that set the bytes."""
+    made_from = {name: getattr(options, name) for name in RECIPE_OPTIONS}
+    libraries = {library.__name__: library.__version__ for library in (np, cv2, PIL)}
+    return json.dumps({**made_from, "renderer": renderer_digest(), "libraries": libraries}, indent=1) + "\n"
 
 
 def renderer_digest():
@@ -208,32 +220,51 @@ def renderer_digest():
 def ensure_rendered(root):
     """Have the rendered dictionary made if root is its place and nothing is there. root: DICTIONARY of the settings.
 
-    Says so when the one that is there was rendered by another version of the program. Raises DissectionError when it
-    cannot be made.
+    Waits for another run that is making it. Says so when the one that is there was rendered by another version of the
+    program. Raises DissectionError when it cannot be made.
     """
-    if Path(root).resolve() != DEFAULT_FOLDER:
+    if not is_default(root):
         return
-    if DEFAULT_FOLDER.is_dir() and any(DEFAULT_FOLDER.iterdir()):
-        if not is_of_this_version(DEFAULT_FOLDER):
-            log.info(
-                "%s was rendered by another version of the program; to have it anew: python "
-                "visual_dictionary/render_dictionary.py --overwrite", root
-            )  # fmt: skip
+    wait_for_maker(DEFAULT_FOLDER.resolve())
+    if DEFAULT_FOLDER.is_file() or visible(DEFAULT_FOLDER):
+        notice_other_version(DEFAULT_FOLDER, root)
         return
     log.info("%s is not there yet: rendering it, once", root)
     # A process of its own: its workers need not load what this one has loaded.
-    if subprocess.run([sys.executable, __file__, "--out", DEFAULT_FOLDER], check=False).returncode:
+    renderer = subprocess.Popen([sys.executable, __file__, "--out", DEFAULT_FOLDER])
+    try:
+        failed = renderer.wait()
+    except KeyboardInterrupt:
+        renderer.wait()  # the terminal has stopped it too, and it tidies up
+        raise
+    if failed:
         raise DissectionError(f"{root} was not made, for the reason above")
 
 
-def is_of_this_version(folder):
-    """Whether a rendered dictionary was made by the code as it is now; True for one that was not rendered."""
+def is_default(root):
+    """Whether a path is the place of the rendered dictionary, by its name or by where links lead."""
     try:
-        return json.loads((folder / RECIPE).read_text(encoding="utf-8"))["renderer"] == renderer_digest()
-    except FileNotFoundError:
-        return True
-    except (OSError, ValueError, KeyError, TypeError):
+        return Path(os.path.abspath(root)) == DEFAULT_FOLDER or Path(root).resolve() == DEFAULT_FOLDER.resolve()
+    except (OSError, RuntimeError):  # whoever reads it will say what is wrong
         return False
+
+
+def notice_other_version(folder, root):
+    """Say so when a dictionary was rendered by other code than this, and how to have it anew."""
+    try:
+        made_from = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
+        if made_from["renderer"] == renderer_digest():
+            return
+        words = [f"--{name.replace('_', '-')} {int(made_from[name])}" for name in RECIPE_OPTIONS]
+    except (FileNotFoundError, NotADirectoryError):
+        return  # somebody's own dictionary, not a rendered one
+    except (OSError, ValueError, KeyError, TypeError):
+        log.info("%s/%s cannot be read: it is not known which version of the program rendered the faces", root, RECIPE)
+        return
+    log.info(
+        "%s was rendered by another version of the program. To have it anew: python %s %s --overwrite",
+        root, Path(__file__).relative_to(PROJECT), " ".join(words),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

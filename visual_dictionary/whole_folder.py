@@ -23,6 +23,10 @@ def _beside(folder):
     return folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.replaced")
 
 
+def _lock_of(folder):
+    return folder.with_name(f".{folder.name}.lock")
+
+
 @contextmanager
 def sole_maker(folder):
     """Keep other runs from making the same folder while the block lasts. folder: pathlib.Path.
@@ -33,8 +37,7 @@ def sole_maker(folder):
         if folder.parent.exists() and not folder.parent.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder.parent))
         folder.parent.mkdir(parents=True, exist_ok=True)
-        path = folder.with_name(f".{folder.name}.lock")
-        lock = FileLock(path, timeout=0)
+        lock = FileLock(_lock_of(folder), timeout=0)
         try:
             lock.acquire()
         except Timeout:
@@ -42,7 +45,21 @@ def sole_maker(folder):
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        _lock_of(folder).unlink(missing_ok=True)
+        lock.release()
+
+
+def wait_for_maker(folder):
+    """Return when no run is making the folder, at once when none is."""
+    if not _lock_of(folder).exists():
+        return
+    lock = FileLock(_lock_of(folder))
+    with explained(folder):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("another run is making %s: waiting for it", folder)
+            lock.acquire()
         lock.release()
 
 

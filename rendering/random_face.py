@@ -1,0 +1,159 @@
+"""Drawing faces at random: `random_face(np.random.default_rng(7), gender="female", age="sixty_plus")`."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from rendering.anatomy import TRAITS
+from rendering.face import CHINS, GENDERS, SWITCHES, Face, contradicting, known
+from rendering.pose import MOST_PITCH, MOST_YAW, Pose
+from util.errors import DissectionError
+from visual_dictionary.concepts import GLOBAL_CONCEPTS
+
+# How often a random face shows a concept, where the face can (see can_show).
+SHARE = dict.fromkeys(SWITCHES, 0.15) | {"No_Beard": 0.4}
+
+# What only grown men and only grown women show.
+OF_MEN = ("5_o_Clock_Shadow", "Goatee", "Mustache")
+OF_WOMEN = ("Wearing_Lipstick",)
+GROWN_UP_YEARS = 18
+# How many grown men wear a full beard, of those whose chin is not in another state, and how many of these a mustache.
+BEARDED, BEARDED_WITH_MUSTACHE = 0.3, 0.85
+
+# The subgroups that can be drawn: years and melanin, each apart from its neighbours, so that the label can be seen.
+# Ethnic subgroups are not among them: a cartoon of them would teach nothing true.
+AGES = {"zero_to_twenty": (4, 14), "twenty_to_forty": (22, 36), "forty_to_sixty": (48, 58), "sixty_plus": (68, 85)}
+MELANIN = {"bright": (0.0, 0.3), "dark": (0.65, 1.0)}
+DRAWN_GROUPS = {"age": tuple(AGES), "gender": GENDERS, "skin_tone": tuple(MELANIN)}
+assert all(set(groups) == set(GLOBAL_CONCEPTS[concept].groups) for concept, groups in DRAWN_GROUPS.items())
+
+# How often each hair style is worn: gender and whether sixty or more -> {style: share}.
+WORN = {
+    ("male", False): {"cropped": 0.3, "short": 0.3, "swept": 0.2, "fringe": 0.1, "bald": 0.05, "afro": 0.05},
+    ("male", True): {"cropped": 0.35, "short": 0.25, "swept": 0.15, "bald": 0.25},
+    ("female", False): {"long": 0.35, "long_fringe": 0.15, "bob": 0.25, "pulled_back": 0.2, "afro": 0.05},
+    ("female", True): {"bob": 0.45, "pulled_back": 0.25, "short": 0.25, "long": 0.05},
+}
+
+HAIR_COLOURS = {
+    "black": (0.07, 0.06, 0.06), "dark_brown": (0.17, 0.11, 0.08), "brown": (0.32, 0.21, 0.14),
+    "blond": (0.70, 0.55, 0.34), "red": (0.48, 0.22, 0.10),
+}  # fmt: skip
+WHITE_HAIR = (0.54, 0.54, 0.545)
+IRIS_COLOURS = {
+    "brown": (0.24, 0.14, 0.08), "hazel": (0.38, 0.28, 0.14), "green": (0.33, 0.42, 0.28), "blue": (0.32, 0.47, 0.62),
+    "grey": (0.42, 0.46, 0.48),
+}  # fmt: skip
+
+
+def random_face(random, *, age=None, gender=None, skin_tone=None, concepts=None):
+    """Draw a face. random: numpy.random.Generator. age, gender, skin_tone: subgroups of DRAWN_GROUPS, None for any.
+
+    concepts: the local concepts to show, on a shaven chin unless they name its state; None draws them too. The same
+    numbers are drawn whatever is given. So the faces of one generator state are twins in all but what a subgroup
+    decides: skin_tone the skin alone; age the years, with hair style, grey, hairline and what only grown-ups show;
+    gender the features, hair style, hairline and what only men or only women show. Returns Face. Raises DissectionError
+    for unknown names and for concepts that contradict each other.
+    """
+    for concept, group in (("age", age), ("gender", gender), ("skin_tone", skin_tone)):
+        if group is not None and group not in DRAWN_GROUPS[concept]:
+            raise DissectionError(f"{concept} is {group!r}: it must be one of {', '.join(DRAWN_GROUPS[concept])}")
+    seed = int(random.integers(2**32))
+    drawn_age, drawn_gender = str(random.choice(list(AGES))), str(random.choice(GENDERS))
+    years = _between(random, AGES[age or drawn_age])
+    gender = gender or drawn_gender
+    # Hair and eyes go with any_melanin also where the skin is that of a subgroup: skin tone alone tells twins apart.
+    any_melanin = float(random.random())
+    melanin = _between(random, MELANIN.get(skin_tone, (any_melanin, any_melanin)))
+    face = Face(
+        seed,
+        years,
+        gender,
+        melanin,
+        traits=dict(zip(TRAITS, np.clip(random.normal(0, 0.7, len(TRAITS)), -2, 2).tolist(), strict=True)),
+        **_hair(random, years, gender, any_melanin),
+        iris_colour=_iris(random, any_melanin),
+        gaze=tuple(random.uniform(-0.025, 0.025, 2).tolist()),
+        light_from=(_between(random, (-45, 45)), _between(random, (15, 50))),
+        ambient=_between(random, (0.42, 0.62)),
+        background=tuple(_muted_colour(random, (0.2, 0.85), 0.12) for _ in range(2)),
+        clothes=_muted_colour(random, (0.08, 0.6), 0.14),
+        pose=_pose(random),
+    )
+    drawn = _concepts(random, face)
+    return replace(face, concepts=drawn if concepts is None else _consistent(concepts))
+
+
+def _between(random, bounds):
+    """A number between two bounds, all equally likely."""
+    return float(random.uniform(*bounds))
+
+
+def _consistent(concepts):
+    """The concepts as a frozenset, with a shaven chin where none is named. Raises DissectionError, see random_face."""
+    known("concept that can be switched", concepts, SWITCHES)
+    concepts = frozenset([concepts] if isinstance(concepts, str) else concepts)
+    for concept in sorted(concepts):
+        if clash := sorted(contradicting(concept) & concepts):
+            raise DissectionError(f"{concept} and {clash[0]} contradict each other: no face shows both")
+    return concepts if concepts & set(CHINS) else concepts | {"No_Beard"}
+
+
+def _hair(random, years, gender, melanin):
+    """Draw style, colour and hairline, as fields of Face. Dark skin mostly goes with dark hair; age greys it."""
+    styles = WORN[gender, years >= 60]
+    style = str(random.choice(list(styles), p=list(styles.values())))
+    dark = min(1.0, 0.25 + 1.2 * melanin)
+    share = {"black": 0.35 + dark, "dark_brown": 0.4, "brown": 0.5 * (1 - dark) + 0.05, "blond": 0.4 * (1 - dark),
+             "red": 0.12 * (1 - dark)}  # fmt: skip
+    chances = np.array([share[name] for name in HAIR_COLOURS])
+    colour = np.array(HAIR_COLOURS[str(random.choice(list(HAIR_COLOURS), p=chances / chances.sum()))])
+    grey = np.clip((years - random.uniform(38, 58)) / 22, 0, 0.95)
+    colour = colour + grey * (np.array(WHITE_HAIR) - colour)
+    recession = random.random() * (max(0.0, (years - 25) / 45) if gender == "male" else 0.15)
+    return {"hair_style": style, "hair_colour": tuple(colour.tolist()), "hairline": float(recession)}
+
+
+def _iris(random, melanin):
+    """Draw the colour of the eyes: brown, or with little melanin one of the pale ones."""
+    pale = max(0.0, 0.75 - 1.5 * melanin)
+    share = {"brown": 1 - pale, "hazel": 0.25 * pale, "green": 0.2 * pale, "blue": 0.4 * pale, "grey": 0.15 * pale}
+    return IRIS_COLOURS[str(random.choice(list(share), p=list(share.values())))]
+
+
+def _muted_colour(random, brightness, saturation):
+    """A colour between two grey levels whose channels differ from it by up to the saturation."""
+    colour = random.uniform(*brightness) + random.uniform(-saturation, saturation, 3)
+    return tuple(np.clip(colour, 0, 1).tolist())
+
+
+def _pose(random):
+    """Draw how the head is held: mostly nearly from the front, in the middle of a picture of render.py's size."""
+    most = 0.9 * np.array((MOST_YAW, MOST_PITCH, 12.0))
+    yaw, pitch, roll = np.clip(random.normal(0, (8, 4.5, 4)), -most, most).tolist()
+    unit_px, x, y = (_between(random, bounds) for bounds in ((33, 41), (82, 95), (101, 119)))
+    return Pose(yaw, pitch, roll, unit_px, x, y)
+
+
+def can_show(concept, years, gender):
+    """Whether a random face of these years and gender is ever given a concept."""
+    if concept in OF_MEN:
+        return gender == "male" and years >= GROWN_UP_YEARS
+    return concept not in OF_WOMEN or (gender == "female" and years >= GROWN_UP_YEARS)
+
+
+def _concepts(random, face):
+    """Draw the concepts of a face: each by its share, in random order, unless it contradicts one that is there."""
+    order, draws = random.permutation(SWITCHES).tolist(), random.random(len(SWITCHES))
+    beard, mustache = random.random(2)
+    concepts = set()
+    for concept, draw in zip(order, draws, strict=True):
+        possible = can_show(concept, face.years, face.gender) and not contradicting(concept) & concepts
+        if possible and draw < SHARE[concept]:
+            concepts.add(concept)
+    if not concepts & set(CHINS):
+        if can_show("Goatee", face.years, face.gender) and beard < BEARDED:
+            concepts |= {"Mustache"} if mustache < BEARDED_WITH_MUSTACHE else set()
+        else:
+            concepts.add("No_Beard")
+    return frozenset(concepts)
