@@ -27,12 +27,14 @@ MELANIN = {"bright": (0.0, 0.3), "dark": (0.65, 1.0)}
 DRAWN_GROUPS = {"age": tuple(AGES), "gender": GENDERS, "skin_tone": tuple(MELANIN)}
 assert all(set(groups) == set(GLOBAL_CONCEPTS[concept].groups) for concept, groups in DRAWN_GROUPS.items())
 
-# How often each hair style is worn: gender and whether sixty or more -> {style: share}.
+# How often each hair style is worn: gender and stage of life (see _hair) -> {style: share}.
 WORN = {
-    ("male", False): {"cropped": 0.3, "short": 0.3, "swept": 0.2, "fringe": 0.1, "bald": 0.05, "afro": 0.05},
-    ("male", True): {"cropped": 0.35, "short": 0.25, "swept": 0.15, "bald": 0.25},
-    ("female", False): {"long": 0.35, "long_fringe": 0.15, "bob": 0.25, "pulled_back": 0.2, "afro": 0.05},
-    ("female", True): {"bob": 0.45, "pulled_back": 0.25, "short": 0.25, "long": 0.05},
+    ("male", "child"): {"cropped": 0.4, "short": 0.3, "fringe": 0.25, "afro": 0.05},
+    ("male", "adult"): {"cropped": 0.3, "short": 0.3, "swept": 0.2, "fringe": 0.1, "bald": 0.05, "afro": 0.05},
+    ("male", "old"): {"cropped": 0.35, "short": 0.25, "swept": 0.15, "bald": 0.25},
+    ("female", "child"): {"long": 0.35, "long_fringe": 0.25, "bob": 0.25, "pulled_back": 0.1, "afro": 0.05},
+    ("female", "adult"): {"long": 0.35, "long_fringe": 0.15, "bob": 0.25, "pulled_back": 0.2, "afro": 0.05},
+    ("female", "old"): {"bob": 0.45, "pulled_back": 0.25, "short": 0.25, "long": 0.05},
 }
 
 HAIR_COLOURS = {
@@ -101,7 +103,7 @@ def _consistent(concepts):
 
 def _hair(random, years, gender, melanin):
     """Draw style, colour and hairline, as fields of Face. Dark skin mostly goes with dark hair; age greys it."""
-    styles = WORN[gender, years >= 60]
+    styles = WORN[gender, "child" if years < GROWN_UP_YEARS else "adult" if years < 60 else "old"]
     style = str(random.choice(list(styles), p=list(styles.values())))
     dark = min(1.0, 0.25 + 1.2 * melanin)
     share = {"black": 0.35 + dark, "dark_brown": 0.4, "brown": 0.5 * (1 - dark) + 0.05, "blond": 0.4 * (1 - dark),
