@@ -39,6 +39,7 @@ IMPLIED = {
 }
 
 GENDERS = tuple(TRAITS_OF_GENDER)
+GARMENTS = ("pullover", "striped", "jacket")
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,10 @@ class Face:
     seed: of the textures (hair, skin, background, noise). years: age. gender: one of GENDERS. melanin: 0 the brightest
     skin, 1 the darkest. traits: trait of anatomy.TRAITS -> value, standard deviations from the average. concepts: the
     local concepts that are switched on. light_from: azimuth (to the right) and elevation; ambient: share of the light
-    that has no direction. background: two colours, above and below.
+    that has no direction. background: two colours, above and below. clothes, accent: colours of the garment and of its
+    stripes or the tie.
 
-    Raises DissectionError for a gender, hair style, trait or concept that there is not.
+    Raises DissectionError for a gender, hair style, garment, trait or concept that there is not.
     """
 
     seed: int
@@ -101,12 +103,15 @@ class Face:
     light_from: tuple = (-20.0, 35.0)
     ambient: float = 0.5
     background: tuple = ((0.55, 0.62, 0.70), (0.35, 0.40, 0.46))
+    garment: str = "pullover"
     clothes: tuple = (0.20, 0.24, 0.33)
+    accent: tuple = (0.60, 0.12, 0.15)
     pose: Pose = field(default_factory=Pose)
 
     def __post_init__(self):
         known("gender", [self.gender], GENDERS)
         known("hair style", [self.hair_style], HAIR_STYLES)
+        known("garment", [self.garment], GARMENTS)
         known("trait", self.traits, TRAITS)
         known("concept that can be switched", self.concepts, SWITCHES)
 

@@ -79,7 +79,9 @@ def random_face(random, *, age=None, gender=None, skin_tone=None, concepts=None)
         light_from=(_between(random, (-45, 45)), _between(random, (15, 50))),
         ambient=_between(random, (0.42, 0.62)),
         background=tuple(_muted_colour(random, (0.2, 0.85), 0.12) for _ in range(2)),
-        clothes=_muted_colour(random, (0.08, 0.6), 0.14),
+        garment=_garment(random, years),
+        clothes=_muted_colour(random, (0.08, 0.75), 0.25),
+        accent=tuple(random.uniform(0.05, 0.85, 3).tolist()),
         pose=_pose(random),
     )
     drawn = _concepts(random, face)
@@ -127,6 +129,14 @@ def _muted_colour(random, brightness, saturation):
     """A colour between two grey levels whose channels differ from it by up to the saturation."""
     colour = random.uniform(*brightness) + random.uniform(-saturation, saturation, 3)
     return tuple(np.clip(colour, 0, 1).tolist())
+
+
+def _garment(random, years):
+    """Draw what is worn: jackets on every second grown-up."""
+    draw = random.random()
+    if years >= GROWN_UP_YEARS and draw < 0.5:
+        return "jacket"
+    return "striped" if draw > 0.75 else "pullover"
 
 
 def _pose(random):

@@ -37,6 +37,7 @@ HEAD_LAYERS = (
 # Laid into the picture from back to front.
 SCENE_LAYERS = (
     scene.background,
+    scene.things,
     scene.hair_behind_the_neck,
     scene.neck,
     scene.clothes,

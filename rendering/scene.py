@@ -8,6 +8,8 @@ from rendering.hair import hair_behind
 from rendering.head import skin_colour
 from rendering.pose import turned
 
+WHITE_SHIRT = (0.86, 0.87, 0.90)
+
 
 class Scene:
     """A picture in the making. picture: float32 (H, W, 3), RGB, 0..1. head: its Head, painted. body: its Body."""
@@ -57,11 +59,23 @@ class Body:
 
 
 def background(scene):
-    """A wall out of focus: two colours that run into each other, soft spots."""
+    """A room out of focus: a wall of two colours that run into each other, and things before it."""
     above, below = np.array(scene.face.background, np.float32)
     down = np.linspace(0, 1, scene.height, dtype=np.float32)[:, None, None]
     spots = 0.05 * scene.texture("background", 5, 6) + 0.012 * scene.texture("wall", 25, 30)
     scene.picture[:] = above + down * (below - above) + spots[..., None]
+
+
+def things(scene):
+    """Edges and coloured patches behind the head: without them, the face would have all the edges of the picture."""
+    random = scene.face.random("things")
+    size = np.array((scene.width, scene.height))
+    for _ in range(random.integers(3, 9)):
+        corner, extent = random.uniform(-0.1, 1.0, 2) * size, random.uniform(0.05, 0.45, 2) * size
+        lean = random.normal(0, 0.06)
+        corners = corner + extent * np.array([(0, 0), (1, lean), (1 + lean, 1), (lean, 1 - lean)])
+        alpha = scene.shape(corners, random.uniform(0.6, 3.5))
+        scene.paint(random.uniform(0.4, 1.0) * alpha, random.uniform(0.05, 0.95, 3))
 
 
 def hair_behind_the_neck(scene):
@@ -86,24 +100,36 @@ def neck(scene):
 
 
 def clothes(scene):
-    """Shoulders in a garment with a V-shaped collar."""
-    body, reach = scene.body, scene.body.shoulders
-    below_picture = (scene.height + 2 - scene.body.base[1]) / body.unit_px
-    alpha = scene.shape(
-        body.outline(
-            [
-                (0.0, 0.97),
-                (body.neck + 0.02, 0.35),
-                (body.neck + 0.42, 0.64),
-                (reach, 1.32),
-                (1.12 * reach, below_picture),
-            ]
-        ),
-        0.7,
-    )
-    across = body.across(scene.width) / reach
+    """Shoulders in a garment with a V-shaped collar; under a jacket, a shirt with or without a tie."""
+    body, face = scene.body, scene.face
+    if face.garment == "jacket":
+        shirt = scene.shape(
+            body.outline([(0.0, 0.75), (body.neck + 0.02, 0.30), (body.neck + 0.25, 0.60), (0.0, 1.9)]), 0.6
+        )
+        scene.paint(shirt, shaded(scene, WHITE_SHIRT))
+        for edge in body.outline([(0.0, 0.78), (0.24, 0.98)])[:2], body.outline([(0.0, 0.78), (0.24, 0.98)])[2:]:
+            scene.paint(0.5 * scene.shape(np.concatenate([edge, edge[::-1] + (0, 1.5)]), 0.5), (0.3, 0.3, 0.35))
+        if face.gender == "male":
+            scene.paint(
+                scene.shape(body.outline([(0.09, 0.76), (0.06, 0.92), (0.15, 1.9)]), 0.6), shaded(scene, face.accent)
+            )
+    dip = {"jacket": 1.5, "striped": 0.70}.get(face.garment, 0.97)
+    below_picture = (scene.height + 2 - body.base[1]) / body.unit_px
+    slope = [(body.neck + 0.02, 0.35), (body.neck + 0.42, 0.64), (body.shoulders, 1.32)]
+    alpha = scene.shape(body.outline([(0.0, dip), *slope, (1.12 * body.shoulders, below_picture)]), 0.7)
+    colour = shaded(scene, face.clothes)
+    if face.garment == "striped":
+        down = (np.arange(scene.height)[:, None] - body.base[1]) / body.unit_px
+        stripes = np.sin(2 * np.pi * down / 0.28 + 0.6 * body.across(scene.width) ** 2) > 0.2
+        colour = np.where(stripes[..., None], shaded(scene, face.accent), colour)
+    scene.paint(alpha, colour)
+
+
+def shaded(scene, colour):
+    """The colour of a cloth in the light and its folds. colour: (3,). Returns float32 (H, W, 3)."""
+    across = scene.body.across(scene.width) / scene.body.shoulders
     shade = 0.95 + 0.15 * across * light_from_the_right(scene.face) + 0.07 * scene.texture("folds", 9, 4)
-    scene.paint(alpha, np.array(scene.face.clothes, np.float32) * shade[..., None])
+    return (np.array(colour) * shade[..., None]).astype(np.float32)
 
 
 def light_from_the_right(face):
