@@ -8,7 +8,7 @@
    widened by 10 %, and how strong it is within the mask.
 3. O-Net, layer3, on the rendered dictionary and on one built from --photographs (a folder with images, landmarks.csv,
    attributes.csv and groups.csv; left out without it): interpretable units, and how many of those interpretable on both
-   fall in the same face region.
+   fall in the same face region. The untrained twin is the baseline.
 4. The seconds that rendering the dictionary takes. 5. Those of rendering and dissection together.
 """
 
@@ -121,16 +121,16 @@ def run(*words):
     return time.perf_counter() - start
 
 
-def dissect(dictionary, folder):
-    """Dissect O-Net's layer3. Returns (LayerReport, seconds)."""
+def dissect(dictionary, folder, untrained=False):
+    """Dissect O-Net's layer3, or that of its untrained twin. Returns (LayerReport, seconds)."""
     from feature_operation import Tally
     from util.report import LayerReport
 
     seconds = run(
         "main.py", "TASK=onet", "LAYER_NAME=layer3", f"DICTIONARY={dictionary}", f"OUTPUT_FOLDER={folder / 'result'}",
-        f"CACHE_FOLDER={folder / 'cache'}",
+        f"CACHE_FOLDER={folder / 'cache'}", f"WEIGHTS={'random' if untrained else None}",
     )  # fmt: skip
-    tally = Tally.load(folder / "result" / "onet_layer3_tally.npz")
+    tally = Tally.load(folder / "result" / f"onet_{'random_' if untrained else ''}layer3_tally.npz")
     return LayerReport(tally, score_threshold=0.04), seconds
 
 
@@ -170,7 +170,8 @@ def main():
         folder = Path(folder)
         rendering = run("visual_dictionary/render_dictionary.py", "--out", folder / "rendered")
         report, dissection = dissect(folder / "rendered", folder / "of_rendered")
-        print(f"3. rendered: {report.detectors} interpretable units")
+        untrained, _ = dissect(folder / "rendered", folder / "of_rendered", untrained=True)
+        print(f"3. rendered: {report.detectors} interpretable units of {report.units}, untrained {untrained.detectors}")
         if options.photographs:
             build_from_photographs(options.photographs, folder / "built")
             other, _ = dissect(folder / "built", folder / "of_built")

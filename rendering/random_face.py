@@ -53,7 +53,7 @@ def random_face(random, *, age=None, gender=None, skin_tone=None, concepts=None)
 
     concepts: the local concepts to show, on a shaven chin unless they name its state; None draws them too. The same
     numbers are drawn whatever is given. So the faces of one generator state are twins in all but what a subgroup
-    decides: skin_tone the skin alone; age the years, with hair style, grey, hairline and what only grown-ups show;
+    decides: skin_tone the skin alone; age the years, with hair, clothes and what only grown-ups show;
     gender the features, hair style, hairline and what only men or only women show. Returns Face. Raises DissectionError
     for unknown names and for concepts that contradict each other.
     """

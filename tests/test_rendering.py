@@ -172,7 +172,7 @@ def test_named_concepts_are_shown_on_a_shaven_chin():
 # Global concept -> the fields of a face that its subgroups decide; twins are alike in all others.
 DECIDED = {
     "skin_tone": {"melanin"},
-    "age": {"years", "hair_style", "hair_colour", "hairline", "concepts"},
+    "age": {"years", "hair_style", "hair_colour", "hairline", "garment", "concepts"},
     "gender": {"gender", "hair_style", "hairline", "concepts"},
 }
 
