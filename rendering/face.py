@@ -39,7 +39,22 @@ IMPLIED = {
 }
 
 GENDERS = tuple(TRAITS_OF_GENDER)
-GARMENTS = ("pullover", "striped", "jacket")
+
+
+@dataclass(frozen=True)
+class Garment:
+    """opening: how far its V reaches below the base of the neck, face units. striped; shirt: worn over one."""
+
+    opening: float
+    striped: bool = False
+    shirt: bool = False
+
+
+GARMENTS = {
+    "pullover": Garment(0.97),
+    "striped": Garment(0.70, striped=True),
+    "jacket": Garment(1.5, shirt=True),
+}
 
 
 @dataclass(frozen=True)

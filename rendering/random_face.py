@@ -53,9 +53,9 @@ def random_face(random, *, age=None, gender=None, skin_tone=None, concepts=None)
 
     concepts: the local concepts to show, on a shaven chin unless they name its state; None draws them too. The same
     numbers are drawn whatever is given. So the faces of one generator state are twins in all but what a subgroup
-    decides: skin_tone the skin alone; age the years, with hair, clothes and what only grown-ups show;
-    gender the features, hair style, hairline and what only men or only women show. Returns Face. Raises DissectionError
-    for unknown names and for concepts that contradict each other.
+    decides: skin_tone the skin alone; age the years, with hair, clothes and what only grown-ups show; gender the
+    features, build, hair style, hairline and what only men or only women show. Returns Face. Raises DissectionError for
+    unknown names and for concepts that contradict each other.
     """
     for concept, group in (("age", age), ("gender", gender), ("skin_tone", skin_tone)):
         if group is not None and group not in DRAWN_GROUPS[concept]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rendering import features, hair, light, scene, skin
+from rendering import body, features, hair, light, scene, skin
 from rendering.head import Head
 from rendering.pose import on_surface
 
@@ -39,8 +39,9 @@ SCENE_LAYERS = (
     scene.background,
     scene.things,
     scene.hair_behind_the_neck,
-    scene.neck,
-    scene.clothes,
+    body.neck,
+    body.shirt,
+    body.clothes,
     scene.head,
     scene.camera,
 )

@@ -1,4 +1,4 @@
-"""Make a Face Dictionary of rendered faces, whose landmarks, masks and labels are exact by construction.
+"""Make a Face Dictionary of rendered faces, whose landmarks and labels are exact by construction.
 
     python visual_dictionary/render_dictionary.py --images 1000 --seed 0 --out visual_dictionary/mine
 
