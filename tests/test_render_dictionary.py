@@ -182,10 +182,11 @@ def test_it_starts_without_the_heavy_libraries():
 @pytest.mark.parametrize(
     "words, message",
     [
-        (("--images", 0), "--images is 0: it must be at least 1"),
-        (("--per-group", -1), "--per-group is -1: it must be at least 0"),
-        (("--seed", -1), "--seed is -1: it must be at least 0"),
-        (("--workers", 0), "--workers is 0: it must be at least 1"),
+        (("--images", 10**9), "--images is 1000000000: it must be from 1 to 1000000"),
+        (("--images", 0), "--images is 0: it must be from 1 to 1000000"),
+        (("--per-group", -1), "--per-group is -1: it must be from 0 to"),
+        (("--seed", -1), "--seed is -1: it must be from 0 to"),
+        (("--workers", 0), "--workers is 0: it must be from 1 to 256"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(tmp_path, words, message):

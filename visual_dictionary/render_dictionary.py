@@ -62,6 +62,9 @@ DEFAULT_IMAGES, DEFAULT_PER_GROUP, DEFAULT_SEED = 1000, 200, 0
 # What a dictionary is made from, by the names of the options.
 RECIPE_OPTIONS = ("images", "per_group", "seed")
 
+# What the options may be.
+BOUNDS = {"images": (1, 10**6), "per_group": (0, 10**6), "seed": (0, 2**63 - 1), "workers": (1, 256)}
+
 # Types of concepts in the order in which faces get their masks: two attributes and two action units to one of parts.
 KINDS = ("Parts", "Attr", "AU", "Attr", "AU")
 
@@ -122,11 +125,10 @@ def parse_arguments(arguments=None):
 
 def check_options(options):
     """Raise DissectionError for numbers that make no sense, before any work is done."""
-    least = {"images": 1, "per_group": 0, "seed": 0, "workers": 1}
-    for name, bound in least.items():
-        if getattr(options, name) < bound:
+    for name, (least, most) in BOUNDS.items():
+        if not least <= getattr(options, name) <= most:
             option = f"--{name.replace('_', '-')}"
-            raise DissectionError(f"{option} is {getattr(options, name)}: it must be at least {bound}")
+            raise DissectionError(f"{option} is {getattr(options, name)}: it must be from {least} to {most}")
 
 
 def local_jobs(images):
