@@ -75,8 +75,8 @@ def clothes(scene):
     if garment.striped:
         down = (np.arange(scene.height)[:, None] - body.base[1]) / body.unit_px
         bent = down + 0.027 * body.across(scene.width) ** 2  # they rise towards the shoulders' ends
-        stripes = np.sin(2 * np.pi * bent / STRIPE) > 0.2
-        colour = np.where(stripes[..., None], shaded(scene, face.accent), colour)
+        stripes = np.clip(0.5 + 2.5 * (np.sin(2 * np.pi * bent / STRIPE) - 0.2), 0, 1)[..., None]  # soft at their edges
+        colour = colour + stripes * (shaded(scene, face.accent) - colour)
     scene.paint(scene.shape(cloth, 0.7), colour)
 
 

@@ -38,6 +38,12 @@ class Patch:
         """The shape with its strength multiplied. factor: float32 (H, W) over the whole canvas."""
         return Patch(self.place, self.alpha * factor[self.place])
 
+    def alpha_on_canvas(self):
+        """The shape as a picture of the whole canvas: float32 (H, W)."""
+        whole = np.zeros((CANVAS_HEIGHT_PX, CANVAS_WIDTH_PX), np.float32)
+        whole[self.place] = self.alpha
+        return whole
+
     def within(self, other):
         """The part of the shape that lies inside another one."""
         alpha = np.zeros_like(self.alpha)
@@ -75,6 +81,18 @@ class Canvas:
         over = colour[patch.place] if np.ndim(colour) == 3 else np.asarray(colour, np.float32)
         under += alpha * (over - under)
 
+    def lay(self, patch, colour, opacity=1.0):
+        """Paint a shape that is a part of the head, and count it as head. colour: as in paint.
+
+        Where nothing was head before, the colour is the shape's own up to its soft edge: what lies behind the edge is
+        mixed in by the coverage, when the head is laid into the picture.
+        """
+        before = self.coverage[patch.place]
+        after = np.maximum(before, patch.alpha)
+        weight = np.maximum(opacity * patch.alpha, patch.alpha - before) / np.maximum(after, 1e-6)
+        self.paint(Patch(patch.place, weight.astype(np.float32)), colour)
+        self.coverage[patch.place] = after
+
     def darken(self, patch, amount):
         """Multiply the colour within the shape: amount 0.2 leaves 80 %, a negative one brightens."""
         self.colour[patch.place] *= 1 - np.float32(amount) * patch.alpha[..., None]
@@ -94,10 +112,6 @@ class Canvas:
     def polish(self, patch, amount):
         """Add to the gloss within the shape; a negative amount makes it dull."""
         self.gloss[patch.place] += np.float32(amount) * patch.alpha
-
-    def cover(self, patch):
-        """Count the shape as head."""
-        np.maximum(self.coverage[patch.place], patch.alpha, out=self.coverage[patch.place])
 
 
 # ----------------------------------------------------------------------------------------------------------- the shapes

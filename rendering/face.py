@@ -169,7 +169,8 @@ def known(what, names, alternatives):
     for name in [names] if isinstance(names, str) else names:
         if name not in alternatives:
             close = nearest(name, alternatives)
-            raise DissectionError(f"{name!r} is no {what}" + (f", did you mean {close[0]}?" if close else ""))
+            hint = f", did you mean {close[0]}?" if close else f": it must be one of {', '.join(alternatives)}"
+            raise DissectionError(f"{name!r} is no {what}{hint}")
 
 
 def contradicting(concept):

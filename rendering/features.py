@@ -126,12 +126,27 @@ def open_mouth(head, upper_inner, lower_inner, gap):
     canvas.darken(ribbon(upper_inner + (0.0, 0.01), 0.03, 0.01).within(opening), 0.45)
 
 
-def eyeglasses(head):
-    """Two rims, the bridge and the temples; they lie on top of everything, unlit."""
+def frame_of(head):
+    """The frame of a face's eyeglasses: colour (3,), width of the rims in face units, roundness (2 is a circle)."""
+    random = head.face.random("eyeglasses")
+    return FRAMES[random.integers(len(FRAMES))], random.uniform(0.05, 0.085), random.uniform(2, 4.5)
+
+
+def temples(head):
+    """The sides of eyeglasses, which run to the ears under the hair."""
     if not head.switched_on("Eyeglasses"):
         return
-    canvas, random = head.canvas, head.face.random("eyeglasses")
-    colour, width, roundness = FRAMES[random.integers(len(FRAMES))], random.uniform(0.05, 0.085), random.uniform(2, 4.5)
+    colour, width, _ = frame_of(head)
+    for half in head.halves:
+        side = np.array([half.eye(0.40, -0.05), half.at(0, 0.0, -0.02)])
+        head.canvas.paint(ribbon(side, 0.9 * width, 0.006), colour, 0.95)
+
+
+def eyeglasses(head):
+    """Two rims and the bridge; they lie on top of everything, unlit."""
+    if not head.switched_on("Eyeglasses"):
+        return
+    canvas, (colour, width, roundness) = head.canvas, frame_of(head)
     angles = np.linspace(0, 2 * np.pi, 41)
     unit = np.stack([np.cos(angles), np.sin(angles)], 1)
     unit = np.sign(unit) * np.abs(unit) ** (2 / roundness)  # from a circle to a rounded square
@@ -143,7 +158,5 @@ def eyeglasses(head):
         canvas.paint(polygon(centre + half.place(0.12, -0.1) + unit * (0.05, 0.13), 0.03).within(lens), WHITE, 0.22)
         canvas.darken(ribbon(rim + (0.0, 0.05), width, 0.02), 0.22)  # the shadow of the rim
         canvas.paint(ribbon(rim, width, 0.006), colour, 0.95)
-        temple = np.array([centre + half.place(0.37, -0.10), half.at(0, 0.0, -0.02)])
-        canvas.paint(ribbon(temple, 0.9 * width, 0.006), colour, 0.95)
     left, right = (half.at(39, -0.07) for half in head.halves)
     canvas.paint(ribbon(curve([left, (0.0, -0.03), right]), width, 0.006), colour, 0.95)

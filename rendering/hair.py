@@ -30,8 +30,7 @@ def hair(head):
     canvas.darken(polygon(edge + (0.0, 0.06), 0.05), 0.28)  # its shadow on the forehead
     canvas.polish(shape, -0.35)
     canvas.raise_detail(polygon(edge, 0.06), 0.10)  # softer than the colour: a step would catch the light
-    canvas.paint(shape, np.clip(strands(head, style)[..., None] * np.float32(head.face.hair_colour), 0, 1), style.cover)
-    canvas.cover(shape)
+    canvas.lay(shape, np.clip(strands(head, style)[..., None] * np.float32(head.face.hair_colour), 0, 1), style.cover)
 
 
 def strands(head, style):
@@ -130,9 +129,8 @@ def grow(head, edge, density, name):
     """Thick hair within an edge. edge: (N, 2); density: share of the skin that it covers; name: of its texture."""
     cover, colour = whiskers(head, density, name)
     shape = polygon(edge, 0.025)
-    head.canvas.paint(shape.times(cover), colour, 0.93)
+    head.canvas.lay(shape.times(cover), colour, 0.93)
     head.canvas.raise_detail(polygon(edge, 0.05), 0.05)
-    head.canvas.cover(shape)
 
 
 def whiskers(head, density, name):

@@ -10,6 +10,10 @@ from visual_dictionary.ellipses import mirrored_landmark
 SKIN_COLOURS = {0.0: (0.92, 0.755, 0.67), 0.35: (0.86, 0.65, 0.53), 0.65: (0.62, 0.42, 0.31), 1.0: (0.33, 0.21, 0.155)}
 
 
+# Brows and whiskers are seldom brighter, even of blond and white heads: the most that short hair has of each channel.
+BRIGHTEST_SHORT_HAIR = 0.58
+
+
 class Head:
     """face: Face. canvas: Canvas. landmarks: float64 (68, 2), seen from the front, face units. skin: (3,), its colour.
 
@@ -37,7 +41,7 @@ class Head:
         On skin that is as dark as that they are painted as bright as the hair itself: grey brows on dark skin.
         """
         hair = np.array(self.face.hair_colour)
-        dark = np.minimum(darker * hair, 0.36 * darker / 0.62)
+        dark = darker * np.minimum(hair, BRIGHTEST_SHORT_HAIR)
         return max((dark, hair), key=lambda tone: abs((tone - self.skin).mean()))
 
     def tint(self, red, green, blue):

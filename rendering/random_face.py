@@ -53,9 +53,10 @@ def random_face(random, *, age=None, gender=None, skin_tone=None, concepts=None)
 
     concepts: the local concepts to show, on a shaven chin unless they name its state; None draws them too. The same
     numbers are drawn whatever is given. So the faces of one generator state are twins in all but what a subgroup
-    decides: skin_tone the skin alone; age the years, with hair, clothes and what only grown-ups show; gender the
-    features, build, hair style, hairline and what only men or only women show. Returns Face. Raises DissectionError for
-    unknown names and for concepts that contradict each other.
+    decides: skin_tone the skin (and with it whether grey brows and beards are painted darker or brighter than it); age
+    the years, with hair, clothes and what only grown-ups show; gender the features, build, hair style, hairline and
+    what only men or only women show. Returns Face. Raises DissectionError for unknown names and for concepts that
+    contradict each other.
     """
     for concept, group in (("age", age), ("gender", gender), ("skin_tone", skin_tone)):
         if group is not None and group not in DRAWN_GROUPS[concept]:
@@ -64,7 +65,7 @@ def random_face(random, *, age=None, gender=None, skin_tone=None, concepts=None)
     drawn_age, drawn_gender = str(random.choice(list(AGES))), str(random.choice(GENDERS))
     years = _between(random, AGES[age or drawn_age])
     gender = gender or drawn_gender
-    # Hair and eyes go with any_melanin also where the skin is that of a subgroup: skin tone alone tells twins apart.
+    # Hair and eyes go with any_melanin also where the skin is that of a subgroup, so that they do not tell twins apart.
     any_melanin = float(random.random())
     melanin = _between(random, MELANIN.get(skin_tone, (any_melanin, any_melanin)))
     face = Face(

@@ -12,8 +12,8 @@ WIDTH_PX, HEIGHT_PX = 178, 218
 # Painted on the head from the front, in this order.
 HEAD_LAYERS = (
     skin.ears,
-    skin.double_chin,
     skin.skin,
+    skin.double_chin,
     skin.skull_relief,
     skin.complexion,
     skin.blush,
@@ -29,6 +29,7 @@ HEAD_LAYERS = (
     features.brows,
     hair.facial_hair,
     features.mouth,
+    features.temples,
     hair.hair,
     light.light,
     features.eyeglasses,

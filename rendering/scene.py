@@ -61,8 +61,8 @@ def hair_behind_the_neck(scene):
 
 def head(scene):
     """The painted head, turned into its pose."""
-    colour, coverage = turned(scene.head.canvas, scene.face.pose, scene.width, scene.height)
-    scene.paint(coverage, colour)
+    covering, coverage = turned(scene.head.canvas, scene.face.pose, scene.width, scene.height)
+    scene.picture = scene.picture * (1 - coverage[..., None]) + covering
 
 
 def camera(scene):

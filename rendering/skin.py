@@ -12,6 +12,7 @@ from rendering.canvas import X, Y, blob, curve, ellipse, polygon, ribbon, taper
 # How far the middle of the face stands out before the ears, and where the head falls off: half its width for an average
 # face, and half its height around its middle. The fourth power leaves the face nearly flat from brow to chin.
 DEPTH, HALF_WIDTH, HALF_HEIGHT, MIDDLE, LOWEST = 1.15, 1.28, 2.15, 0.45, -0.35
+EASE = 8.0  # of the bend from the round of the head to LOWEST, per face unit
 AVERAGE_CHEEK = 1.12  # half the width of the average face, at landmark 1
 
 
@@ -20,8 +21,7 @@ def ears(head):
     for half in head.halves:
         middle = half.at(1, 0.03)
         shell = ellipse(middle, (0.15, 0.31))
-        canvas.paint(shell, head.tint(1.0, 0.93, 0.92))
-        canvas.cover(shell)
+        canvas.lay(shell, head.tint(1.0, 0.93, 0.92))
         canvas.darken(blob(middle, (0.05, 0.15)), 0.35)
         canvas.raise_detail(ellipse(middle, (0.12, 0.27), 0.03), 0.05)
 
@@ -34,10 +34,9 @@ def double_chin(head):
     below = head.landmarks[10:5:-1] + np.array([(0, 0.08), (0, 0.17), (0, 0.21), (0, 0.17), (0, 0.08)])
     edge = curve(np.concatenate([jaw, below]), closed=True)
     fold = polygon(edge, 0.015)
-    canvas.paint(fold, head.tint(0.97, 0.95, 0.95))
+    canvas.lay(fold, head.tint(0.97, 0.95, 0.95))
     shadow = curve(jaw)
     canvas.darken(ribbon(shadow, taper(len(shadow), 0.07), 0.02), 0.25 * head.contrast)
-    canvas.cover(fold)
     canvas.raise_detail(polygon(edge, 0.07), 0.10)
 
 
@@ -46,12 +45,12 @@ def skin(head):
     canvas = head.canvas
     surface = polygon(np.concatenate([curve(head.landmarks[:17]), skull_arc(362, 178)]))
     spots = 0.012 * (head.texture("blotches", 9, 11) + head.texture("pores", 90, 110))
-    canvas.paint(surface, head.skin + spots[..., None])
-    canvas.cover(surface)
+    canvas.lay(surface, head.skin + spots[..., None])
+    canvas.detail *= 1 - surface.alpha_on_canvas()  # of the ears that it covers
     canvas.gloss += 0.35
     half_width = HALF_WIDTH * abs(head.landmarks[1, 0]) / AVERAGE_CHEEK
     round_ = DEPTH * (1 - (X / half_width) ** 2 - ((Y - MIDDLE) / HALF_HEIGHT) ** 4)
-    canvas.form += np.maximum(round_, LOWEST)
+    canvas.form += LOWEST + np.logaddexp(0, EASE * (round_ - LOWEST)) / EASE  # a maximum without a kink
 
 
 def skull_relief(head):

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -224,6 +225,32 @@ def test_nothing_of_the_user_s_is_replaced_below_the_top_either(tmp_path):
     rendered(out, "--images", 1, "--per-group", 0, "--overwrite")
 
 
+def test_hidden_files_of_the_user_s_are_not_replaced(tmp_path):
+    (tmp_path / "out" / ".git").mkdir(parents=True)
+    with pytest.raises(DissectionError, match="not empty"):
+        rendered(tmp_path / "out", "--images", 1)
+    with pytest.raises(DissectionError, match="not replaced: .git is no part of a dictionary"):
+        rendered(tmp_path / "out", "--images", 1, "--overwrite")
+    assert (tmp_path / "out" / ".git").is_dir()
+
+
+def test_a_worker_that_is_killed_ends_the_run_with_one_line(tmp_path):
+    process = started(tmp_path)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.skip("this system does not list the children of a process")
+    workers = [
+        pid for pid in children.read_text().split() if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    os.kill(int(workers[0]), signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "error: a process was ended from outside, probably for lack of memory" in errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("out", [".", "", "/", ".."])
 def test_the_folder_one_is_in_is_not_replaced(tmp_path, monkeypatch, out):
     (tmp_path / "here").mkdir()
@@ -303,16 +330,21 @@ def test_two_runs_do_not_make_the_same_folder_at_once(tmp_path):
 # -------------------------------------------------------------------------------------------------------- on first use
 
 
+def start_renderers_by(start, monkeypatch):
+    """Have ensure_rendered start its process by a function of the command."""
+    own = SimpleNamespace(Popen=start, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(render_dictionary, "subprocess", own)
+
+
 @pytest.fixture
 def first_use(tmp_path, monkeypatch):
     """A place of the rendered dictionary where nothing is, and few images to make. Returns the place."""
-    start = subprocess.Popen
 
     def start_with_few(command):
-        return start([*map(str, command), "--images", "15", "--per-group", "2", "--workers", "1"])
+        return subprocess.Popen([*map(str, command), "--images", "15", "--per-group", "2", "--workers", "1"])
 
     monkeypatch.setattr(render_dictionary, "DEFAULT_FOLDER", tmp_path / "rendered")
-    monkeypatch.setattr(render_dictionary.subprocess, "Popen", start_with_few)
+    start_renderers_by(start_with_few, monkeypatch)
     return tmp_path / "rendered"
 
 
@@ -411,8 +443,26 @@ def test_a_dictionary_of_one_s_own_at_the_place_is_left_alone(first_use, caplog)
     assert [path.name for path in first_use.iterdir()] == ["Parts.csv"]
 
 
-def test_a_failure_to_make_it_ends_the_run(first_use, tmp_path, run_main, capfd):
-    (tmp_path / ".rendered.partial").write_text("a file where the folder is to be made")
+def test_a_failure_to_make_it_ends_the_run(first_use, run_main, capfd, monkeypatch):
+    failing = [sys.executable, SCRIPT, "--images", "0", "--out", str(first_use)]
+    start_renderers_by(lambda _: subprocess.Popen(failing), monkeypatch)
     with pytest.raises(DissectionError, match="rendered was not made, for the reason above"):
         run_main(DICTIONARY=first_use)
-    assert "error: cannot write" in capfd.readouterr().err
+    assert "error: --images is 0" in capfd.readouterr().err
+
+
+def test_a_dictionary_that_a_killed_run_left_aside_is_put_back(first_use):
+    render_dictionary.ensure_rendered(first_use)
+    made = contents(first_use)
+    for empty_folder_there in (False, True):
+        first_use.rename(first_use.with_name(".rendered.replaced"))
+        if empty_folder_there:
+            first_use.mkdir()
+        render_dictionary.ensure_rendered(first_use)
+        assert contents(first_use) == made
+
+
+def test_a_link_that_leads_to_itself_is_one_line(first_use, run_main):
+    first_use.symlink_to(first_use)
+    with pytest.raises(DissectionError, match="no Face Dictionary at"):
+        run_main(DICTIONARY=first_use)

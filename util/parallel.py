@@ -5,11 +5,17 @@ import signal
 import threading
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from multiprocessing import connection, get_context, parent_process
 
 from tqdm import tqdm
+
+from util.errors import DissectionError
+
+# The most processes that a pool takes on every system.
+_MOST_PROCESSES = 61
 
 
 def ordered_map(function, items, workers, ahead=2, processes=False):
@@ -33,11 +39,22 @@ def ordered_map(function, items, workers, ahead=2, processes=False):
         with _interrupts_ignored() if processes else nullcontext():  # by the processes that start here, too
             pending = deque(executor.submit(function, item) for item in islice(items, workers + ahead))
         while pending:
-            result = pending.popleft().result()
+            try:
+                result = pending.popleft().result()
+            except BrokenProcessPool as error:
+                raise DissectionError(
+                    "a process was ended from outside, probably for lack of memory: try again with fewer workers"
+                ) from error
             pending.extend(executor.submit(function, item) for item in islice(items, 1))
             yield result
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def usable_cores():
+    """How many processes can work at once: the cores that this process may use, at most what a pool takes."""
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(mine, _MOST_PROCESSES)
 
 
 @contextmanager

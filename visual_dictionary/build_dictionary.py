@@ -15,7 +15,6 @@ CelebA's list_attr_celeba.txt is understood as it is.
 import argparse
 import io
 import logging
-import os
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from loader.images import ImageError, decode_rgb, inspect_image, load_rgb, read_bytes
 from util.errors import DissectionError, run_script
-from util.parallel import ordered_map, progress
+from util.parallel import ordered_map, progress, usable_cores
 from visual_dictionary.concepts import GLOBAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
 from visual_dictionary.dictionary import GLOBAL_FOLDER
 from visual_dictionary.entries import (
@@ -124,7 +123,7 @@ def parse_arguments(arguments=None):
     add("--groups", type=Path, metavar="FILE", help="subgroups of global concepts")
     add("--pictures", action="store_true", help="add *_overlap.png and lm.png, for people to look at")
     add("--overwrite", action="store_true", help="replace the dictionary at --out once the new one is complete")
-    add("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="threads (default: %(default)s)")
+    add("--workers", type=int, default=usable_cores(), metavar="N", help="threads (default: %(default)s)")
     return parser.parse_args(arguments)
 
 

@@ -37,6 +37,9 @@ RECIPE = "rendered.json"
 # All that a dictionary consists of; a folder that holds anything else is not replaced.
 DICTIONARY_ENTRIES = {*INDEX_FILES, *(folder for _, folder in PLACES.values()), GLOBAL_FOLDER, CONTACT_SHEET, RECIPE}
 
+# What file managers leave in a folder without being asked.
+LITTER = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")
+
 # Of the pictures for people.
 LANDMARK_COLOUR = (255, 0, 0)
 
@@ -88,8 +91,9 @@ def check_replaceable(out, overwrite):
 
 
 def visible(folder):
-    """What lies in a folder, hidden files such as .DS_Store left out. Returns a sorted list, empty without a folder."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+    """What lies in a folder but the litter of file managers. Returns a sorted list of paths, empty without a folder."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in paths if path.name not in LITTER and not path.name.startswith("._"))
 
 
 def foreign_entries(root):

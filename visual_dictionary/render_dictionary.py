@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -32,7 +33,8 @@ from rendering.face import SWITCHES, switched
 from rendering.random_face import DRAWN_GROUPS, can_show, random_face
 from rendering.render import render
 from util.errors import DissectionError, run_script
-from util.parallel import ordered_map, progress
+from util.files import explained
+from util.parallel import ordered_map, progress, usable_cores
 from visual_dictionary.concepts import GLOBAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
 from visual_dictionary.contact_sheet import write_contact_sheet
 from visual_dictionary.dictionary import GLOBAL_FOLDER
@@ -49,7 +51,7 @@ from visual_dictionary.entries import (
     write_group_image,
     write_indexes,
 )
-from visual_dictionary.whole_folder import appearing_whole, sole_maker, wait_for_maker
+from visual_dictionary.whole_folder import appearing_whole, clear_leftovers, sole_maker, wait_for_maker
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,9 @@ RECIPE_OPTIONS = ("images", "per_group", "seed")
 
 # What the options may be.
 BOUNDS = {"images": (1, 10**6), "per_group": (0, 10**6), "seed": (0, 2**63 - 1), "workers": (1, 256)}
+
+# The modules beside rendering/ that decide what a rendered dictionary holds.
+_SOURCES = ("ellipses.py", "concepts.py", "contact_sheet.py", "entries.py", "render_dictionary.py")
 
 # Types of concepts in the order in which faces get their masks: two attributes and two action units to one of parts.
 KINDS = ("Parts", "Attr", "AU", "Attr", "AU")
@@ -119,7 +124,7 @@ def parse_arguments(arguments=None):
     add("--out", type=Path, default=DEFAULT_FOLDER, metavar="DIR", help="the dictionary (default: %(default)s)")
     add("--pictures", action="store_true", help="add *_overlap.png and lm.png, for people to look at")
     add("--overwrite", action="store_true", help="replace the dictionary at --out once the new one is complete")
-    add("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: %(default)s)")
+    add("--workers", type=int, default=usable_cores(), metavar="N", help="processes (default: %(default)s)")
     return parser.parse_args(arguments)
 
 
@@ -144,7 +149,8 @@ def local_jobs(images):
 
 
 def group_jobs(per_group):
-    """The faces of subgroups. Within each, the subgroups of the other global concepts come in equal numbers.
+    """The faces of subgroups. Within each, the subgroups of the other global concepts come in turn, and so in equal
+    numbers when per_group is a multiple of their combinations (8).
 
     Faces of the same number in the subgroups of one concept are twins (see random_face).
     """
@@ -211,8 +217,8 @@ def recipe(options):
 
 def renderer_digest():
     """Fingerprint of the code that decides what a rendered dictionary holds."""
-    files = [*sorted((PROJECT / "rendering").glob("*.py")), PROJECT / "visual_dictionary" / "ellipses.py"]
-    files += [PROJECT / "visual_dictionary" / name for name in ("concepts.py", "entries.py", "render_dictionary.py")]
+    files = [*sorted((PROJECT / "rendering").glob("*.py"))]
+    files += [PROJECT / "visual_dictionary" / name for name in _SOURCES]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 
@@ -227,20 +233,43 @@ def ensure_rendered(root):
     """
     if not is_default(root):
         return
-    wait_for_maker(DEFAULT_FOLDER.resolve())
-    if DEFAULT_FOLDER.is_file() or visible(DEFAULT_FOLDER):
-        notice_other_version(DEFAULT_FOLDER, root)
-        return
-    log.info("%s is not there yet: rendering it, once", root)
-    # A process of its own: its workers need not load what this one has loaded.
-    renderer = subprocess.Popen([sys.executable, __file__, "--out", DEFAULT_FOLDER])
+    if not is_there(root):
+        log.info("%s is not there yet: rendering it, once", root)
+        # A process of its own: its workers need not load what this one has loaded.
+        renderer = subprocess.Popen([sys.executable, __file__, "--out", DEFAULT_FOLDER])
+        try:
+            failed = renderer.wait()
+        except KeyboardInterrupt:
+            stop(renderer)
+            raise
+        if failed and not is_there(root):  # another run may have been the first to begin
+            raise DissectionError(f"{root} was not made, for the reason above")
+
+
+def is_there(root):
+    """Whether anything stands at the place of the rendered dictionary, once no run is making it."""
+    with explained(DEFAULT_FOLDER):
+        try:
+            place = DEFAULT_FOLDER.resolve()
+        except RuntimeError:  # links that go round: whoever reads it will say so
+            return True
+        wait_for_maker(place)
+        if not visible(place) and place.parent.is_dir():
+            with sole_maker(place):
+                clear_leftovers(place)  # a killed run may have left the dictionary aside that it was replacing
+        if place.is_file() or visible(place):
+            notice_other_version(place, root)
+            return True
+        return False
+
+
+def stop(renderer):
+    """Have a process tidy up and end that a Ctrl-C in the terminal has reached too. renderer: subprocess.Popen."""
     try:
-        failed = renderer.wait()
-    except KeyboardInterrupt:
-        renderer.wait()  # the terminal has stopped it too, and it tidies up
-        raise
-    if failed:
-        raise DissectionError(f"{root} was not made, for the reason above")
+        renderer.wait(timeout=3)
+    except subprocess.TimeoutExpired:  # it reached this process alone
+        renderer.send_signal(signal.SIGINT)
+        renderer.wait()
 
 
 def is_default(root):

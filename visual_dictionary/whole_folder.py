@@ -37,7 +37,7 @@ def sole_maker(folder):
         if folder.parent.exists() and not folder.parent.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder.parent))
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(_lock_of(folder), timeout=0)
+        lock = FileLock(_lock_of(folder), timeout=1)  # wait_for_maker may hold it for an instant
         try:
             lock.acquire()
         except Timeout:
@@ -67,7 +67,9 @@ def clear_leftovers(folder):
     """Remove what a killed run left beside folder, and put back what it was replacing at that very moment."""
     partial, replaced = _beside(folder)
     with explained(folder):
-        if replaced.exists() and not folder.exists():
+        if replaced.exists() and not (folder.exists() and any(folder.iterdir())):
+            if folder.exists():
+                folder.rmdir()
             replaced.rename(folder)
         for leftover in (partial, replaced):
             if leftover.exists():
