@@ -38,12 +38,6 @@ class Patch:
         """The shape with its strength multiplied. factor: float32 (H, W) over the whole canvas."""
         return Patch(self.place, self.alpha * factor[self.place])
 
-    def alpha_on_canvas(self):
-        """The shape as a picture of the whole canvas: float32 (H, W)."""
-        whole = np.zeros((CANVAS_HEIGHT_PX, CANVAS_WIDTH_PX), np.float32)
-        whole[self.place] = self.alpha
-        return whole
-
     def within(self, other):
         """The part of the shape that lies inside another one."""
         alpha = np.zeros_like(self.alpha)

@@ -9,7 +9,6 @@ from visual_dictionary.ellipses import mirrored_landmark
 # Skin from the brightest to the darkest: melanin -> colour.
 SKIN_COLOURS = {0.0: (0.92, 0.755, 0.67), 0.35: (0.86, 0.65, 0.53), 0.65: (0.62, 0.42, 0.31), 1.0: (0.33, 0.21, 0.155)}
 
-
 # Brows and whiskers are seldom brighter, even of blond and white heads: the most that short hair has of each channel.
 BRIGHTEST_SHORT_HAIR = 0.58
 

@@ -46,7 +46,7 @@ def skin(head):
     surface = polygon(np.concatenate([curve(head.landmarks[:17]), skull_arc(362, 178)]))
     spots = 0.012 * (head.texture("blotches", 9, 11) + head.texture("pores", 90, 110))
     canvas.lay(surface, head.skin + spots[..., None])
-    canvas.detail *= 1 - surface.alpha_on_canvas()  # of the ears that it covers
+    canvas.detail[surface.place] *= 1 - surface.alpha  # the relief of the ears ends where skin covers them
     canvas.gloss += 0.35
     half_width = HALF_WIDTH * abs(head.landmarks[1, 0]) / AVERAGE_CHEEK
     round_ = DEPTH * (1 - (X / half_width) ** 2 - ((Y - MIDDLE) / HALF_HEIGHT) ** 4)

@@ -131,25 +131,27 @@ def write_entries(stem, original, image, landmarks, concepts, folder, pictures=F
         wanted = [concept for concept in LOCAL_CONCEPTS if concept in concepts and CONCEPT_TYPE[concept] == kind]
         masks = {concept: concept_mask(concept, landmarks, *image.shape[:2]) for concept in wanted}
         written.outside += [concept for concept, mask in masks.items() if not mask.any()]
-        masks = {concept: encode_png(mask) for concept, mask in masks.items() if mask.any()}
+        masks = {concept: mask for concept, mask in masks.items() if mask.any()}
         if not masks:
             continue
         entry = f"{place}/{stem}"
         (folder / entry).mkdir(parents=True)
         (folder / entry / "original.png").write_bytes(original)
         for concept, mask in masks.items():
-            (folder / entry / f"{concept}.png").write_bytes(mask)
+            (folder / entry / f"{concept}.png").write_bytes(encode_png(mask))
         written.rows[index] = (f"{entry}/original.png", [f"{entry}/{concept}.png" for concept in masks])
         if pictures:
             write_pictures(folder / entry, masks, image, landmarks)
     return written
 
 
-def write_pictures(entry, concepts, image, landmarks):
-    """Write lm.png and *_overlap.png beside the masks. entry: their folder; image: uint8 (H, W, 3), RGB."""
+def write_pictures(entry, masks, image, landmarks):
+    """Write lm.png and *_overlap.png beside the masks.
+
+    entry: their folder. masks: {concept: uint8 (H, W)}. image: uint8 (H, W, 3), RGB. landmarks: (68, 2), px.
+    """
     (entry / "lm.png").write_bytes(encode_png(draw_landmarks(image, landmarks)))
-    for concept in concepts:
-        mask = concept_mask(concept, landmarks, *image.shape[:2])
+    for concept, mask in masks.items():
         (entry / f"{concept}_overlap.png").write_bytes(encode_png(darken_outside(image, mask > 0)))
 
 
