@@ -45,6 +45,14 @@ def writer(folder, session="same", shape=(6, 2, 3, 3), batch_size=2):
     return FeatureWriter(artifacts, {"made": ("u", "p")}, {"device": session}, shape, "float32", batch_size)
 
 
+def write_all_batches(tmp_path):
+    """Write the whole map and stop before it gets its name."""
+    first = writer(tmp_path)
+    for start in (0, 2, 4):
+        first.write(start, MAPS[start : start + 2])
+    first.close()
+
+
 MAPS = np.arange(6 * 2 * 9, dtype=np.float32).reshape(6, 2, 3, 3)
 
 
@@ -89,20 +97,14 @@ def test_a_damaged_note_means_a_new_start(tmp_path, note):
 
 @pytest.mark.parametrize(("noted", "kept"), [(-1, 0), (1.5, 0), (99, 0), (3, 2), (True, 0), (5, 4)])
 def test_a_note_of_odd_numbers_keeps_whole_batches_at_most(tmp_path, noted, kept):
-    first = writer(tmp_path)
-    for start in (0, 2, 4):
-        first.write(start, MAPS[start : start + 2])
-    first.close()
+    write_all_batches(tmp_path)
     note = tmp_path / "case.mmap.partial.json"
     note.write_text(json.dumps({**json.loads(note.read_text()), "done": noted}))
     assert writer(tmp_path).done == kept
 
 
 def test_a_map_that_got_its_name_before_the_manifest_heard_of_it_is_not_lost(tmp_path):
-    first = writer(tmp_path)
-    for start in (0, 2, 4):
-        first.write(start, MAPS[start : start + 2])
-    first.close()
+    write_all_batches(tmp_path)
     os.replace(tmp_path / "case.mmap.partial", tmp_path / "case.mmap")
     second = writer(tmp_path)
     assert second.done == 6
@@ -111,10 +113,7 @@ def test_a_map_that_got_its_name_before_the_manifest_heard_of_it_is_not_lost(tmp
 
 
 def test_a_whole_map_made_otherwise_is_left_alone_until_the_new_one_is_complete(tmp_path):
-    first = writer(tmp_path)
-    for start in (0, 2, 4):
-        first.write(start, MAPS[start : start + 2])
-    first.close()
+    write_all_batches(tmp_path)
     os.replace(tmp_path / "case.mmap.partial", tmp_path / "case.mmap")
     assert writer(tmp_path, session="another").done == 0
     assert (tmp_path / "case.mmap").read_bytes() == MAPS.tobytes()
