@@ -8,149 +8,140 @@ import logging
 import sys
 
 import settings
-from feature_operation import FeatureOperator, Tally
-from loader.faces import face_boxes, missing_faces
-from util.artifacts import (
-    FEATURE_SIZE,
-    FEATURES,
-    IOU_MATRIX,
-    QUANTILE,
-    REPORT,
-    SETTINGS,
-    TALLY,
-    UNITS,
-    fingerprint,
-)
+from feature_operation import FeatureOperator
+from method.findings import Findings
+from method.tally import Tally
+from report.dissection import REPORTS, Dissection, summary
+from store.arrays import load_array, load_as, save_array, save_arrays
+from store.feature_file import memory_maps, open_maps
+from store.layer import locked
+from store.run import as_list, input_size, layer_stores, prepare_device, prepare_dictionary, prepare_model
+from store.stages import MAPS, MAPS_SIZE, SETTINGS, STATISTICS, TALLY, THRESHOLDS
 from util.configuration import read_settings, snapshot
 from util.errors import run_script
-from util.files import replace_text
-from util.preparation import as_list, crops_faces, input_size, locked, prepare_device, prepare_model, run_name
-from util.report import LayerReport, Photographs, write_pdf
-from visual_dictionary.dictionary import open_dictionary
-from visual_dictionary.render_dictionary import ensure_rendered
+from util.files import fingerprint, replace_text
 
 log = logging.getLogger(__name__)
-
-# Raise when the reports' content or looks change.
-_REPORT_VERSION = 1
 
 
 def main():
     config = read_settings(settings, sys.argv[1:], __doc__)
     model = prepare_model(config, config.TASK, as_list(config.LAYER_NAME), prepare_device(config))
-    dictionary, boxes = read_dictionary(config, model)
-    operator = prepare_operator(config, model, dictionary, boxes)
-    with locked(operator.artifacts.values()):
-        layers = [layer for layer in model.layers if not is_finished(config, operator, layer)]
-        features = operator.feature_extraction(layers)
-        thresholds = operator.quantile_threshold(features, config.QUANTILE)
-        operator.tally(features, thresholds, **tally_options(config))
-        for layer in layers:
-            write_reports(config, operator, layer, features[layer])
-        tidy_up(config, operator)
-        for layer in model.layers:
-            summarise(config, operator, layer, reused=layer not in layers)
-
-
-def read_dictionary(config, model):
-    """Open the dictionary and, where the task crops, find its faces. Returns (FaceDictionary, boxes or None)."""
-    ensure_rendered(config.DICTIONARY)
-    dictionary = open_dictionary(
-        config.DICTIONARY, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS,
-        skip_bad=config.SKIP_BAD_IMAGES, limit=config.TEST_IMAGES if config.TEST_MODE else None,
-    )  # fmt: skip
-    boxes = None
-    if crops_faces(config, model):
-        boxes = face_boxes(
-            dictionary.root, dictionary.image_digests, input_size(config, model), config.CACHE_FOLDER, model.device,
-            config.WORKERS,
-        )  # fmt: skip
-        dictionary = dictionary.without(missing_faces(dictionary, boxes), config.SKIP_BAD_IMAGES)
-    for problem in dictionary.problems:
-        log.info("%s: %s", "left out" if problem.fatal else "note", problem)
-    log.info(
-        "dictionary: %s, %d images, %d concepts",
-        config.DICTIONARY, len(dictionary.usable_rows), len(dictionary.concepts),
-    )  # fmt: skip
-    return dictionary, boxes
-
-
-def prepare_operator(config, model, dictionary, boxes):
-    return FeatureOperator(
-        model, dictionary, config.OUTPUT_FOLDER, run_name(config, config.TASK),
-        side_px=input_size(config, model), boxes=boxes, batch_size=config.BATCH_SIZE,
+    dictionary = prepare_dictionary(config, model)
+    operator = FeatureOperator(
+        model, dictionary, side_px=input_size(config, model), batch_size=config.BATCH_SIZE,
         tally_batch_size=config.TALLY_BATCH_SIZE, workers=config.WORKERS,
-        feature_dtype=config.FEATURE_DTYPE,
     )  # fmt: skip
+    stores = layer_stores(config, model, dictionary)
+    with locked(stores.values()):
+        unfinished = {layer: store for layer, store in stores.items() if not is_finished(config, store)}
+        extract(config, operator, unfinished)
+        threshold(config, operator, unfinished)
+        tally(operator, unfinished)
+        write_reports(config, operator, unfinished)
+        tidy_up(config, stores)
+        for layer, store in stores.items():
+            summarise(config, dictionary, store, reused=layer not in unfinished)
 
 
-def tally_options(config):
-    return {"quantile": config.QUANTILE, "iou_union": config.IOU_UNION, "seg_threshold": config.SEG_THRESHOLD}
-
-
-def reports_made_from(config, operator, layer):
-    """{suffix: what the report is made from}."""
-    tally = fingerprint(operator.tally_made_from(layer, **tally_options(config)))
-    return {
-        IOU_MATRIX: {"version": _REPORT_VERSION, "tally": tally},
-        UNITS: {"version": _REPORT_VERSION, "tally": tally, "score_threshold": config.SCORE_THRESHOLD},
-        REPORT: {
-            "version": _REPORT_VERSION, "tally": tally, "score_threshold": config.SCORE_THRESHOLD,
-            "images_shown": config.TOPN,
-        },
-    }  # fmt: skip
-
-
-def is_finished(config, operator, layer):
+def is_finished(config, store):
     """Whether everything that is to be left of a layer is there; the memory map only where it is to be kept."""
-    expected = {
-        FEATURE_SIZE: operator.extraction_made_from(layer),
-        QUANTILE: operator.threshold_made_from(layer, config.QUANTILE),
-        TALLY: operator.tally_made_from(layer, **tally_options(config)),
-        **reports_made_from(config, operator, layer),
-    }
-    if not config.CLEAN:
-        expected[FEATURES] = operator.extraction_made_from(layer)
-    return all(
-        operator.artifacts[layer].is_current(suffix, made_from, quiet=True) for suffix, made_from in expected.items()
+    others = (MAPS_SIZE, THRESHOLDS, *STATISTICS, *REPORTS)
+    return store.is_current(MAPS, quiet=True, file_needed=not config.CLEAN) and all(
+        store.is_current(stage, quiet=True) for stage in others
     )
 
 
-def write_reports(config, operator, layer, features):
-    """Write the tables, the illustrated PDF and the snapshot of the settings."""
-    artifacts = operator.artifacts[layer]
-    report = LayerReport(Tally.load(artifacts.path(TALLY)), config.SCORE_THRESHOLD)
-    photographs = Photographs(operator.dictionary, operator.boxes, operator.side_px)
-    writers = {
-        IOU_MATRIX: report.write_iou_matrix,
-        UNITS: report.write_units,
-        REPORT: lambda path: write_pdf(
-            path, artifacts.layer, report, photographs, features, top_images=config.TOPN, workers=config.WORKERS
-        ),
+def extract(config, operator, stores):
+    """§3.1: have the activation maps of every layer in its memory map, all in one forward pass."""
+    missing = missing_of(stores, "activation maps", (MAPS, MAPS_SIZE))
+    if missing:
+        with memory_maps(
+            missing, MAPS, MAPS_SIZE, session=operator.session, dtype=config.FEATURE_DTYPE,
+            batch_size=config.BATCH_SIZE, usable=operator.dictionary.usable,
+        ) as begin:  # fmt: skip
+            operator.feature_extraction(list(missing), begin)
+
+
+def threshold(config, operator, stores):
+    """§3.2: have every unit's threshold."""
+    for store in missing_of(stores, "thresholds", (THRESHOLDS,)).values():
+        thresholds = operator.quantile_threshold(maps_of(operator, store), config.QUANTILE)
+        with store.making(THRESHOLDS) as partial:
+            save_array(partial, thresholds)
+
+
+def tally(operator, stores):
+    """§3.3, §3.4: have the tally and whatever else is counted over maps and masks, all in one pass."""
+    wanted = {
+        layer: [stage for stage in STATISTICS if layer in missing_of({layer: store}, stage.what, (stage,))]
+        for layer, store in stores.items()
     }
-    for suffix, made_from in reports_made_from(config, operator, layer).items():
-        if not artifacts.is_current(suffix, made_from):
-            with artifacts.writing(suffix, made_from) as partial:
-                writers[suffix](partial)
+    begun = {layer: begin_statistics(operator, stores[layer], stages) for layer, stages in wanted.items() if stages}
+    for layer, results in operator.tally(begun).items() if begun else ():
+        for stage, result in zip(wanted[layer], results, strict=True):
+            store = stores[layer]
+            with store.making(stage) as partial:
+                save_arrays(partial, {**vars(result), "fingerprint": fingerprint(store.made_from(stage))})
 
 
-def tidy_up(config, operator):
+def begin_statistics(operator, store, stages):
+    thresholds = load_array(store.path(THRESHOLDS.suffix))
+    statistics = [stage.make(thresholds, operator.dictionary, operator.side_px, store.facts) for stage in stages]
+    return maps_of(operator, store), statistics
+
+
+def write_reports(config, operator, stores):
+    """§3.5: write the tables, the illustrated PDF and whatever else REPORTS lists."""
+    for store in stores.values():
+        missing = [stage for stage in REPORTS if not store.is_current(stage)]
+        if missing:
+            dissection = Dissection(
+                store.layer, findings_of(config, store), operator.dictionary, maps_of(operator, store),
+                side_px=operator.side_px, top_images=config.TOPN, workers=config.WORKERS,
+            )  # fmt: skip
+        for stage in missing:
+            with store.making(stage) as partial:
+                stage.make(partial, dissection)
+
+
+def tidy_up(config, stores):
     """Leave the settings beside the results and, with CLEAN, delete the memory maps."""
-    for artifacts in operator.artifacts.values():
-        replace_text(artifacts.path(SETTINGS), snapshot(config))
+    for store in stores.values():
+        replace_text(store.path(SETTINGS), snapshot(config))
         if config.CLEAN:
-            artifacts.remove(FEATURES)
+            store.remove(MAPS.suffix)
 
 
-def summarise(config, operator, layer, reused):
+def summarise(config, dictionary, store, reused):
     """Print what was found and where it lies."""
-    artifacts, dictionary = operator.artifacts[layer], operator.dictionary
     left_out = len(dictionary.rows) - len(dictionary.usable_rows)
-    print(f"\n{artifacts.layer}" + (" (nothing changed: all results are up to date)" if reused else ""))
+    print(f"\n{store.layer}" + (" (nothing changed: all results are up to date)" if reused else ""))
     print(f"  images           {len(dictionary.usable_rows)}" + (f", {left_out} left out as bad" if left_out else ""))
-    print(LayerReport(Tally.load(artifacts.path(TALLY)), config.SCORE_THRESHOLD).summary())
-    for suffix, what in {REPORT: "report", UNITS: "table of units", IOU_MATRIX: "IoU matrix", TALLY: "tally"}.items():
-        print(f"  {what:<16} {artifacts.path(suffix)}")
+    print(summary(findings_of(config, store)))
+    for stage in (*REPORTS, *STATISTICS):
+        print(f"  {stage.what:<16} {store.path(stage.suffix)}")
+
+
+def missing_of(stores, what, stages):
+    """The layers whose files of some stages are to be made: {layer: LayerStore}. Says which, and which are there."""
+    missing = {}
+    for layer, store in stores.items():
+        if all(store.is_current(stage) for stage in stages):
+            log.info("%s: %s up to date", store.layer, what)
+        else:
+            missing[layer] = store
+    if missing:
+        log.info("%s: %s", what, ", ".join(missing))
+    return missing
+
+
+def maps_of(operator, store):
+    return open_maps(store, MAPS, MAPS_SIZE, operator.dictionary.usable)
+
+
+def findings_of(config, store):
+    return Findings(load_as(Tally, store.path(TALLY.suffix)), config.SCORE_THRESHOLD)
 
 
 if __name__ == "__main__":

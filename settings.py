@@ -6,96 +6,98 @@ Any of them can be given for one run only, as KEY=VALUE words behind the script:
     python main.py TASK=onet LAYER_NAME=layer1,layer2,layer3,layer4
     python main.py TASK=torchvision ARCHITECTURE=resnet18 NUM_CLASSES=2 WEIGHTS=model/mine.pth LAYER_NAME=layer4
     python main.py --help
+
+Behind each value stands what it may be; the program reads those words and checks.
 """
 
 # ---------------------------------------------------------------------------------------------------------- the model
 
 # Which network to dissect: age, gender, beauty, facenet, fairface, smile (checkpoints go to model/), onet, rnet, pnet
 # (weights come with facenet-pytorch), torchvision, or any loader/model_loader_<name>.py of your own.
-TASK = "onet"
+TASK = "onet"  # a text that is not empty
 # The tasks that nl_bias.py and cluster_top.py compare.
-TASKS = ["pnet", "rnet", "onet"]
+TASKS = ["pnet", "rnet", "onet"]  # a list of: a text that is not empty
 # layer1, layer2, ... as named by the task's loader, or a dotted module path such as 'layer3.2.conv1'. A list dissects
 # several layers in one forward pass.
-LAYER_NAME = "layer3"
+LAYER_NAME = "layer3"  # a text that is not empty, or a list of such
 # Layers of single tasks in nl_bias.py and cluster_top.py, such as {"facenet": "layer2"}; the others take LAYER_NAME.
-TASK_LAYERS = {}
+TASK_LAYERS = {}  # a dict of names, each with a text that is not empty, or a list of such
 # None: the task's own checkpoint. 'random': the untrained twin, as a baseline. Otherwise the path of a checkpoint.
-WEIGHTS = None
+WEIGHTS = None  # a text that is not empty, or None
 # Of the untrained twin's weights.
-SEED = 0
+SEED = 0  # a whole number at least 0 and at most 9.2e18
 # For TASK='torchvision' only: any classifier of torchvision.models, by name.
-ARCHITECTURE = "resnet50"
+ARCHITECTURE = "resnet50"  # a text that is not empty
 # For TASK='torchvision' only: how many classes the checkpoint's last layer has.
-NUM_CLASSES = 1000
+NUM_CLASSES = 1000  # a whole number at least 1
 # Folder of the checkpoints.
-MODEL_FOLDER = "model"
+MODEL_FOLDER = "model"  # a text that is not empty
 
 # ---------------------------------------------------------------------------------------------------------- the input
 
 # Folder of the Face Dictionary. 'visual_dictionary/rendered' is made on first use: faces drawn by this program. The
 # published dictionary goes to 'visual_dictionary/published', one of your own photographs wherever you like.
-DICTIONARY = "visual_dictionary/rendered"
+DICTIONARY = "visual_dictionary/rendered"  # a text that is not empty
 # Side of the network's input and of the grid on which pixels are counted, pixels. None: the task's own.
-INPUT_SIZE = None
+INPUT_SIZE = None  # a whole number at least 8 and at most 4096, or None
 # Whether faces are cropped with MTCNN's boxes first. None: the task's own.
-CROP = None
+CROP = None  # True or False, or None
 # True goes on without the rows of the dictionary that cannot be used, and lists them.
-SKIP_BAD_IMAGES = False
+SKIP_BAD_IMAGES = False  # True or False
 # True takes only the first TEST_IMAGES images and writes to folders of its own (result/Localizable_test), for a quick
 # look.
-TEST_MODE = False
+TEST_MODE = False  # True or False
 # How many images that is.
-TEST_IMAGES = 200
+TEST_IMAGES = 200  # a whole number at least 1
 
 # --------------------------------------------------------------------------------------------------------- the method
 
 # Share of a unit's activations that lie above its threshold.
-QUANTILE = 0.005
+QUANTILE = 0.005  # a number above 0 and below 1
 # Grey level, as a share of white, above which a pixel of a mask belongs to its concept. The masks of the published
 # dictionary hold only black and white, where any value gives the same.
-SEG_THRESHOLD = 0.5
+SEG_THRESHOLD = 0.5  # a number at least 0 and below 1
 # IoU above which a unit counts as interpretable.
-SCORE_THRESHOLD = 0.04
+SCORE_THRESHOLD = 0.04  # a number at least 0 and below 1
 # 'all': images on which the unit is silent count in the union. 'active': they don't, as in the published program.
-IOU_UNION = "all"
+IOU_UNION = "all"  # 'all' or 'active'
 # Images shown per unit in the report.
-TOPN = 4
+TOPN = 4  # a whole number at least 1 and at most 20
 
 # ------------------------------------------------------------------------------------------------------- the analyses
 
 # Global concepts beside age, gender, ethnic and skin_tone: {"grayscale": ["color", "gray"]} takes the images in
 # non_localizable/grayscale/color and non_localizable/grayscale/gray of the dictionary.
-MORE_GLOBAL_CONCEPTS = {}
+MORE_GLOBAL_CONCEPTS = {}  # a dict of names, each with a list of: a text that is not empty
 # nl_bias.py: True runs the networks where saved features do not hold any more; False never runs one.
-GENERATE = True
+GENERATE = True  # True or False
 # nl_bias.py: True draws the probabilities of every unit, per model and global concept.
-PLOT = True
+PLOT = True  # True or False
 # cluster_top.py: True goes on without the tasks that have not been dissected yet.
-SKIP_MISSING = False
+SKIP_MISSING = False  # True or False
 
 # -------------------------------------------------------------------------------------------------------- the machine
 
 # 'auto' takes CUDA, then MPS, then the CPU. Or 'cpu', 'cuda', 'cuda:1', 'mps'.
-DEVICE = "auto"
+DEVICE = "auto"  # a text that is not empty
 # Images per forward pass. 32 and more is about twice as fast as one by one, also on the CPU.
-BATCH_SIZE = 64
+BATCH_SIZE = 64  # a whole number at least 1
 # Images per step of the tally. Results do not depend on it.
-TALLY_BATCH_SIZE = 32
+TALLY_BATCH_SIZE = 32  # a whole number at least 1
 # Threads that read images and count pixels. Results do not depend on it. 0 works in the main thread.
-WORKERS = 2
+WORKERS = 2  # a whole number at least 0 and at most 256
 # Numbers in the memory map: 'float32', or 'float16' at half the size and about three digits.
-FEATURE_DTYPE = "float32"
+FEATURE_DTYPE = "float32"  # 'float32' or 'float16'
 
 # ------------------------------------------------------------------------------------------------------- the results
 
 # Results on local concepts (main.py, cluster_top.py).
-OUTPUT_FOLDER = "result/Localizable"
+OUTPUT_FOLDER = "result/Localizable"  # a text that is not empty
 # Results on global concepts (nl_bias.py).
-NL_FOLDER = "result/Non_Localizable"
+NL_FOLDER = "result/Non_Localizable"  # a text that is not empty
 # Pictures of the analyses.
-PLOT_FOLDER = "result/plots"
+PLOT_FOLDER = "result/plots"  # a text that is not empty
 # What is remembered about dictionaries between runs: checked files and face boxes. May be deleted at any time.
-CACHE_FOLDER = "result/cache"
+CACHE_FOLDER = "result/cache"  # a text that is not empty
 # True deletes the memory map, by far the largest file, when the reports are done.
-CLEAN = False
+CLEAN = False  # True or False

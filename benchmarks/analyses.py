@@ -15,12 +15,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-
-from feature_operation import Tally
-from util.bias import BiasFeatures
 from util.features import FeatureMaps
-from util.hierarchy import Hierarchy
-from visual_dictionary.concepts import LOCAL_CONCEPTS
+
+from dictionary.concepts import LOCAL_CONCEPTS
+from feature_operation import Tally
+from method.bias import BiasFeatures
+from method.hierarchy import Hierarchy
 
 UNITS, SIDE = 512, 4
 

@@ -21,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
+from dictionary.concepts import CONCEPT_REGION
+from dictionary.ellipses import ELLIPSE_RULES, LEFT_EYE, RIGHT_EYE, concept_mask, fill_ellipse, fit_ellipse
 from rendering.face import SWITCHES, switched
 from rendering.random_face import can_show, random_face
 from rendering.render import render
 from util.parallel import progress
-from visual_dictionary.concepts import CONCEPT_REGION
-from visual_dictionary.ellipses import ELLIPSE_RULES, LEFT_EYE, RIGHT_EYE, concept_mask, fill_ellipse, fit_ellipse
 
 PROJECT = Path(__file__).resolve().parent.parent
 LEAST_PROBABILITY = 0.95
@@ -123,8 +123,9 @@ def run(*words):
 
 def dissect(dictionary, folder, untrained=False):
     """Dissect O-Net's layer3, or that of its untrained twin. Returns (LayerReport, seconds)."""
-    from feature_operation import Tally
     from util.report import LayerReport
+
+    from feature_operation import Tally
 
     seconds = run(
         "main.py", "TASK=onet", "LAYER_NAME=layer3", f"DICTIONARY={dictionary}", f"OUTPUT_FOLDER={folder / 'result'}",

@@ -19,16 +19,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from util.artifacts import REPORT
+from util.report import LayerReport, Photographs, write_pdf
 
 from benchmarks.synthetic_dictionary import make_dictionary
+from dictionary.dictionary import open_dictionary
+from dictionary.images import load_image
 from feature_operation import FeatureOperator
 from loader.devices import choose_device, describe_device
-from loader.images import load_image
 from loader.models import load_model
-from util.artifacts import REPORT
 from util.parallel import ordered_map
-from util.report import LayerReport, Photographs, write_pdf
-from visual_dictionary.dictionary import open_dictionary
 
 QUANTILE, SCORE_THRESHOLD, TOPN = 0.005, 0.04, 4
 

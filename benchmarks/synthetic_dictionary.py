@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dictionary.concepts import LOCAL_CONCEPTS_BY_TYPE
+from dictionary.dictionary import INDEX_FILES
 from util.parallel import ordered_map, progress
-from visual_dictionary.concepts import LOCAL_CONCEPTS_BY_TYPE
-from visual_dictionary.dictionary import INDEX_FILES
 
 WIDTH, HEIGHT = 178, 218
 # Index file -> (folder, concept type, rows and masks of the published dictionary).

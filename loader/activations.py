@@ -1,53 +1,48 @@
-"""From files to activation maps: photographs read ahead in threads, batch after batch through the network."""
+"""One pass of a network over images, whose activation maps go to consumers: the loop, the reading ahead and the bar.
+
+A consumer is any object with `add(batch)`, batch a loader.batch.Batch; what it makes of them is its own business.
+"""
 
 import numpy as np
 
-from loader.images import load_image
-from util.errors import DissectionError
-from util.parallel import ordered_map
+from loader.batch import Batch, require_finite
+from loader.recorder import ActivationRecorder
+from util.parallel import ordered_map, progress
 
 
-def activation_maps(recorder, model, batches, side_px, workers):
-    """Record the activation maps of batches of photographs.
+def one_pass(model, layers, batches, load, begin, *, side_px, workers, label, total):
+    """Run a network over images and hand every layer's maps to its consumers.
 
-    recorder: ActivationRecorder within its `with` block. model: LoadedModel. batches: an iterable of lists of
-    (path, box), box in pixels or None (see loader.images). side_px: of the network's input. workers: threads that read
-    ahead.
-    Yields {layer: float32 (b, U, H, W), NumPy} for each batch, {} for an empty one. Raises ImageError.
+    model: LoadedModel. layers: names among the model's. batches: list of lists of (place, name) of images. load:
+    function place -> uint8 (side_px, side_px, 3), RGB. begin: function ({layer: (U, H, W)}) -> ({layer: consumers},
+    place of the first image wanted), called once the layers are known to work. workers: threads that read ahead.
+    label, total: of the progress bar. Raises DissectionError, see ActivationRecorder, and for activations that are not
+    finite.
     """
 
-    def load(batch):
+    def read(batch):
         images = np.empty((len(batch), side_px, side_px, 3), np.uint8)
-        for image, (path, box) in zip(images, batch, strict=True):
-            image[:] = load_image(path, side_px, box)
+        for image, (place, _) in zip(images, batch, strict=True):
+            image[:] = load(place)
         return images
 
-    for images in ordered_map(load, batches, workers):
-        recorded = recorder.run(model.preprocess(images)) if len(images) else {}
-        yield {layer: maps.numpy() for layer, maps in recorded.items()}
+    paths = {layer: model.layers[layer] for layer in layers}
+    with ActivationRecorder(model.module, paths, {layer: model.stated_layout(layer) for layer in layers}) as recorder:
+        consumers, start = begin(probe(recorder, model, side_px))
+        batches = [batch for batch in batches if batch and batch[0][0] >= start]
+        with progress(total, label, "image") as bar:
+            bar.update(start)
+            for batch, images in zip(batches, ordered_map(read, batches, workers), strict=True):
+                places, names = [place for place, _ in batch], [str(name) for _, name in batch]
+                for layer, maps in recorder.run(model.preprocess(images)).items():
+                    maps = maps.numpy()
+                    require_finite(layer, maps, places, names)
+                    for consumer in consumers[layer]:
+                        consumer.add(Batch(np.array(places), names, maps))
+                bar.update(places[-1] + 1 - bar.n)
 
 
 def probe(recorder, model, side_px):
     """Check that the layers can be recorded. Returns {layer: (U, H, W)}. Raises DissectionError (see the recorder)."""
     images = model.preprocess(np.zeros((1, side_px, side_px, 3), np.uint8))
     return {layer: tuple(maps.shape[1:]) for layer, maps in recorder.probe(images).items()}
-
-
-def require_finite(layer, maps, names, computed=None):
-    """Raise DissectionError when maps hold NaN or infinity, naming the first image and unit.
-
-    layer: its name. maps: (b, U, H, W), as they are kept. names: b texts that say which image it is. computed: the maps
-    before they were stored with fewer bits, None when they are the same.
-    """
-    if np.isfinite(maps).all():
-        return
-    image, unit, *_ = np.argwhere(~np.isfinite(maps))[0]
-    where = f"unit {unit} of {layer} on {names[image]}"
-    if computed is not None and np.isfinite(computed).all():
-        raise DissectionError(
-            f"{where} reaches {abs(computed[image, unit]).max():g}, beyond {maps.dtype}: set FEATURE_DTYPE='float32'"
-        )
-    raise DissectionError(
-        f"{where} is NaN or infinite: the checkpoint is damaged or does not belong to this network, or the input is "
-        "normalised in another way than in training"
-    )

@@ -12,7 +12,7 @@ import sysconfig
 import traceback
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 
@@ -20,12 +20,11 @@ import numpy as np
 import torch
 
 from loader.checkpoints import HELP, fit_weights, load_checkpoint
+from loader.layout import Layout
+from loader.tasks import LOADER_FOLDER, RANDOM_WEIGHTS, loader_file
 from util.errors import DissectionError, nearest
 
-LOADER_FOLDER = Path(__file__).parent
-FILE_PREFIX = "model_loader_"
 BUILD_OPTIONS = ("architecture", "num_classes")  # settings that a loader's build function may take
-RANDOM_WEIGHTS = "random"
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ class ModelSpec:
     mean, std: the network's input is (x - mean) / std of RGB x in [0, 1]; one number, or three for R, G, B.
     pretrained: callable() -> state dict, asked when the checkpoint isn't in model/; None when there is nothing to ask.
     options: names of the settings that build takes, of BUILD_OPTIONS.
+    layouts: dict layer name or module path -> loader.layout.Layout, of layers whose output's layout cannot be found.
     """
 
     network: str
@@ -55,6 +55,7 @@ class ModelSpec:
     std: float | tuple = 1.0
     pretrained: Callable | None = None
     options: tuple = ()
+    layouts: dict = field(default_factory=dict)
 
     def __post_init__(self):
         side, checkpoint = self.side_px, self.checkpoint
@@ -69,6 +70,7 @@ class ModelSpec:
             ("mean", _is_per_channel(self.mean), "a number, or three for R, G, B"),
             ("std", _is_per_channel(self.std, above=0), "a number above 0, or three for R, G, B"),
             ("pretrained", self.pretrained is None or callable(self.pretrained), "a function that returns weights"),
+            ("layouts", _are_layouts(self.layouts), "a dict of layer name -> loader.layout.Layout"),
             ("options", _are_options(self.options), f"a tuple with names of {BUILD_OPTIONS}"),
         )
         for name, holds, expected in checks:
@@ -92,6 +94,10 @@ def _is_per_channel(value, above=-math.inf):
     )
 
 
+def _are_layouts(value):
+    return isinstance(value, dict) and all(isinstance(layout, Layout) for layout in value.values())
+
+
 def _are_options(value):
     return isinstance(value, tuple | list) and all(name in BUILD_OPTIONS for name in value)
 
@@ -113,6 +119,10 @@ class LoadedModel:
     digest: str
     weights_label: str
     device: torch.device
+
+    def stated_layout(self, layer):
+        """The Layout that the loader file states for a layer, by its name or its path; None when it states none."""
+        return self.spec.layouts.get(layer, self.spec.layouts.get(self.layers[layer]))
 
     def provenance(self, layer):
         """What of the network decides a layer's activation maps, besides the input. Returns JSON values by name."""
@@ -141,21 +151,6 @@ class LoadedModel:
         table = table.expand(256, 3).T.reshape(-1).to(self.device)  # R's 256 values, then G's, then B's
         places = images.to(self.device).int() + torch.tensor([0, 256, 512], dtype=torch.int32, device=self.device)
         return table[places].permute(0, 3, 1, 2)
-
-
-def available_tasks(folder=LOADER_FOLDER):
-    """The tasks that have a loader file. Returns a sorted list of str."""
-    return sorted(path.stem.removeprefix(FILE_PREFIX) for path in Path(folder).glob(f"{FILE_PREFIX}?*.py"))
-
-
-def loader_file(task, folder=LOADER_FOLDER):
-    """The path of a task's loader file. Raises DissectionError for a task that has none."""
-    tasks = available_tasks(folder)
-    if task not in tasks:
-        close = nearest(task, tasks)
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
-        raise DissectionError(f"unknown task {task!r}: {hint}The tasks are {', '.join(tasks)}")
-    return Path(folder) / f"{FILE_PREFIX}{task}.py"
 
 
 def model_spec(task, folder=LOADER_FOLDER):

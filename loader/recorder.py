@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
+from loader.layout import find_layout, other_size, stated_example
 from util.errors import DissectionError
 
 
@@ -18,13 +19,14 @@ class ActivationRecorder:
     with ActivationRecorder(module, {"layer4": "layer4.2.conv1"}) as recorder:
         maps = recorder.run(images)["layer4"]
 
-    module: nn.Module in eval mode. layers: dict name -> dotted module path. The hooks live from `with` to its end,
-    however it ends. The first batch is a probe: a whole forward pass, which finds layers that cannot be dissected.
+    module: nn.Module in eval mode. layers: dict name -> dotted module path. layouts: dict name -> loader.layout.Layout,
+    as far as they are stated; the first batch finds the others (see find_layout). The hooks live from `with` to its
+    end, however it ends. The first batch is a probe: a whole forward pass, which finds layers that cannot be dissected.
     From then on the pass stops as soon as the last wanted layer has fired, which saves time, and a head that demands
     another input size is never reached.
     """
 
-    def __init__(self, module, layers):
+    def __init__(self, module, layers, layouts=None):
         """Raises DissectionError when a path is none of the module's. Registers nothing yet."""
         modules = dict(module.named_modules(remove_duplicate=False))
         for name, path in layers.items():
@@ -32,6 +34,7 @@ class ActivationRecorder:
                 raise DissectionError(f"layer {name!r}: the network has no module {path!r}")
         self.module = module
         self.layers = dict(layers)
+        self.layouts = {name: layout for name, layout in (layouts or {}).items() if layout is not None}
         self._hooked = {name: modules[path] for name, path in self.layers.items()}
         self._handles = []
         self._probed = False
@@ -79,9 +82,47 @@ class ActivationRecorder:
         for name, times in self._fired.items():
             if times > 1:
                 raise self._ambiguous(name, times, counts)
-        result = self._result(images, error)
+        raw = self._result(images, error)
+        self._find_layouts(images, {name: output.shape for name, output in raw.items()})
         self._probed = True
-        return result
+        return {name: self._as_maps(name, output).contiguous() for name, output in raw.items()}
+
+    def _find_layouts(self, images, shapes):
+        """Find the layouts that are not stated. shapes: {layer: shape of its output}."""
+        elsewhere = {}
+        for name, shape in shapes.items():
+            if name in self.layouts:
+                continue
+            shape = (1, *shape[1:])
+            found = find_layout(self._hooked[name], shape, None)
+            if not elsewhere:
+                self._forward(other_size(images))  # whatever ends it, what was reached tells its size
+                elsewhere = {reached: tuple(maps.shape) for reached, maps in self._maps.items()}
+                self._maps = {}
+            if name in elsewhere and elsewhere[name] != shape:
+                found = find_layout(self._hooked[name], shape, elsewhere[name])
+            if found is None:
+                raise self._no_maps(name, shape)
+            self.layouts[name] = found
+
+    def _no_maps(self, name, shape):
+        described = f"layer {name!r} ({self.layers[name]})"
+        if len(shape) not in (3, 4):
+            return DissectionError(
+                f"{described} gives a tensor of shape {tuple(shape)}, not activation maps (N, units, height, width): "
+                "choose a convolutional module"
+            )
+        line = f"layouts={{{name!r}: {stated_example(shape)}}}"
+        return DissectionError(
+            f"{described} gives a tensor of shape {tuple(shape)}, in which units and places cannot be told apart: "
+            f"state its layout in the ModelSpec of the loader file, such as {line} (loader/layout.py lists them)"
+        )
+
+    def _as_maps(self, name, output):
+        try:
+            return self.layouts[name].to_maps(output)
+        except ValueError as error:
+            raise DissectionError(f"layer {name!r} ({self.layers[name]}): {error}") from error
 
     def _hook(self, name):
         def record(_module, _inputs, output):
@@ -94,18 +135,20 @@ class ActivationRecorder:
         return record
 
     def _copy(self, name, output):
-        """Copy a layer's output to the CPU, float32 (N, U, H, W), before an in-place operation alters it."""
+        """Copy a layer's output to the CPU before an in-place operation alters it: maps, float32 (N, U, H, W).
+
+        Before the layouts are known, as it is.
+        """
         described = f"layer {name!r} ({self.layers[name]})"
         if not isinstance(output, torch.Tensor):
             raise DissectionError(f"{described} gives a {type(output).__name__}, not one tensor: choose another module")
-        if output.dim() != 4:
-            raise DissectionError(
-                f"{described} gives a tensor of shape {tuple(output.shape)}, not activation maps (N, units, height, "
-                "width): choose a convolutional module"
-            )
+        if output.dim() not in (3, 4):
+            raise self._no_maps(name, output.shape)
         if output.shape[0] != self._batch_size:
             raise DissectionError(f"{described} gives {output.shape[0]} maps for {self._batch_size} images")
         # Outside inference mode, because an inference tensor could not be changed in place by whoever gets it.
+        if self._probed:
+            output = self._as_maps(name, output)
         with torch.inference_mode(False):
             return torch.empty(output.shape, dtype=torch.float32).copy_(output)
 
@@ -146,12 +189,12 @@ class ActivationRecorder:
 
     @contextmanager
     def _counting_maps(self):
-        """Count for every module of the network how often it gives a 4-D tensor. Yields Counter path -> times."""
+        """Count how often every module of the network gives something like maps. Yields Counter path -> times."""
         counts, handles = Counter(), []
 
         def counting(path):
             def count(_module, _inputs, output):
-                counts[path] += isinstance(output, torch.Tensor) and output.dim() == 4
+                counts[path] += isinstance(output, torch.Tensor) and output.dim() in (3, 4)
 
             return count
 

@@ -3,12 +3,12 @@
 Everything here is in face units: the distance between the eyes of the average adult is 1, (0, 0) lies between them, x
 runs to the right of the picture, y down and z towards the viewer. Tables name the landmarks of the left half of the
 picture and of the middle line; the right half is their mirror image. Numbers of landmarks: see
-visual_dictionary/ellipses.py.
+landmarks.py.
 """
 
 import numpy as np
 
-from visual_dictionary.ellipses import LANDMARKS, mirrored_landmark
+from rendering.landmarks import LANDMARKS, mirrored_landmark
 
 # The average adult face seen from the front: landmark -> (x, y).
 AVERAGE_FACE = {

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from rendering.face import GARMENTS
 from rendering.head import skin_colour
+from rendering.styles import GARMENTS
 
 SHIRT, SEAM = (0.86, 0.87, 0.90), (0.30, 0.30, 0.35)
 STRIPE = 0.28  # from one to the next, face units

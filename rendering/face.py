@@ -9,86 +9,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from rendering.anatomy import TRAITS, TRAITS_OF_A_CHILD, TRAITS_OF_GENDER, TRAITS_OF_OLD_AGE
+from rendering.concepts import IMPLIED, SWITCHES, contradicting
 from rendering.pose import Pose
+from rendering.styles import CHINS, GARMENTS, HAIR_STYLES
 from util.errors import DissectionError, nearest
-from visual_dictionary.concepts import LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
-
-# What a face can show or not. Its parts are always there.
-SWITCHES = tuple(concept for concept in LOCAL_CONCEPTS if concept not in LOCAL_CONCEPTS_BY_TYPE["Parts"])
-
-# The states of a chin, one at a time; without any of them it wears a full beard.
-CHINS = ("No_Beard", "5_o_Clock_Shadow", "Goatee")
-
-# Concepts that are not drawn together, because one would hide, undo or be taken for the other.
-CONTRADICTIONS = (
-    CHINS,
-    ("AU_12", "AU_15", "AU_20", "Smiling"),
-    ("AU_25", "AU_26", "Mouth_Slightly_Open", "Smiling", "AU_17"),
-    ("AU_1", "AU_4"), ("AU_2", "AU_4"), ("AU_5", "Narrow_Eyes", "AU_6"), ("AU_2", "Arched_Eyebrows"),
-    ("AU_4", "Arched_Eyebrows"), ("AU_1", "Arched_Eyebrows"), ("Big_Nose", "Pointy_Nose"),
-    ("High_Cheekbones", "Rosy_Cheeks"), ("AU_6", "Bags_Under_Eyes"), ("Big_Lips", "Smiling"), ("Big_Lips", "AU_26"),
-)  # fmt: skip
-
-# A face that shows the first shows the others as well, though nobody switched them on: labels say what is to be seen.
-IMPLIED = {
-    "Smiling": ("AU_12", "AU_25", "Mouth_Slightly_Open"),
-    "AU_12": ("Smiling",),
-    "AU_26": ("AU_25", "Mouth_Slightly_Open"),
-    "AU_25": ("Mouth_Slightly_Open",),
-    "Mouth_Slightly_Open": ("AU_25",),
-}
 
 GENDERS = tuple(TRAITS_OF_GENDER)
-
-
-@dataclass(frozen=True)
-class Garment:
-    """opening: how far its V reaches below the base of the neck, face units. striped; shirt: worn over one."""
-
-    opening: float
-    striped: bool = False
-    shirt: bool = False
-
-
-GARMENTS = {
-    "pullover": Garment(0.97),
-    "striped": Garment(0.70, striped=True),
-    "jacket": Garment(1.5, shirt=True),
-}
-
-
-@dataclass(frozen=True)
-class HairStyle:
-    """length: how far down the sides hang, face units (0 at the eyes). volume: how far it stands off the skull.
-
-    fringe: how far down it falls over the forehead from the hairline. parting: where it parts, -1 left to 1 right.
-    arched: whether the hairline is round and not square. straight: whether strands are seen, and not curls or stubs.
-    cover: how much of the skin it hides, 0..1. softness: of its edge, face units.
-    """
-
-    length: float
-    volume: float
-    fringe: float = 0.0
-    parting: float = 0.0
-    arched: bool = False
-    straight: bool = True
-    cover: float = 0.97
-    softness: float = 0.03
-
-
-BALD = HairStyle(0.0, 0.0)
-HAIR_STYLES = {
-    "bald": BALD,
-    "cropped": HairStyle(-0.15, 0.05, straight=False, cover=0.88, softness=0.06),
-    "short": HairStyle(0.05, 0.14, fringe=0.06, parting=0.5),
-    "swept": HairStyle(0.0, 0.22, parting=-0.6),
-    "fringe": HairStyle(0.1, 0.16, fringe=0.35, parting=0.2),
-    "pulled_back": HairStyle(-0.05, 0.10, arched=True),
-    "bob": HairStyle(1.35, 0.28, parting=0.5, arched=True),
-    "long": HairStyle(2.3, 0.24, parting=-0.2, arched=True),
-    "long_fringe": HairStyle(2.2, 0.25, fringe=0.42),
-    "afro": HairStyle(0.35, 0.50, arched=True, straight=False),
-}
 
 
 @dataclass(frozen=True)
@@ -157,7 +83,7 @@ class Face:
         shown = set(self.concepts)
         for concept in self.concepts:
             shown.update(IMPLIED.get(concept, ()))
-        return tuple(concept for concept in LOCAL_CONCEPTS if concept in shown)
+        return tuple(concept for concept in SWITCHES if concept in shown)
 
     def random(self, what):
         """The generator of one texture: always the same numbers, whatever else the face shows. what: its name."""
@@ -171,11 +97,6 @@ def known(what, names, alternatives):
             close = nearest(name, alternatives)
             hint = f", did you mean {close[0]}?" if close else f": it must be one of {', '.join(alternatives)}"
             raise DissectionError(f"{name!r} is no {what}{hint}")
-
-
-def contradicting(concept):
-    """The concepts that are not drawn together with this one: set of names."""
-    return {other for group in CONTRADICTIONS if concept in group for other in group} - {concept}
 
 
 def switched(face, concept, shown):

@@ -4,8 +4,8 @@ import numpy as np
 
 from rendering.anatomy import SKULL_CENTRE, SKULL_RADII, skull_arc
 from rendering.canvas import Patch, X, Y, curve, polygon
-from rendering.face import BALD, CHINS, HAIR_STYLES
-from visual_dictionary.ellipses import mirrored_landmark
+from rendering.landmarks import mirrored_landmark
+from rendering.styles import BALD, CHINS, HAIR_STYLES
 
 # Sides that hang lower than the first frame the face; lower than the second, hair also hangs behind the neck.
 HANGING, BEHIND = 0.3, 1.0

@@ -4,7 +4,7 @@ import numpy as np
 
 from rendering.anatomy import face_landmarks
 from rendering.canvas import CANVAS_HEIGHT_PX, CANVAS_WIDTH_PX, Canvas, curve, hills
-from visual_dictionary.ellipses import mirrored_landmark
+from rendering.landmarks import mirrored_landmark
 
 # Skin from the brightest to the darkest: melanin -> colour.
 SKIN_COLOURS = {0.0: (0.92, 0.755, 0.67), 0.35: (0.86, 0.65, 0.53), 0.65: (0.62, 0.42, 0.31), 1.0: (0.33, 0.21, 0.155)}

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from rendering.anatomy import TRAITS
-from rendering.face import CHINS, GENDERS, SWITCHES, Face, contradicting, known
+from rendering.concepts import SWITCHES, contradicting
+from rendering.face import GENDERS, Face, known
 from rendering.pose import MOST_PITCH, MOST_YAW, Pose
+from rendering.styles import CHINS
 from util.errors import DissectionError
-from visual_dictionary.concepts import GLOBAL_CONCEPTS
 
 # How often a random face shows a concept, where the face can (see can_show).
 SHARE = dict.fromkeys(SWITCHES, 0.15) | {"No_Beard": 0.4}
@@ -25,7 +26,6 @@ BEARDED, BEARDED_WITH_MUSTACHE = 0.3, 0.85
 AGES = {"zero_to_twenty": (4, 14), "twenty_to_forty": (22, 36), "forty_to_sixty": (48, 58), "sixty_plus": (68, 85)}
 MELANIN = {"bright": (0.0, 0.3), "dark": (0.65, 1.0)}
 DRAWN_GROUPS = {"age": tuple(AGES), "gender": GENDERS, "skin_tone": tuple(MELANIN)}
-assert all(set(groups) == set(GLOBAL_CONCEPTS[concept].groups) for concept, groups in DRAWN_GROUPS.items())
 
 # How often each hair style is worn: gender and stage of life (see _hair) -> {style: share}.
 WORN = {

@@ -3,6 +3,7 @@
 import numpy as np
 
 from rendering import body, features, hair, light, scene, skin
+from rendering.concepts import with_own_layers
 from rendering.head import Head
 from rendering.pose import on_surface
 
@@ -10,7 +11,7 @@ from rendering.pose import on_surface
 WIDTH_PX, HEIGHT_PX = 178, 218
 
 # Painted on the head from the front, in this order.
-HEAD_LAYERS = (
+HEAD_LAYERS = with_own_layers((
     skin.ears,
     skin.skin,
     skin.double_chin,
@@ -33,7 +34,7 @@ HEAD_LAYERS = (
     hair.hair,
     light.light,
     features.eyeglasses,
-)
+))  # fmt: skip
 
 # Laid into the picture from back to front.
 SCENE_LAYERS = (

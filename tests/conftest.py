@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from visual_dictionary.dictionary import INDEX_FILES
+from dictionary.dictionary import INDEX_FILES
 
 
 class DictionaryMaker:

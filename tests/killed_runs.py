@@ -19,9 +19,9 @@ from pathlib import Path
 
 import facenet_pytorch  # noqa: F401 - the forks would import it one by one
 import torch
+import util.features
 
 import main
-import util.features
 
 
 def run(words, kind=None, allowed=None):

@@ -10,19 +10,19 @@ import cv2
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from util.artifacts import LayerArtifacts
+from util.plots import colours, table_pages
 
 import cluster_top
 import nl_bias
+from dictionary.concepts import REGIONS, region_of
+from dictionary.images import crop, load_rgb, resize_image
 from feature_operation import Tally
-from loader.images import crop, load_rgb, resize_image
 from loader.models import load_model
 from loader.recorder import ActivationRecorder
 from tests.test_main import OneFace
 from tests.test_probability import plain_region
-from util.artifacts import LayerArtifacts
 from util.errors import DissectionError
-from util.plots import colours, table_pages
-from visual_dictionary.concepts import REGIONS, region_of
 
 TASKS = ("pnet", "onet")
 

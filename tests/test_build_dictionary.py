@@ -14,12 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from loader.images import load_rgb
-from util.errors import DissectionError
-from visual_dictionary import build_dictionary, entries, landmarks, whole_folder
-from visual_dictionary.concepts import CONCEPT_REGION, GLOBAL_CONCEPTS, LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
-from visual_dictionary.dictionary import INDEX_FILES, read_index, subgroup_images
-from visual_dictionary.ellipses import (
+from dictionary import build_dictionary, entries, landmarks, whole_folder
+from dictionary.concepts import CONCEPT_REGION, GLOBAL_CONCEPTS, LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
+from dictionary.dictionary import INDEX_FILES, read_index, subgroup_images
+from dictionary.ellipses import (
     ELLIPSE_RULES,
     Between,
     Ellipse,
@@ -31,7 +29,9 @@ from visual_dictionary.ellipses import (
     mirrored,
     mirrored_landmark,
 )
-from visual_dictionary.landmarks import DETECTION_MODULES, POINT_COLUMNS, Face, FaceLandmarkDetector, read_landmarks
+from dictionary.images import load_rgb
+from dictionary.landmarks import DETECTION_MODULES, POINT_COLUMNS, Face, FaceLandmarkDetector, read_landmarks
+from util.errors import DissectionError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"

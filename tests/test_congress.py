@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from util.report import LayerReport
 
 from benchmarks import rendered
+from dictionary.concepts import region_of
 from feature_operation import Tally
-from util.report import LayerReport
-from visual_dictionary.concepts import region_of
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from loader.images import load_image, load_mask, load_rgb, resize_image, resize_mask
+from dictionary.check import find_problems
+from dictionary.check import main as check_main
+from dictionary.concepts import CONCEPT_REGION, LOCAL_CONCEPTS, REGIONS, region_of
+from dictionary.dictionary import open_dictionary, read_index, subgroup_images
+from dictionary.images import load_image, load_mask, load_rgb, resize_image, resize_mask
 from tests.conftest import DictionaryMaker
 from util.errors import DissectionError, nearest
-from visual_dictionary.check import find_problems
-from visual_dictionary.check import main as check_main
-from visual_dictionary.concepts import CONCEPT_REGION, LOCAL_CONCEPTS, REGIONS, region_of
-from visual_dictionary.dictionary import open_dictionary, read_index, subgroup_images
 
 IMAGE = np.full((10, 8, 3), 90, np.uint8)
 MASK = np.eye(10, 8, dtype=bool)

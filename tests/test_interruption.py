@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from util.artifacts import FEATURES, LayerArtifacts
+from util.features import FeatureWriter
 
 from tests.conftest import made_up_dictionary
 from util import features
-from util.artifacts import FEATURES, LayerArtifacts
-from util.features import FeatureWriter
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -14,19 +14,19 @@ import numpy as np
 import pytest
 import torch
 from facenet_pytorch.models.mtcnn import ONet
+from util.artifacts import FEATURES, LayerArtifacts
+from util.features import FeatureMaps
+from util.report import LayerReport
 
+from dictionary.dictionary import open_dictionary
+from dictionary.faces import face_boxes
+from dictionary.images import crop, load_gray, load_rgb, resize_image
 from feature_operation import FeatureOperator, Tally
-from loader.faces import face_boxes
-from loader.images import crop, load_gray, load_rgb, resize_image
 from loader.models import load_model
 from loader.recorder import ActivationRecorder
 from tests import plain_reference
 from tests.conftest import DictionaryMaker, made_up_dictionary
-from util.artifacts import FEATURES, LayerArtifacts
 from util.errors import DissectionError
-from util.features import FeatureMaps
-from util.report import LayerReport
-from visual_dictionary.dictionary import open_dictionary
 
 ROOT = Path(__file__).resolve().parents[1]
 

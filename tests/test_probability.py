@@ -4,7 +4,6 @@ import time
 
 import numpy as np
 import pytest
-
 from util.bias import BiasFeatures, ConceptBias, as_dict, table, write_text
 from util.probability import bias_threshold, group_probabilities, image_weights, region_probabilities
 

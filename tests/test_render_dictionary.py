@@ -15,20 +15,20 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from dictionary.render_dictionary import group_jobs, local_face, local_jobs
 
 import settings
-from loader.images import load_gray, load_rgb
+from dictionary import render_dictionary
+from dictionary.check import find_problems
+from dictionary.concepts import CONCEPT_TYPE, GLOBAL_CONCEPTS, LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
+from dictionary.contact_sheet import write_contact_sheet
+from dictionary.dictionary import GLOBAL_FOLDER, read_index, subgroup_images
+from dictionary.ellipses import concept_mask
+from dictionary.entries import CONTACT_SHEET, RECIPE
+from dictionary.images import load_gray, load_rgb
 from rendering.random_face import DRAWN_GROUPS
 from rendering.render import render
 from util.errors import DissectionError
-from visual_dictionary import render_dictionary
-from visual_dictionary.check import find_problems
-from visual_dictionary.concepts import CONCEPT_TYPE, GLOBAL_CONCEPTS, LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
-from visual_dictionary.contact_sheet import write_contact_sheet
-from visual_dictionary.dictionary import GLOBAL_FOLDER, read_index, subgroup_images
-from visual_dictionary.ellipses import concept_mask
-from visual_dictionary.entries import CONTACT_SHEET, RECIPE
-from visual_dictionary.render_dictionary import group_jobs, local_face, local_jobs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCRIPT = REPOSITORY / "visual_dictionary" / "render_dictionary.py"

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import rendered
+from dictionary.concepts import LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
+from dictionary.ellipses import LANDMARKS, concept_mask, mirrored_landmark
 from rendering import anatomy, canvas
 from rendering.face import (
     CHINS,
@@ -22,8 +24,6 @@ from rendering.pose import PIVOT, Pose, canvas_coordinates, on_surface
 from rendering.random_face import AGES, DRAWN_GROUPS, MELANIN, SHARE, WORN, can_show, random_face
 from rendering.render import HEAD_LAYERS, HEIGHT_PX, WIDTH_PX, render
 from util.errors import DissectionError
-from visual_dictionary.concepts import LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
-from visual_dictionary.ellipses import LANDMARKS, concept_mask, mirrored_landmark
 
 
 def drawn(number, **groups):

@@ -5,12 +5,12 @@ import re
 import cv2
 import numpy as np
 import pytest
-
-from feature_operation import Tally
-from tests.conftest import DictionaryMaker
 from util.features import FeatureMaps
 from util.report import LayerReport, Photographs, highlight, unit_title, write_pdf
-from visual_dictionary.dictionary import open_dictionary
+
+from dictionary.dictionary import open_dictionary
+from feature_operation import Tally
+from tests.conftest import DictionaryMaker
 
 CONCEPTS = ("AU_4", "nose", "mouth", "Smiling")
 

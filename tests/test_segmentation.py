@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-
-from tests import plain_reference
 from util.quantile import exact_quantile, ordered_bits
 from util.segmentation import (
     active_pixels,
@@ -16,6 +14,8 @@ from util.segmentation import (
     packed_active_pixels,
     upsample,
 )
+
+from tests import plain_reference
 
 
 def quantile_of(values, q, block=2):

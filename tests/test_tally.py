@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-
-from feature_operation import FeatureOperator, Tally
-from tests import plain_reference
-from tests.conftest import DictionaryMaker
 from util.artifacts import FEATURE_SIZE, FEATURES, QUANTILE, TALLY
 from util.features import FeatureMaps
 from util.tally import BestImages
-from visual_dictionary.dictionary import INDEX_FILES, Problem, open_dictionary
+
+from dictionary.dictionary import INDEX_FILES, Problem, open_dictionary
+from feature_operation import FeatureOperator, Tally
+from tests import plain_reference
+from tests.conftest import DictionaryMaker
 
 CONCEPTS = ("AU_1", "AU_12", "nose", "mouth", "Smiling")
 

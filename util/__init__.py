@@ -1,1 +1,1 @@
-"""What the stages share: settings, artifacts, parallel reading, the mathematics of segmentation, reports."""
+"""What every room uses: errors, files that appear whole, locks, parallel reading, the words of settings."""

@@ -1,120 +1,84 @@
-"""Settings for one run: the module settings.py, KEY=VALUE words from the command line, and the checks of both."""
+"""Settings for one run: the module settings.py, KEY=VALUE words from the command line, and the checks of both.
+
+What a setting may be stands once, in settings.py, behind its value: the very words that an error then says.
+"""
 
 import argparse
 import ast
 import json
-import math
+import re
 import sys
 import tokenize
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 from util.errors import DissectionError, nearest
-from util.features import FEATURE_DTYPES
-from util.tally import IMAGES_KEPT, UNIONS
+
+_BOUNDS = {
+    "above": lambda value, bound: value > bound,
+    "below": lambda value, bound: value < bound,
+    "at least": lambda value, bound: value >= bound,
+    "at most": lambda value, bound: value <= bound,
+}
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a setting may be. kinds: its types; choices: its only values; above, least, most: bounds of a number.
+    """What a setting may be, read from words such as "a whole number at least 1 and at most 20, or None".
 
-    optional: None is allowed. many: a list of such values is allowed (only: a list is demanded).
-    mapping: a dict from texts to such values is demanded.
+    words: as in settings.py. one: the part about a single value. many: 'no', 'yes' (a list is allowed) or 'only' (it is
+    demanded). mapping: a dict of names with such values is demanded. optional: None is allowed.
     """
 
-    kinds: tuple
-    choices: tuple = ()
-    above: float = -math.inf
-    below: float = math.inf
-    least: float = -math.inf
-    most: float = math.inf
-    optional: bool = False
+    words: str
+    one: str
     many: str = "no"
     mapping: bool = False
+    optional: bool = False
 
-    def describe(self):
-        """The allowed values, in words."""
-        if self.choices:
-            text = " or ".join(repr(choice) for choice in self.choices)
-        elif self.kinds == (bool,):
-            text = "True or False"
-        elif self.kinds == (str,):
-            text = "a text that is not empty"
-        else:
-            text = "a whole number" if self.kinds == (int,) else "a number"
-            bounds = {"above": self.above, "at least": self.least, "below": self.below, "at most": self.most}
-            finite = [f"{words} {bound:g}" for words, bound in bounds.items() if math.isfinite(bound)]
-            text = f"{text} {' and '.join(finite)}".rstrip()
-        if self.mapping:
-            return "a dict of names, each with " + replace(self, mapping=False).describe()
-        if self.many == "only":
-            text = f"a list of: {text}"
-        elif self.many == "yes":
-            text = f"{text}, or a list of such"
-        return f"{text}, or None" if self.optional else text
+    @classmethod
+    def read(cls, words):
+        """Understand the words of one annotation. Raises ValueError for others."""
+        one, optional = words.removesuffix(", or None"), words.endswith(", or None")
+        mapping = one.startswith("a dict of names, each with ")
+        one = one.removeprefix("a dict of names, each with ")
+        many = "only" if one.startswith("a list of: ") else "yes" if one.endswith(", or a list of such") else "no"
+        one = one.removeprefix("a list of: ").removesuffix(", or a list of such")
+        if not re.fullmatch(r"(a|a whole) number( .*)?|a text that is not empty|True or False|'\w+'( or '\w+')*", one):
+            raise ValueError(f"no rule: {words!r}")
+        return cls(words, one, many, mapping, optional)
+
+    @property
+    def is_text(self):
+        return self.one.startswith(("a text", "'"))
 
     def allows(self, value):
         if self.mapping:
-            one = replace(self, mapping=False)
             return isinstance(value, dict) and all(
-                isinstance(name, str) and name and one.allows(item) for name, item in value.items()
+                isinstance(name, str) and name and self._allows_one_or_many(item) for name, item in value.items()
             )
-        if value is None:
-            return self.optional
+        return self.optional if value is None else self._allows_one_or_many(value)
+
+    def _allows_one_or_many(self, value):
         if isinstance(value, (list, tuple)):
             return self.many != "no" and len(value) > 0 and all(self._allows_one(item) for item in value)
         return self.many != "only" and self._allows_one(value)
 
     def _allows_one(self, value):
-        if isinstance(value, bool) != (self.kinds == (bool,)) or not isinstance(value, self.kinds):
-            return False
-        if self.choices:
-            return value in self.choices
-        if isinstance(value, str):
-            return bool(value.strip())
-        return isinstance(value, bool) or (self.above < value < self.below and self.least <= value <= self.most)
+        if self.one == "True or False":
+            return isinstance(value, bool)
+        if self.is_text:
+            choices = re.findall(r"'(\w+)'", self.one)
+            return isinstance(value, str) and (value in choices if choices else bool(value.strip()))
+        kinds = int if self.one.startswith("a whole") else (int, float)
+        bounds = re.findall(r"(above|below|at least|at most) (\S+)", self.one)
+        is_number = isinstance(value, kinds) and not isinstance(value, bool)
+        return is_number and all(_BOUNDS[words](value, float(bound)) for words, bound in bounds) and value == value
 
 
-_TEXT, _FLAG = Rule((str,)), Rule((bool,))
-_COUNT = Rule((int,), least=1)
-_NUMBER = (int, float)
-
-RULES = {
-    "TASK": _TEXT,
-    "TASKS": Rule((str,), many="only"),
-    "LAYER_NAME": Rule((str,), many="yes"),
-    "TASK_LAYERS": Rule((str,), many="yes", mapping=True),
-    "WEIGHTS": Rule((str,), optional=True),
-    "SEED": Rule((int,), least=0, most=2**63 - 1),
-    "ARCHITECTURE": _TEXT,
-    "NUM_CLASSES": _COUNT,
-    "MODEL_FOLDER": _TEXT,
-    "DICTIONARY": _TEXT,
-    "INPUT_SIZE": Rule((int,), least=8, most=4096, optional=True),
-    "CROP": Rule((bool,), optional=True),
-    "SKIP_BAD_IMAGES": _FLAG,
-    "TEST_MODE": _FLAG,
-    "TEST_IMAGES": _COUNT,
-    "QUANTILE": Rule(_NUMBER, above=0, below=1),
-    "SEG_THRESHOLD": Rule(_NUMBER, least=0, below=1),
-    "SCORE_THRESHOLD": Rule(_NUMBER, least=0, below=1),
-    "IOU_UNION": Rule((str,), choices=UNIONS),
-    "TOPN": Rule((int,), least=1, most=IMAGES_KEPT),
-    "MORE_GLOBAL_CONCEPTS": Rule((str,), many="only", mapping=True),
-    "GENERATE": _FLAG,
-    "PLOT": _FLAG,
-    "SKIP_MISSING": _FLAG,
-    "DEVICE": _TEXT,
-    "BATCH_SIZE": _COUNT,
-    "TALLY_BATCH_SIZE": _COUNT,
-    "WORKERS": Rule((int,), least=0, most=256),
-    "FEATURE_DTYPE": Rule((str,), choices=FEATURE_DTYPES),
-    "OUTPUT_FOLDER": _TEXT,
-    "NL_FOLDER": _TEXT,
-    "PLOT_FOLDER": _TEXT,
-    "CACHE_FOLDER": _TEXT,
-    "CLEAN": _FLAG,
-}
+def rules_of(module):
+    """{name: Rule} of every setting of a settings module, read from its file."""
+    return {name: Rule.read(words) for name, (words, _) in _comments(module.__file__).items()}
 
 
 def read_settings(module, words, description):
@@ -125,6 +89,7 @@ def read_settings(module, words, description):
     Prints the overrides. Raises DissectionError in one line for an unknown key, or a value of the wrong type or out of
     range, wherever it was set.
     """
+    rules = rules_of(module)
     parser = argparse.ArgumentParser(
         description=description,
         epilog=_settings_help(module) if {"-h", "--help"} & set(words) else None,
@@ -132,16 +97,14 @@ def read_settings(module, words, description):
         usage="%(prog)s [KEY=VALUE ...]",
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="a setting for this run only")
-    values = {name: getattr(module, name) for name in RULES if hasattr(module, name)}
-    missing = sorted(set(RULES) - set(values))
+    missing = sorted(name for name in rules if not hasattr(module, name))
     if missing:
-        raise DissectionError(
-            f"settings.py lacks {', '.join(missing)}: take the line from the project's own settings.py"
-        )
-    overrides = dict(_parse_word(word) for word in parser.parse_args(words).overrides)
+        raise DissectionError(f"settings.py lacks {', '.join(missing)}: give each a value before its comment")
+    values = {name: getattr(module, name) for name in rules}
+    overrides = dict(_parse_word(word, rules) for word in parser.parse_args(words).overrides)
     for name, value in {**values, **overrides}.items():
-        if not RULES[name].allows(value):
-            raise DissectionError(f"{name} is {value!r}: it must be {RULES[name].describe()}")
+        if not rules[name].allows(value):
+            raise DissectionError(f"{name} is {value!r}: it must be {rules[name].words}")
     for name, value in overrides.items():
         print(f"{name} = {value!r}", file=sys.stderr)
     config = SimpleNamespace(**{**values, **overrides})
@@ -153,17 +116,17 @@ def read_settings(module, words, description):
     return config
 
 
-def _parse_word(word):
+def _parse_word(word, rules):
     name, equals, text = word.partition("=")
     if not equals:
         raise DissectionError(f"{word!r} is not KEY=VALUE, such as TASK=smile; --help lists the settings")
-    if name not in RULES:
-        close = nearest(name, RULES)
+    if name not in rules:
+        close = nearest(name, rules)
         raise DissectionError(
             f"there is no setting {name!r}"
             + (f": did you mean {close[0]}?" if close else "; --help lists the settings")
         )
-    return name, parse_value(text, RULES[name])
+    return name, parse_value(text, rules[name])
 
 
 def parse_value(text, rule):
@@ -172,7 +135,7 @@ def parse_value(text, rule):
     A list may be written ['a', 'b'], [a,b] (what a shell leaves of it) or a,b.
     """
     text = text.strip()
-    if rule.kinds == (str,) and rule.many == "no":
+    if rule.is_text and rule.many == "no":
         if rule.optional and text == "None":
             return None
         return _literal(text) if text[:1] in ("'", '"') else text
@@ -193,30 +156,36 @@ def _literal(text):
 def _settings_help(module):
     """Every setting with its comment in settings.py, what it may be, and its present value."""
     lines = ["settings:"]
-    for name, comment in _comments(module.__file__).items():
-        if name in RULES:
-            lines.append(f"  {name} = {getattr(module, name)!r}    ({RULES[name].describe()})")
-            lines += [f"      {line}" for line in comment]
+    for name, (words, comment) in _comments(module.__file__).items():
+        lines.append(f"  {name} = {getattr(module, name)!r}    ({words})")
+        lines += [f"      {line}" for line in comment]
     return "\n".join(lines)
 
 
 def _comments(path):
-    """{name: [comment lines]} for each assignment at the start of a line, the comments directly above it."""
-    found, waiting, last_line = {}, [], 0
+    """{name: (comment behind its value, [comment lines directly above])} of every setting in a file.
+
+    Raises DissectionError for a setting whose comment does not say what it may be.
+    """
+    found, above, last_line, name, behind = {}, [], 0, None, ""
     with open(path, "rb") as file:
         tokens = [token for token in tokenize.tokenize(file.readline) if token.type != tokenize.NL]
     for token, following in zip(tokens, tokens[1:], strict=False):
-        if token.type == tokenize.COMMENT and token.start[1] == 0:
-            if token.start[0] != last_line + 1:
-                waiting = []
-            waiting.append(token.string.lstrip("# "))
+        if token.type == tokenize.COMMENT and name is not None:
+            behind = behind or token.string.lstrip("# ")
+        elif token.type == tokenize.COMMENT and token.start[1] == 0:
+            above = [*(above if token.start[0] == last_line + 1 else []), token.string.lstrip("# ")]
             last_line = token.start[0]
-        elif token.type == tokenize.NAME and token.start[1] == 0 and following.string == "=":
-            found[token.string] = waiting if token.start[0] == last_line + 1 else []
-            waiting = []
+        elif token.type == tokenize.NAME and token.start[1] == 0 and token.string.isupper() and following.string == "=":
+            name, behind = token.string, ""
+            above = above if token.start[0] == last_line + 1 else []
+        elif token.type == tokenize.NEWLINE and name is not None:
+            if not behind:
+                raise DissectionError(f"{path}, {name}: a comment behind the value must say what it may be")
+            found[name], name = (behind, above), None
     return found
 
 
 def snapshot(config):
     """The settings of one run as JSON text, to be kept beside its results."""
-    return json.dumps({name: value for name, value in vars(config).items() if name in RULES}, indent=1)
+    return json.dumps({name: value for name, value in vars(config).items() if name.isupper()}, indent=1)

@@ -10,10 +10,24 @@ class DissectionError(Exception):
     """Something that the user can put right; the message says what, where and what to do."""
 
 
-def nearest(name, names, count=3):
-    """Up to count of names that look like name, likeliest first, for error messages."""
+def nearest(name, names, count=3, cutoff=0.5):
+    """Up to count of names that look like name, likeliest first, for error messages. cutoff: least likeness, 0..1."""
     by_lower = {str(candidate).lower(): str(candidate) for candidate in names}
-    return [by_lower[match] for match in difflib.get_close_matches(str(name).lower(), by_lower, n=count, cutoff=0.5)]
+    matches = difflib.get_close_matches(str(name).lower(), by_lower, n=count, cutoff=cutoff)
+    return [by_lower[match] for match in matches]
+
+
+def first_few(items, shown=3, separator=", "):
+    """Join the first items to one line and count the rest: 'a, b, c and 4 more'."""
+    items = [str(item) for item in items]
+    rest = f" and {len(items) - shown} more" if len(items) > shown else ""
+    return separator.join(items[:shown]) + rest
+
+
+def did_you_mean(name, names):
+    """What to say behind an unknown name: the names that look like it, or all of them."""
+    close = nearest(name, names)
+    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
 
 
 def run_script(main, when_stopped="stopped"):

@@ -1,11 +1,29 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, locks, and digests: each in one way for the whole program.
+
+What is being made lies beside its place as `.<name>.partial` and is renamed when complete, so that a reader finds the
+old or the new, never a part. A folder that is replaced lies aside as `.<name>.replaced` for that moment. What a killed
+run leaves is hidden, never taken for the thing itself, and cleared away or overwritten by the next run.
+"""
 
 import errno
+import hashlib
+import json
+import logging
 import os
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from util.errors import DissectionError
+
+log = logging.getLogger(__name__)
+
+
+def beside(path, word):
+    """The hidden neighbour of a file or folder in which it is made, set aside or locked."""
+    return path.with_name(f".{path.name}.{word}")
 
 
 @contextmanager
@@ -32,7 +50,7 @@ def replacing(path, shared=False):
     Raises DissectionError when the folder cannot be written or the disk is full.
     """
     path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial" if shared else f"{path.name}.partial")
+    partial = beside(path, f"{os.getpid()}.partial" if shared else "partial")
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -45,7 +63,7 @@ def replacing(path, shared=False):
 
 
 def replace_text(path, text, shared=False):
-    """Write text to path (UTF-8) so that a reader finds the old or the new content, never a part of it."""
+    """Write text to path (UTF-8), whole or not at all. See replacing."""
     with replacing(path, shared) as partial:
         partial.write_text(text, encoding="utf-8")
 
@@ -54,3 +72,100 @@ def sync(path):
     """Have the system bring a file's content to the disk, so that a rename cannot overtake it in a power cut."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
+
+
+@contextmanager
+def replacing_folder(folder):
+    """Build a folder beside its place, then rename it; what stands there is replaced. Yields the Path to build in.
+
+    After an exception what stood at folder is untouched, and nothing is left beside it. Raises DissectionError when it
+    cannot be written or the disk is full.
+    """
+    partial, replaced = beside(folder, "partial"), beside(folder, "replaced")
+    with explained(folder):
+        try:
+            partial.mkdir(parents=True)
+            yield partial
+            if folder.exists():
+                folder.rename(replaced)
+            partial.rename(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            if replaced.exists() and not folder.exists():
+                replaced.rename(folder)
+            raise
+        finally:
+            if folder.exists():
+                shutil.rmtree(replaced, ignore_errors=True)
+
+
+def clear_leftovers(folder):
+    """Remove what a killed run left beside a folder, and put back what it was replacing at that very moment."""
+    replaced = beside(folder, "replaced")
+    with explained(folder):
+        if replaced.exists() and not (folder.exists() and any(folder.iterdir())):
+            if folder.exists():
+                folder.rmdir()
+            replaced.rename(folder)
+        for leftover in (beside(folder, "partial"), replaced):
+            if leftover.exists():
+                log.info("removing %s, left over from a run that was stopped", leftover)
+                shutil.rmtree(leftover)
+
+
+# ----------------------------------------------------------------------------------------------------------- locks
+
+
+@contextmanager
+def alone(path, refusal, timeout=0):
+    """Keep other runs off what lies, or is to lie, at path while the block lasts; a killed run frees it by ending.
+
+    path: pathlib.Path. refusal: what to say when another run is at it. timeout: seconds to wait before that. Raises
+    DissectionError.
+    """
+    place = beside(path, "lock")
+    with explained(path):
+        if path.parent.exists() and not path.parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place, timeout=timeout)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise DissectionError(refusal) from None
+    try:
+        yield
+    finally:
+        place.unlink(missing_ok=True)
+        lock.release()
+
+
+def wait_until_free(path):
+    """Return when no run holds path (see alone), at once when none does."""
+    place = beside(path, "lock")
+    if not place.exists():
+        return
+    lock = FileLock(place)
+    with explained(path):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("another run is making %s: waiting for it", path)
+            lock.acquire()
+        lock.release()
+
+
+# --------------------------------------------------------------------------------------------------------- digests
+
+
+def digest(content):
+    """Hex sha256 of bytes, or of the content of a file given as pathlib.Path."""
+    if isinstance(content, Path):
+        with open(content, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(content).hexdigest()
+
+
+def fingerprint(value):
+    """Digest of a JSON value; the order of keys does not matter."""
+    return digest(json.dumps(value, sort_keys=True).encode())

@@ -1,6 +1,6 @@
 """Writing a Face Dictionary in the published layout (method.md §1.1 and §1.4), whatever its pictures come from.
 
-Photographs (build_dictionary.py) and rendered faces (render_dictionary.py) come here with their landmarks and labels;
+Photographs (build.py) and rendered faces (render.py) come here with their landmarks and labels;
 masks, files and index are made the same way for both.
 """
 
@@ -14,14 +14,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from loader.images import darken_outside
-from util.errors import DissectionError
-from util.files import explained
-from visual_dictionary.concepts import CONCEPT_TYPE, GLOBAL_CONCEPTS, LOCAL_CONCEPTS
-from visual_dictionary.dictionary import COLUMNS, GLOBAL_FOLDER, INDEX_FILES
-from visual_dictionary.ellipses import concept_mask, face_size_px
-from visual_dictionary.label_tables import first_few
-from visual_dictionary.whole_folder import clear_leftovers
+from dictionary.concepts import GLOBAL_CONCEPTS, LOCAL_CONCEPTS, OWN_CONCEPTS, OWN_GROUPS, global_concepts
+from dictionary.face_format import COLUMNS, INDEX_FILES
+from dictionary.images import darken_outside
+from dictionary.subgroups import GLOBAL_FOLDER
+from rendering.landmarks import draw_mask, face_size_px
+from util.errors import DissectionError, first_few
+from util.files import alone, clear_leftovers, explained
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,10 @@ CONTACT_SHEET = "contact_sheet.png"
 RECIPE = "rendered.json"
 
 # All that a dictionary consists of; a folder that holds anything else is not replaced.
-DICTIONARY_ENTRIES = {*INDEX_FILES, *(folder for _, folder in PLACES.values()), GLOBAL_FOLDER, CONTACT_SHEET, RECIPE}
+DICTIONARY_ENTRIES = {
+    *INDEX_FILES, *(folder for _, folder in PLACES.values()), OWN_CONCEPTS, OWN_GROUPS, GLOBAL_FOLDER, CONTACT_SHEET,
+    RECIPE,
+}  # fmt: skip
 
 # What file managers leave in a folder without being asked.
 LITTER = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")
@@ -68,6 +70,12 @@ def place_of(out):
     if here.is_relative_to(place):
         raise DissectionError(f"--out {str(out)!r} is the folder you are in, or holds it: choose another")
     return place
+
+
+def sole_maker(place):
+    """Keep other runs from making the dictionary at place (resolved) while the block lasts. Raises DissectionError."""
+    refusal = f"another run is making {place}: wait for it, or choose another folder"
+    return alone(place, refusal, timeout=1)  # wait_until_free may hold it for an instant
 
 
 def check_replaceable(out, overwrite):
@@ -104,7 +112,7 @@ def foreign_entries(root):
             if not entry.is_dir():
                 foreign.append(entry)
             foreign += [file for file in visible(entry) if file.is_dir() or file.suffix != ".png"]
-    concepts = {description.folder: description.groups.values() for description in GLOBAL_CONCEPTS.values()}
+    concepts = {description.folder: description.groups.values() for description in global_concepts(root).values()}
     for entry in visible(root / GLOBAL_FOLDER):  # whatever images lie in the subgroups
         groups = visible(entry) if entry.name in concepts else [entry]
         foreign += [group for group in groups if group.name not in concepts.get(entry.name, ()) or not group.is_dir()]
@@ -123,13 +131,13 @@ def write_entries(stem, original, image, landmarks, concepts, folder, pictures=F
     """Write an image with its masks: one entry per type of the concepts that it shows.
 
     stem: name of the entries' folders. original: bytes of original.png. image: uint8 (H, W, 3), RGB, its pixels.
-    landmarks: (68, 2), px. concepts: local concepts, each of which gets a mask. folder: the dictionary. pictures: add
+    landmarks: (68, 2), px. concepts: {Concept: its mask's ellipses}. folder: the dictionary. pictures: add
     *_overlap.png and lm.png. Returns Written; masks that would be empty are left out and noted in it.
     """
     written = Written()
     for kind, (index, place) in PLACES.items():
-        wanted = [concept for concept in LOCAL_CONCEPTS if concept in concepts and CONCEPT_TYPE[concept] == kind]
-        masks = {concept: concept_mask(concept, landmarks, *image.shape[:2]) for concept in wanted}
+        rules = {concept.name: ellipses for concept, ellipses in concepts.items() if concept.type == kind}
+        masks = {name: draw_mask(ellipses, landmarks, *image.shape[:2]) for name, ellipses in rules.items()}
         written.outside += [concept for concept, mask in masks.items() if not mask.any()]
         masks = {concept: mask for concept, mask in masks.items() if mask.any()}
         if not masks:
@@ -189,5 +197,6 @@ def log_masks(indexes):
     """Say what each index file holds. indexes: as write_indexes returns them."""
     for index, rows in indexes.items():
         counts = Counter(Path(mask).stem for _, masks in rows for mask in masks)
-        names = ", ".join(f"{concept} {counts[concept]}" for concept in LOCAL_CONCEPTS if counts[concept])
+        order = dict.fromkeys((*LOCAL_CONCEPTS, *counts))
+        names = ", ".join(f"{concept} {counts[concept]}" for concept in order if counts[concept])
         log.info("  %s: %d images, %d masks: %s", index, len(rows), counts.total(), names)

@@ -1,7 +1,7 @@
 """The 68 landmarks of each face: reading them from a table, or finding them (method.md §1.4).
 
 Landmarks are in pixels of the image as a viewer shows it, whole numbers at pixel centres; which number is which part
-of the face stands in visual_dictionary/ellipses.py.
+of the face stands in rendering/landmarks.py.
 """
 
 import csv
@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from loader.faces import face_finder
-from util.errors import DissectionError
+from dictionary.faces import face_finder
+from dictionary.tables import Table
+from rendering.landmarks import LANDMARKS
+from util.errors import DissectionError, first_few
 from util.files import replace_text
-from visual_dictionary.ellipses import LANDMARKS
-from visual_dictionary.label_tables import Table, first_few
 
 BOX_COLUMNS = ("left", "top", "right", "bottom")
 POINT_COLUMNS = tuple(f"{axis}{number}" for number in range(LANDMARKS) for axis in "xy")

@@ -3,7 +3,6 @@
 A file is recognised by its size, times and inode; its content decides everything else, so this only saves the reading.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -11,13 +10,13 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-from loader.images import ImageError, inspect_image, read_bytes
-from util.files import replace_text
+from dictionary.images import ImageError, inspect_image, read_bytes
+from util.files import digest, replace_text
 
 log = logging.getLogger(__name__)
 
 # Raise when FileFacts changes its meaning.
-_VERSION = 1
+_VERSION = 2
 
 
 class FileFacts(NamedTuple):
@@ -58,7 +57,7 @@ class FileMemory:
     def __init__(self, root, folder):
         self.root = Path(root)
         resolved = self.root.resolve()
-        key = hashlib.sha256(str(resolved).encode()).hexdigest()[:8]
+        key = digest(str(resolved).encode())[:8]
         self.path = Path(folder) / f"{resolved.name}-{key}_files.json"
         self.known, self.is_new = self._recall(), False
 
@@ -108,5 +107,6 @@ def _inspect(file, name, stamp):
         seen = inspect_image(content, name)
     except ImageError as error:
         return FileFacts(stamp, str(error).replace(str(file), name))
-    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-    return FileFacts(stamp, None, digest, *seen["size"], seen["brightest"], seen["binary"], seen["transparent"])
+    return FileFacts(
+        stamp, None, digest(content), *seen["size"], seen["brightest"], seen["binary"], seen["transparent"]
+    )

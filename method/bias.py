@@ -1,17 +1,36 @@
-"""Global bias of the units of a layer (method.md §5): the saved features, the probabilities, and how they are told."""
+"""Global bias of the units of a layer (method.md §5): peaks of the maps, probabilities, verdicts."""
 
-import pickle
 from dataclasses import dataclass
 
 import numpy as np
 
-from util.artifacts import load_npz
+from method.probability import bias_threshold, group_probabilities
 from util.errors import DissectionError
-from util.probability import bias_threshold, group_probabilities
 
 UNBIASED = "unbiased"
 _BOUNDS = ("p_min", "p_max")
 _UNITS_AT_ONCE = 128  # ranked together, which bounds the memory of the probabilities
+
+
+class Peaks:
+    """The greatest value of every map, and the least of every unit: a consumer of a network's pass.
+
+    count: number of images. peaks: float32 (count, U), lowest: float32 (U,), once a batch was seen.
+    """
+
+    def __init__(self, count, units):
+        self.peaks, self.lowest = np.empty((count, units), np.float32), np.full(units, np.inf, np.float32)
+
+    def add(self, batch):
+        self.peaks[batch.images] = batch.maps.max(axis=(2, 3))
+        self.lowest = np.minimum(self.lowest, batch.maps.min(axis=(0, 2, 3)))
+
+    def features(self, sizes):
+        """BiasFeatures of images that stand group after group. sizes: {subgroup: number of images}."""
+        bounds = np.cumsum([0, *sizes.values()])
+        ranges = zip(sizes, bounds, bounds[1:], strict=False)
+        groups = {group: self.peaks[first:last] for group, first, last in ranges}
+        return BiasFeatures(groups, self.lowest, self.peaks.max(axis=0))
 
 
 @dataclass(frozen=True)
@@ -26,18 +45,17 @@ class BiasFeatures:
     p_min: np.ndarray
     p_max: np.ndarray
 
-    def save(self, file):
-        """Write one array per subgroup, and p_min and p_max, to an open binary file."""
-        np.savez(file, **self.groups, p_min=self.p_min, p_max=self.p_max)
+    def arrays(self):
+        """One array per subgroup, and p_min and p_max: {name: array}."""
+        return {**self.groups, "p_min": self.p_min, "p_max": self.p_max}
 
     @classmethod
-    def load(cls, path):
-        """Read the file of save(). Raises DissectionError."""
-        arrays = load_npz(path)
-        if any(name not in arrays for name in _BOUNDS):
-            raise DissectionError(f"{path} lacks {' or '.join(_BOUNDS)}: run nl_bias.py with GENERATE=True")
-        bounds = [arrays.pop(name) for name in _BOUNDS]
-        return cls(arrays, *bounds)
+    def of_arrays(cls, arrays, source):
+        """The inverse of arrays(). source: where they come from, for the DissectionError when bounds are missing."""
+        groups = {name: array for name, array in arrays.items() if name not in _BOUNDS}
+        if len(groups) + len(_BOUNDS) != len(arrays):
+            raise DissectionError(f"{source} lacks {' or '.join(_BOUNDS)}: run nl_bias.py with GENERATE=True")
+        return cls(groups, *(arrays[name] for name in _BOUNDS))
 
     def probabilities(self):
         """P(g|u) of every unit. Returns float64 (U, G), groups in the order of self.groups."""
@@ -99,30 +117,3 @@ def as_dict(biases):
         unit: {bias.concept: dict(zip(bias.groups, bias.probabilities[unit].tolist(), strict=True)) for bias in biases}
         for unit in range(units)
     }
-
-
-def write_pickle(content, path):
-    """Write plain Python values to `.pkl`. Read them back with pickle.load."""
-    with open(path, "wb") as file:
-        pickle.dump(content, file)
-
-
-def write_text(biases, path):
-    """Write every unit's probabilities and verdicts as text, in the manner of the hierarchy's file."""
-    with open(path, "w", encoding="utf-8") as file:
-        for unit in range(len(biases[0].probabilities)):
-            file.write(f"Unit : {unit}\n")
-            for bias in biases:
-                file.write(f"\tConcept : {bias.concept}\n\t{{\n")
-                for group, probability in zip(bias.groups, bias.probabilities[unit].tolist(), strict=True):
-                    file.write(f"\t\t{group} : {probability}\n")
-                file.write(f"\t}}\n\t{bias.verdict(unit)}\n")
-
-
-def table(bias):
-    """One ConceptBias as rows of text: header, then a row per subgroup and one for the unbiased units."""
-    counts = bias.counts()
-    rows = [(bias.concept, "biased units", "mean probability", "standard deviation")]
-    for group, column in zip(bias.groups, bias.probabilities.T, strict=True):
-        rows.append((group, str(counts[group]), f"{column.mean():.4f}", f"{column.std():.4f}"))
-    return [*rows, (UNBIASED, str(counts[UNBIASED]), "", "")]

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
-from util.bias import UNBIASED
+from method.bias import UNBIASED
+from method.findings import UNLOCALIZABLE
 from util.files import replacing
-from visual_dictionary.concepts import UNLOCALIZABLE
 
 _PALETTE = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000",

@@ -1,6 +1,6 @@
 """Make a Face Dictionary in the published layout from photographs, landmarks and labels (method.md §1.1 and §1.4).
 
-    python visual_dictionary/build_dictionary.py --images photographs --landmarks landmarks.csv \\
+    python -m dictionary.build --images photographs --landmarks landmarks.csv \\
         --attributes attributes.csv --groups groups.csv --out visual_dictionary/mine
 
 Every photograph with landmarks goes into Parts.csv, with the masks of the eight parts of its face; those with labels
@@ -15,7 +15,6 @@ CelebA's list_attr_celeba.txt is understood as it is.
 import argparse
 import io
 import logging
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,27 +23,26 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# Run as a script, Python looks for modules beside this file; the packages of the project lie one folder up.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from loader.images import ImageError, decode_rgb, inspect_image, load_rgb, read_bytes
-from util.errors import DissectionError, run_script
-from util.parallel import ordered_map, progress, usable_cores
-from visual_dictionary.concepts import GLOBAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
-from visual_dictionary.dictionary import GLOBAL_FOLDER
-from visual_dictionary.entries import (
+from dictionary.concepts import FACE_CONCEPTS, GLOBAL_CONCEPTS
+from dictionary.ellipses import ELLIPSE_RULES
+from dictionary.entries import (
     Written,
     check_replaceable,
     encode_png,
     log_masks,
     place_of,
+    sole_maker,
     write_entries,
     write_group_image,
     write_indexes,
 )
-from visual_dictionary.label_tables import Labels, first_few, read_attributes, read_groups
-from visual_dictionary.landmarks import FaceLandmarkDetector, read_landmarks, write_landmarks
-from visual_dictionary.whole_folder import appearing_whole, sole_maker
+from dictionary.images import ImageError, decode_rgb, inspect_image, load_rgb, read_bytes
+from dictionary.landmarks import FaceLandmarkDetector, read_landmarks, write_landmarks
+from dictionary.subgroups import GLOBAL_FOLDER
+from dictionary.tables import Labels, read_attributes, read_groups
+from util.errors import DissectionError, first_few, run_script
+from util.files import replacing_folder
+from util.parallel import ordered_map, progress, usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +95,7 @@ def build(options, out):
     photographs = plan(options, landmarks, labels, groups)
     notice_what_is_left_out(options, landmarks, labels)
 
-    with appearing_whole(out) as folder:
+    with replacing_folder(out) as folder:
         written = write_photographs(photographs, folder, options)
         indexes = write_indexes(folder, written)
         if not indexes and not groups:
@@ -299,9 +297,10 @@ def write_photograph(photograph, folder, pictures):
         return Written()
     if problem := landmarks_problem(photograph, image):
         return Written(problem=problem)
-    concepts = (*LOCAL_CONCEPTS_BY_TYPE["Parts"], *photograph.concepts)
+    shown = [concept for concept in FACE_CONCEPTS if concept.type == "Parts" or concept.name in photograph.concepts]
+    rules = {concept: ELLIPSE_RULES[concept.name] for concept in shown}
     original = original_bytes(content, image)
-    return write_entries(photograph.stem, original, image, photograph.landmarks, concepts, folder, pictures)
+    return write_entries(photograph.stem, original, image, photograph.landmarks, rules, folder, pictures)
 
 
 def landmarks_problem(photograph, image):

@@ -1,6 +1,6 @@
 """List everything that is wrong with a Face Dictionary, in one pass.
 
-    python -m visual_dictionary.check visual_dictionary/mine
+    python -m dictionary.check visual_dictionary/mine
 
 Reads the index, decodes every image and mask, and looks through the subgroups of the global concepts. Exit code 0 when
 the dictionary is sound, 1 when something has to be mended, 2 when there is no dictionary to check.
@@ -13,14 +13,13 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-# Run as a script, Python looks for modules beside this file; the packages of the project lie one folder up.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from loader.images import ImageError, inspect_image, read_bytes
+from dictionary.concepts import global_concepts
+from dictionary.dictionary import check_files, format_of
+from dictionary.images import ImageError, inspect_image, read_bytes
+from dictionary.rows import Problem
+from dictionary.subgroups import GLOBAL_FOLDER, subgroup_images
 from util.errors import run_script
 from util.parallel import ordered_map, progress
-from visual_dictionary.concepts import GLOBAL_CONCEPTS, LOCAL_CONCEPTS
-from visual_dictionary.dictionary import GLOBAL_FOLDER, Problem, check_files, read_index, subgroup_images
 
 
 def find_problems(root, workers):
@@ -29,13 +28,14 @@ def find_problems(root, workers):
     Returns (problems, summary): list of Problem, and lines of text that say what the dictionary holds.
     Raises DissectionError when there is no dictionary at root.
     """
-    rows, problems = read_index(root)
+    found_format = format_of(root)
+    rows, problems = found_format.read_index()
     with tempfile.TemporaryDirectory() as forgotten:  # a check looks at every file, whatever was found before
-        problems += check_files(root, rows, forgotten, workers)[1]
+        problems += check_files(found_format, rows, forgotten, workers)[1]
     carried = Counter(concept for row in rows for concept in row.masks)
     if not carried:
         problems.append(Problem(str(root), "has no masks at all: there is no concept to compare units with"))
-    absent = [concept for concept in LOCAL_CONCEPTS if concept not in carried]
+    absent = [concept for concept in found_format.listed if concept not in carried]
     summary = [
         f"{len(rows)} images, {sum(carried.values())} masks of {len(carried)} concepts",
         *(["concepts without a mask: " + ", ".join(absent)] if absent else []),
@@ -49,7 +49,8 @@ def find_problems(root, workers):
 def _global_problems(root, groups, workers):
     """What is wrong under non_localizable/: unknown folders, empty subgroups, unreadable images."""
     problems = []
-    known = {GLOBAL_CONCEPTS[concept].folder: GLOBAL_CONCEPTS[concept].groups.values() for concept in GLOBAL_CONCEPTS}
+    concepts = global_concepts(root)
+    known = {description.folder: description.groups.values() for description in concepts.values()}
     for folder in _folders(root / GLOBAL_FOLDER):
         where = f"{GLOBAL_FOLDER}/{folder}"
         if folder not in known:
@@ -64,7 +65,7 @@ def _global_problems(root, groups, workers):
     for concept, images_of in groups.items():
         for group, images in images_of.items():
             if not images:
-                folder = f"{GLOBAL_FOLDER}/{GLOBAL_CONCEPTS[concept].folder}/{GLOBAL_CONCEPTS[concept].groups[group]}"
+                folder = f"{GLOBAL_FOLDER}/{concepts[concept].folder}/{concepts[concept].groups[group]}"
                 problems.append(Problem(folder, f"subgroup {group} of {concept} has no images", fatal=False))
     images = [image for images_of in groups.values() for group in images_of.values() for image in group]
     with progress(len(images), "checking subgroups", "image") as bar:

@@ -10,29 +10,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from util.errors import DissectionError, nearest
-from visual_dictionary.concepts import CONCEPT_TYPE, GLOBAL_CONCEPTS, LOCAL_CONCEPTS
-
-PROBLEMS_SHOWN = 3
+from dictionary.concepts import FACE_CONCEPTS, GLOBAL_CONCEPTS
+from util.errors import DissectionError, did_you_mean, first_few
 
 # How a table says that an image shows a concept, does not show it, or that nobody knows.
 POSITIVE, NEGATIVE, UNKNOWN = ("1",), ("0", "-1"), ("",)
 
 # The types of concepts that need a label; parts are in every face.
 LABELLED_TYPES = ("AU", "Attr")
-
-
-def first_few(items, shown=PROBLEMS_SHOWN, separator=", "):
-    """Join the first items to one line and count the rest: 'a, b, c and 4 more'."""
-    items = [str(item) for item in items]
-    rest = f" and {len(items) - shown} more" if len(items) > shown else ""
-    return separator.join(items[:shown]) + rest
-
-
-def did_you_mean(name, names):
-    """What to say behind an unknown name: the names that look like it, or all of them."""
-    close = nearest(name, names)
-    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
 
 
 @dataclass(frozen=True)
@@ -150,7 +135,7 @@ def read_attributes(path):
     are no labelled concept are left out. Raises DissectionError with the first problems of the table.
     """
     table = Table(path)
-    labelled = [name for name in LOCAL_CONCEPTS if CONCEPT_TYPE[name] in LABELLED_TYPES]
+    labelled = [concept.name for concept in FACE_CONCEPTS if concept.type in LABELLED_TYPES]
     concepts = [name for name in labelled if name in table.columns]
     if not concepts:
         first = table.columns[0] if table.columns else ""

@@ -7,11 +7,11 @@ import json
 import logging
 from pathlib import Path
 
-from loader.images import load_rgb
+from dictionary.images import load_rgb
+from dictionary.rows import Problem
 from util.errors import DissectionError
 from util.files import replace_text
 from util.parallel import ordered_map, progress
-from visual_dictionary.dictionary import Problem
 
 log = logging.getLogger(__name__)
 

@@ -4,16 +4,89 @@ All counts are integers and ranks are decided by (score, image index), so the re
 were cut into batches or which thread counted them.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from util.segmentation import count_overlap, count_pixels, float32_floor, packed_active_pixels
+from method.segmentation import count_overlap, count_pixels, float32_floor, pack, packed_active_pixels
 
 IMAGES_KEPT = 20  # K: best images kept per unit and concept
 _MERGE_AT = 1 << 20  # candidates for the best images that may wait before they are merged
 
 UNIONS = ("all", "active")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How well each unit of a layer matches each concept: what `<layer>_tally.npz` holds.
+
+    U units, C concepts of the dictionary in concept order, K = 20 images kept per pair.
+    tally: float64 (U, C), IoU in 0..1. maps: int64 (U, C, K), image indices, best first, -1 where none. scores: float64
+    (U, C, K), their IoU within that image. intersection, union, union_active: int64 (U, C), pixels. concepts, types,
+    regions: str (C,), a region is empty where a concept lies in none. carries: bool (N, C), which image carries which
+    concept; False throughout for one that was left out. thresholds: float64 (U,). iou_union: which union tally divides
+    by, 'all' or 'active'. fingerprint: of what it was made from.
+    """
+
+    tally: np.ndarray
+    maps: np.ndarray
+    scores: np.ndarray
+    intersection: np.ndarray
+    union: np.ndarray
+    union_active: np.ndarray
+    concepts: np.ndarray
+    types: np.ndarray
+    regions: np.ndarray
+    carries: np.ndarray
+    thresholds: np.ndarray
+    iou_union: np.ndarray
+    fingerprint: np.ndarray = field(default_factory=lambda: np.array(""))
+
+
+class TallyStatistic:
+    """Tallies the IoU of every unit and concept (method.md §3.3 and §3.4).
+
+    A statistic of the pass over the maps: measure(maps, images, masks) in any thread, add(measured) in the order of the
+    images, result(). thresholds: float64 (U,). concepts: list with name, type, region. carries: bool (N, C). side_px:
+    of the counting grid. iou_union: one of UNIONS. Raises ValueError for another.
+    """
+
+    def __init__(self, thresholds, concepts, carries, side_px, iou_union="all"):
+        if iou_union not in UNIONS:
+            raise ValueError(f"iou_union is {iou_union!r}: it must be one of {', '.join(UNIONS)}")
+        self.thresholds, self.concepts, self.carries = thresholds, concepts, carries
+        self.side_px, self.iou_union = side_px, iou_union
+        self.counts = Counts.zero(len(thresholds), len(concepts))
+        self.best = BestImages(len(thresholds), len(concepts))
+
+    def measure(self, maps, images, masks):
+        """Count some images. maps: float32 (b, U, H, W). images: b indices. masks: see Dictionary.masks, per image."""
+        packed = [(concepts, pack(of_image)) for concepts, of_image in masks]
+        return count_images(maps, self.thresholds, images, packed, len(self.concepts), self.side_px)
+
+    def add(self, measured):
+        counts, candidates = measured
+        self.counts.add(counts)
+        self.best.add(*candidates)
+
+    def result(self):
+        """Returns Tally."""
+        counts = self.counts
+        best, scores = self.best.result([np.flatnonzero(column) for column in self.carries.T])
+        return Tally(
+            tally=iou(counts.intersection, counts.union_active if self.iou_union == "active" else counts.union),
+            maps=best,
+            scores=scores,
+            intersection=counts.intersection,
+            union=counts.union,
+            union_active=counts.union_active,
+            concepts=np.array([concept.name for concept in self.concepts]),
+            types=np.array([concept.type for concept in self.concepts]),
+            regions=np.array([concept.region or "" for concept in self.concepts]),
+            carries=self.carries,
+            thresholds=self.thresholds,
+            iou_union=np.array(self.iou_union),
+        )
 
 
 @dataclass
@@ -35,9 +108,9 @@ class Counts:
         return cls(np.zeros(shape, int), np.zeros(shape, int), np.zeros(concepts, int), np.zeros(shape, int))
 
     def add(self, other):
-        for field in fields(self):
-            total = getattr(self, field.name)
-            total += getattr(other, field.name)
+        for part in fields(self):
+            total = getattr(self, part.name)
+            total += getattr(other, part.name)
 
     @property
     def union(self):

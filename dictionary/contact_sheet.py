@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from loader.images import load_gray, load_rgb
-from visual_dictionary.concepts import CONCEPT_REGION, LOCAL_CONCEPTS, REGIONS
-from visual_dictionary.dictionary import read_index, subgroup_images
+from dictionary.concepts import REGIONS
+from dictionary.dictionary import format_of
+from dictionary.images import load_gray, load_rgb
+from dictionary.subgroups import subgroup_images
 
 FACES_PER_BLOCK = 4
 BLOCKS_ACROSS = 4
@@ -15,6 +16,7 @@ CELL_HEIGHT_PX, CELL_WIDTH_PX, TITLE_PX, GAP_PX = 164, 134, 18, 6
 # Colour of a mask's outline: by face region.
 _COLOURS = ((255, 220, 0), (255, 110, 180), (0, 220, 255), (255, 70, 40), (120, 255, 90))
 OUTLINES = dict(zip(REGIONS, _COLOURS, strict=True))
+_ELSEWHERE = (255, 255, 255)  # of a region of the dictionary's own, or of none
 
 
 def write_contact_sheet(root, path):
@@ -23,12 +25,12 @@ def write_contact_sheet(root, path):
     A block for every local concept that the dictionary has, with the outline of its mask on the first images that carry
     it, then one for every subgroup. Raises what reading the images raises.
     """
-    rows, _ = read_index(root)
+    found_format = format_of(root)
+    rows, _ = found_format.read_index()
     blocks = []
-    for concept in LOCAL_CONCEPTS:
-        carriers = [row for row in rows if concept in row.masks][:FACES_PER_BLOCK]
-        if carriers:
-            blocks.append((concept, [_outlined(root, row, concept) for row in carriers]))
+    for concept in found_format.concepts_of(rows):
+        carriers = [row for row in rows if concept.name in row.masks][:FACES_PER_BLOCK]
+        blocks.append((concept.name, [_outlined(root, row, concept) for row in carriers]))
     for concept, groups in subgroup_images(root).items():
         for group, images in groups.items():
             cells = [_fitted(load_rgb(root / image)) for image in images[:FACES_PER_BLOCK]]
@@ -38,10 +40,10 @@ def write_contact_sheet(root, path):
 
 def _outlined(root, row, concept):
     """An image in a cell with the outline of one of its masks, uint8 (cell height, cell width, 3)."""
-    cell, mask = _fitted(load_rgb(root / row.image)), _fitted(load_gray(root / row.masks[concept]))
+    cell, mask = _fitted(load_rgb(root / row.image)), _fitted(load_gray(root / row.masks[concept.name]))
     # On the scaled picture: an outline drawn before would fade.
     contours, _ = cv2.findContours(np.uint8(mask > 127), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(cell, contours, -1, OUTLINES[CONCEPT_REGION[concept]], 1, cv2.LINE_AA)
+    cv2.drawContours(cell, contours, -1, OUTLINES.get(concept.region, _ELSEWHERE), 1, cv2.LINE_AA)
     return cell
 
 

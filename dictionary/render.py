@@ -1,6 +1,6 @@
 """Make a Face Dictionary of rendered faces, whose landmarks and labels are exact by construction.
 
-    python visual_dictionary/render_dictionary.py --images 1000 --seed 0 --out visual_dictionary/mine
+    python -m dictionary.render --images 1000 --seed 0 --out visual_dictionary/mine
 
 writes the published layout: --images faces, two fifths of them with masks of attributes, two fifths with action units
 and one fifth with the parts of the face, and --per-group faces for each subgroup of age, gender and skin tone. The same
@@ -9,7 +9,6 @@ drawn: a cartoon of them would teach nothing true.
 """
 
 import argparse
-import hashlib
 import json
 import logging
 import os
@@ -26,19 +25,10 @@ import cv2
 import numpy as np
 import PIL
 
-# Run as a script, Python looks for modules beside this file; the packages of the project lie one folder up.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from rendering.face import SWITCHES, switched
-from rendering.random_face import DRAWN_GROUPS, can_show, random_face
-from rendering.render import render
-from util.errors import DissectionError, run_script
-from util.files import explained
-from util.parallel import ordered_map, progress, usable_cores
-from visual_dictionary.concepts import GLOBAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
-from visual_dictionary.contact_sheet import write_contact_sheet
-from visual_dictionary.dictionary import GLOBAL_FOLDER
-from visual_dictionary.entries import (
+from dictionary.concepts import FACE_CONCEPTS, GLOBAL_CONCEPTS, OWN_CONCEPTS, Concept
+from dictionary.contact_sheet import write_contact_sheet
+from dictionary.ellipses import ELLIPSE_RULES
+from dictionary.entries import (
     CONTACT_SHEET,
     RECIPE,
     Written,
@@ -46,12 +36,20 @@ from visual_dictionary.entries import (
     encode_png,
     log_masks,
     place_of,
+    sole_maker,
     visible,
     write_entries,
     write_group_image,
     write_indexes,
 )
-from visual_dictionary.whole_folder import appearing_whole, clear_leftovers, sole_maker, wait_for_maker
+from dictionary.subgroups import GLOBAL_FOLDER
+from rendering.concepts import ALWAYS, DRAWN
+from rendering.face import switched
+from rendering.random_face import DRAWN_GROUPS, can_show, random_face
+from rendering.render import render
+from util.errors import DissectionError, run_script
+from util.files import clear_leftovers, digest, explained, replacing_folder, wait_until_free
+from util.parallel import ordered_map, progress, usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +66,17 @@ RECIPE_OPTIONS = ("images", "per_group", "seed")
 BOUNDS = {"images": (1, 10**6), "per_group": (0, 10**6), "seed": (0, 2**63 - 1), "workers": (1, 256)}
 
 # The modules beside rendering/ that decide what a rendered dictionary holds.
-_SOURCES = ("ellipses.py", "concepts.py", "contact_sheet.py", "entries.py", "render_dictionary.py")
+_SOURCES = ("ellipses.py", "concepts.py", "contact_sheet.py", "entries.py", "render.py")
 
 # Types of concepts in the order in which faces get their masks: two attributes and two action units to one of parts.
 KINDS = ("Parts", "Attr", "AU", "Attr", "AU")
+
+# Of all concepts that are drawn, the ellipses of their masks: the face format's in its order, then those that
+# rendering adds.
+OWN = {Concept(name, drawn.type, drawn.region or None): drawn.mask for name, drawn in DRAWN.items() if drawn.mask}
+RULES = {
+    **{concept: ELLIPSE_RULES[concept.name] for concept in FACE_CONCEPTS if concept.name in (*ALWAYS, *DRAWN)}, **OWN,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,9 +104,10 @@ def main(arguments=None):
     out, jobs = place_of(options.out), [*local_jobs(options.images), *group_jobs(options.per_group)]
     with sole_maker(out):
         check_replaceable(options.out, options.overwrite)
-        with appearing_whole(out) as folder:
+        with replacing_folder(out) as folder:
             written = write_faces(jobs, folder, options)
             indexes = write_indexes(folder, written)
+            write_own_concepts(folder)
             write_contact_sheet(folder, folder / CONTACT_SHEET)
             (folder / RECIPE).write_text(recipe(options), encoding="utf-8")
     log.info("%s: a dictionary of %d rendered faces", options.out, len(jobs))
@@ -141,7 +147,7 @@ def local_jobs(images):
     jobs, turns = [], Counter()
     for number in range(images):
         kind = KINDS[number % len(KINDS)]
-        concepts = [concept for concept in LOCAL_CONCEPTS_BY_TYPE[kind] if concept in SWITCHES]
+        concepts = [concept.name for concept in RULES if concept.type == kind and concept.name in DRAWN]
         must_show = concepts[turns[kind] % len(concepts)] if concepts else None
         turns[kind] += 1
         jobs.append(LocalJob(number, kind, must_show))
@@ -185,9 +191,16 @@ def write_face(job, folder, seed, pictures):
         return Written()
     face = local_face(job, seed)
     image, landmarks = render(face)
-    of_kind = LOCAL_CONCEPTS_BY_TYPE[job.kind]
-    concepts = of_kind if job.kind == "Parts" else [concept for concept in face.shown if concept in of_kind]
-    return write_entries(f"{job.number:06d}", encode_png(image), image, landmarks, concepts, folder, pictures)
+    seen = (*ALWAYS, *face.shown)
+    rules = {concept: mask for concept, mask in RULES.items() if concept.type == job.kind and concept.name in seen}
+    return write_entries(f"{job.number:06d}", encode_png(image), image, landmarks, rules, folder, pictures)
+
+
+def write_own_concepts(folder):
+    """List what is drawn and stands in no table of the face format, where there is such a thing."""
+    lines = [f"{concept.name},{concept.type},{concept.region or ''}" for concept in OWN]
+    if lines:
+        (folder / OWN_CONCEPTS).write_text("\n".join(["concept,type,region", *lines, ""]), encoding="utf-8")
 
 
 def local_face(job, seed):
@@ -218,8 +231,8 @@ def recipe(options):
 def renderer_digest():
     """Fingerprint of the code that decides what a rendered dictionary holds."""
     files = [*sorted((PROJECT / "rendering").glob("*.py"))]
-    files += [PROJECT / "visual_dictionary" / name for name in _SOURCES]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
+    files += [PROJECT / "dictionary" / name for name in _SOURCES]
+    return digest(b"\0".join(path.read_bytes() for path in files))
 
 
 # -------------------------------------------------------------------------------------------------- made on first use
@@ -236,7 +249,7 @@ def ensure_rendered(root):
     if not is_there(root):
         log.info("%s is not there yet: rendering it, once", root)
         # A process of its own: its workers need not load what this one has loaded.
-        renderer = subprocess.Popen([sys.executable, __file__, "--out", DEFAULT_FOLDER])
+        renderer = subprocess.Popen([sys.executable, "-m", "dictionary.render", "--out", DEFAULT_FOLDER], cwd=PROJECT)
         try:
             failed = renderer.wait()
         except KeyboardInterrupt:
@@ -253,7 +266,7 @@ def is_there(root):
             place = DEFAULT_FOLDER.resolve()
         except RuntimeError:  # links that go round: whoever reads it will say so
             return True
-        wait_for_maker(place)
+        wait_until_free(place)
         if not visible(place) and place.parent.is_dir():
             with sole_maker(place):
                 clear_leftovers(place)  # a killed run may have left the dictionary aside that it was replacing
@@ -293,8 +306,9 @@ def notice_other_version(folder, root):
         log.info("%s/%s cannot be read: it is not known which version of the program rendered the faces", root, RECIPE)
         return
     log.info(
-        "%s was rendered by another version of the program. To have it anew: python %s %s --overwrite",
-        root, Path(__file__).relative_to(PROJECT), " ".join(words),
+        "%s was rendered by another version of the program. To have it anew: "
+        "python -m dictionary.render %s --overwrite",
+        root, " ".join(words),
     )  # fmt: skip
 
 

@@ -10,20 +10,31 @@ import logging
 import os
 import shutil
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from util.artifacts import FEATURE_SIZE, FEATURES, as_stored
+from loader.batch import require_finite
+from store.arrays import save_array
 from util.errors import DissectionError
-from util.files import explained, replace_text, sync
+from util.files import beside, explained, replace_text, sync
 
 log = logging.getLogger(__name__)
 
-FEATURE_DTYPES = ("float32", "float16")
-
 # How much work a kill may cost. Each note of the progress waits for the disk, which is why it is not taken per batch.
 NOTE_SECONDS = 5
+
+
+def open_maps(store, stage, size_stage, usable=None):
+    """The finished memory map of a layer. store: LayerStore; its facts or the manifest tell the dtype.
+
+    usable: bool (N,), which images have maps, all by default. Returns FeatureMaps. Raises DissectionError.
+    """
+    shape = np.load(store.path(size_stage.suffix))
+    made_from = store.require(stage.suffix)
+    usable = np.ones(shape[0], bool) if usable is None else usable
+    return FeatureMaps(store.path(stage.suffix), shape, made_from["feature_dtype"], usable)
 
 
 class FeatureMaps:
@@ -95,24 +106,51 @@ def require_space(folder, missing_bytes, names):
         )
 
 
-class FeatureWriter:
-    """Fills a layer's memory map batch after batch, and goes on where a killed run stopped.
+@contextmanager
+def memory_maps(stores, stage, size_stage, *, session, dtype, batch_size, usable):
+    """Have one pass fill the memory maps of several layers. stores: {layer: LayerStore}; the rest: see FeatureWriter.
 
-    artifacts: LayerArtifacts. made_from: dict, the map's provenance. batch_size: images per call of write. session:
-    dict of what else the bytes depend on (the device): a part made under another session or batch size is started anew,
-    since a batch of another size rounds differently. shape: (N, U, H, W). dtype: of the file.
-    Beside `<layer>.mmap.partial` lies a note of how many images are safely on the disk.
+    Yields the function begin of loader.activations.one_pass. When the block ends well the maps take their names;
+    otherwise what is written is kept for the next run. Raises DissectionError when the disk is too small for them.
+    """
+    writers = {}
+
+    def begin(shapes):
+        for layer, shape in shapes.items():
+            shape = (len(usable), *shape)
+            writers[layer] = FeatureWriter(stores[layer], stage, size_stage, session, shape, dtype, batch_size, usable)
+        missing_bytes = sum(writer.missing_bytes for writer in writers.values())
+        require_space(next(iter(stores.values())).folder, missing_bytes, [store.layer for store in stores.values()])
+        return {layer: [writer] for layer, writer in writers.items()}, min(of.done for of in writers.values())
+
+    try:
+        yield begin
+        for writer in writers.values():
+            writer.finish()
+    finally:
+        for writer in writers.values():
+            writer.close()
+
+
+class FeatureWriter:
+    """Fills a layer's memory map batch after batch, and goes on where a killed run stopped. A consumer of the pass.
+
+    store: LayerStore. stage, size_stage: the Stages of the map and of `<layer>_feature_size.npy`. session: dict of what
+    else the bytes depend on (the device): a part made under another session or batch size is started anew, since a
+    batch of another size rounds differently. shape: (N, U, H, W). dtype: of the file. batch_size: images per call of
+    add. usable: bool (N,), the images that have maps; the others stay NaN. Beside the partial file lies a note of how
+    many images are safely on the disk.
     """
 
-    def __init__(self, artifacts, made_from, session, shape, dtype, batch_size):
-        self.artifacts, self.made_from, self.shape, self.dtype = artifacts, made_from, tuple(shape), np.dtype(dtype)
-        self.batch_size = batch_size
-        self.identity = as_stored(
-            {"made_from": made_from, "session": session, "shape": self.shape, "dtype": str(self.dtype),
+    def __init__(self, store, stage, size_stage, session, shape, dtype, batch_size, usable):
+        self.store, self.stage, self.size_stage = store, stage, size_stage
+        self.shape, self.dtype, self.batch_size, self.usable = tuple(shape), np.dtype(dtype), batch_size, usable
+        self.identity = json.loads(json.dumps(
+            {"made_from": store.made_from(stage), "session": session, "shape": self.shape, "dtype": str(self.dtype),
              "batch_size": batch_size}
-        )  # fmt: skip
-        self.partial = artifacts.path(FEATURES + ".partial")
-        self.note = artifacts.path(FEATURES + ".partial.json")
+        ))  # fmt: skip
+        self.partial = beside(store.path(stage.suffix), "partial")
+        self.note = beside(store.path(stage.suffix), "partial.json")
         self.bytes_per_image = int(np.prod(self.shape[1:])) * self.dtype.itemsize
         with explained(self.partial):
             self.partial.parent.mkdir(parents=True, exist_ok=True)
@@ -131,28 +169,44 @@ class FeatureWriter:
         try:
             note = json.loads(self.note.read_text(encoding="utf-8"))
             done, identity = note["done"], note["identity"]
-            whole = self.artifacts.path(FEATURES)
+            whole = self.store.path(self.stage.suffix)
             same = identity == self.identity and type(done) is int and 0 <= done <= self.shape[0]
             if same and done == self.shape[0] and not self.partial.exists() and whole.exists():
                 os.replace(whole, self.partial)  # killed after the map got its name, before the manifest heard of it
             stands = same and self.partial.stat().st_size >= done * self.bytes_per_image
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return 0
+        name = self.store.path(self.stage.suffix).name
         if not stands:
-            log.info("%s: the interrupted part was made under other settings and is started anew", self.partial.name)
+            log.info("%s: the interrupted part was made under other settings and is started anew", name)
             return 0
         if done < self.shape[0]:
             done -= done % self.batch_size  # only whole batches are the same as in a run that was not interrupted
         if done:
-            log.info("%s: going on at image %d of %d", self.partial.name, done, self.shape[0])
+            log.info("%s: going on at image %d of %d", name, done, self.shape[0])
         return done
 
-    def write(self, start, maps):
-        """Put the maps (b, U, H, W), of the map's dtype, of images start..start+b-1 in their place."""
+    def add(self, batch):
+        """Put the maps of a batch (loader.batch.Batch) in their places, and NaN in those left out before them.
+
+        Raises DissectionError when an activation does not fit the file's dtype.
+        """
+        with np.errstate(over="ignore"):  # what leaves float16's range is reported
+            stored = batch.maps.astype(self.dtype, copy=False)
+        require_finite(self.store.layer, stored, batch.images, batch.names, computed=batch.maps)
+        self._append(int(batch.images[-1]) + 1, batch.images, stored)
+
+    def _append(self, stop, images, maps):
+        """Write the images from where the file ends to stop, those of images with their maps, the others as NaN."""
+        missing = np.setdiff1d(np.flatnonzero(self.usable[self.done : stop]) + self.done, images)
+        if len(missing):
+            raise ValueError(f"image {missing[0]} of {self.shape[0]} has no maps")
+        block = np.full((stop - self.done, *self.shape[1:]), np.nan, self.dtype)
+        block[images - self.done] = maps
         with explained(self.partial):
-            self.file.seek(start * self.bytes_per_image)
-            self.file.write(memoryview(np.ascontiguousarray(maps)).cast("B"))
-            self.done = start + len(maps)
+            self.file.seek(self.done * self.bytes_per_image)
+            self.file.write(memoryview(block).cast("B"))
+            self.done = stop
             if time.monotonic() - self.noted > NOTE_SECONDS:
                 self._take_note()
 
@@ -164,16 +218,18 @@ class FeatureWriter:
 
     def finish(self):
         """Give the complete map its name and enter it in the manifest, with `<layer>_feature_size.npy`."""
-        if self.done != self.shape[0]:
-            raise ValueError(f"{self.done} of {self.shape[0]} images are written")
+        while self.done < self.shape[0]:  # the last images may have been left out
+            stop = min(self.done + self.batch_size, self.shape[0])
+            self._append(stop, np.zeros(0, int), np.zeros((0, *self.shape[1:]), self.dtype))
         self.close()
-        with self.artifacts.writing(FEATURE_SIZE, self.made_from) as partial, open(partial, "wb") as file:
-            np.save(file, np.array(self.shape, np.int64))
-        self.artifacts.forget(FEATURES)
+        made_from = self.identity["made_from"]
+        self.store.forget(self.stage.suffix)
+        with self.store.making(self.size_stage) as partial:
+            save_array(partial, np.array(self.shape, np.int64))
         with explained(self.partial):
             sync(self.partial)
-            os.replace(self.partial, self.artifacts.path(FEATURES))
-        self.artifacts.record(FEATURES, self.made_from)
+            os.replace(self.partial, self.store.path(self.stage.suffix))
+        self.store.record(self.stage, made_from)
         self.note.unlink(missing_ok=True)
 
     def close(self):

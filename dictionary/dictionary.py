@@ -1,0 +1,180 @@
+"""A dictionary whose files have been read and found sound, whatever its format.
+
+The index is read first, then every file it names is read and decoded once. What was found is remembered (see
+file_memory.py), so that the next run only decodes what changed; the digest of a file's content is what the fingerprints
+of the results are made from.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from dictionary.face_format import INDEX_FILES, FaceFormat
+from dictionary.file_memory import FileMemory
+from dictionary.images import load_image, load_rgb
+from dictionary.rows import no_dictionary, settle
+from util.errors import DissectionError
+from util.files import fingerprint
+from util.parallel import ordered_map, progress
+
+# The formats that a dictionary may have, the first that recognises a folder reads it.
+FORMATS = (FaceFormat,)
+
+_CHECKED_AT_ONCE = 32  # rows per task of the pool: few enough to balance, enough to pay for the hand-over
+
+
+@dataclass
+class Dictionary:
+    """A dictionary that can be used: its unsound rows have been left out.
+
+    format: object of one of FORMATS. rows: every row of the index in order, so rows[i].index == i. usable: bool (N,),
+    False where a row is left out. digests: relative path -> hex digest of the file's content. problems: all that were
+    found. seg_threshold: see images.load_mask. boxes: {image path: box in pixels} where faces are cropped, else None.
+    """
+
+    root: Path
+    format: object
+    rows: list
+    usable: np.ndarray
+    digests: dict
+    problems: list = field(default_factory=list)
+    seg_threshold: float = 0.5
+    boxes: dict | None = None
+
+    @cached_property
+    def concepts(self):
+        """The local concepts that at least one usable row carries, tuple of Concept in concept order."""
+        return self.format.concepts_of(self.usable_rows)
+
+    @cached_property
+    def names(self):
+        """Their names, tuple of text."""
+        return tuple(concept.name for concept in self.concepts)
+
+    @cached_property
+    def usable_rows(self):
+        return [row for row in self.rows if self.usable[row.index]]
+
+    @cached_property
+    def _number(self):
+        return {name: index for index, name in enumerate(self.names)}
+
+    def image_path(self, row):
+        return self.root / row.image
+
+    def box(self, row):
+        """The face box of a row, (left, top, right, bottom) in pixels; None where faces are not cropped."""
+        return None if self.boxes is None else self.boxes[row.image]
+
+    def photograph(self, row):
+        """The whole photograph of a row. Returns uint8 (H, W, 3), RGB. Raises ImageError."""
+        return load_rgb(self.image_path(row))
+
+    def image(self, row, side_px):
+        """A row's image as the network sees it. Returns uint8 (side_px, side_px, 3), RGB. Raises ImageError."""
+        return load_image(self.image_path(row), side_px, self.box(row))
+
+    def masks(self, row, side_px):
+        """The masks L_c of a row on the counting grid (method.md §3.3).
+
+        Returns (indices of the concepts, int (m,) ascending; masks, bool (m, side_px, side_px)). Raises ImageError.
+        """
+        found = self.format.masks(row, side_px, self.box(row), self.seg_threshold)
+        carried = sorted(self._number[name] for name in found)
+        masks = [found[self.names[index]] for index in carried]
+        return np.array(carried, int), np.array(masks, bool).reshape(len(carried), side_px, side_px)
+
+    @cached_property
+    def carries(self):
+        """bool (N, C): which image carries which concept; False throughout for one that was left out."""
+        carries = np.zeros((len(self.rows), len(self.names)), bool)
+        for row in self.usable_rows:
+            carries[row.index] = [name in row.masks for name in self.names]
+        return carries
+
+    @cached_property
+    def images_digest(self):
+        """Fingerprint of the images and their order: it changes with any byte of them, not with their place on disk."""
+        return fingerprint([(row.index, self.digests[row.image]) for row in self.usable_rows])
+
+    @property
+    def image_digests(self):
+        """{image path: digest of its content} of the usable rows."""
+        return {row.image: self.digests[row.image] for row in self.usable_rows}
+
+    @cached_property
+    def boxes_digest(self):
+        """Fingerprint of the face boxes of the usable rows, None where faces are not cropped."""
+        if self.boxes is None:
+            return None
+        return fingerprint({row.image: [int(edge) for edge in self.box(row)] for row in self.usable_rows})
+
+    @cached_property
+    def masks_digest(self):
+        """Fingerprint of which image carries which mask, contents included."""
+        return fingerprint(
+            [(row.index, name, self.digests[path]) for row in self.usable_rows for name, path in row.masks.items()]
+        )
+
+    def without(self, problems, skip_bad):
+        """The same dictionary with the rows of further fatal problems left out, or their error (see settle)."""
+        usable = settle(self.root, len(self.rows), self.usable, problems, skip_bad)
+        return replace(self, usable=usable, problems=self.problems + problems)
+
+
+def format_of(root):
+    """The format of the dictionary at root, as an object for it. Raises DissectionError when there is none."""
+    root = Path(root)
+    if not root.is_dir():
+        raise no_dictionary(root)
+    for known in FORMATS:
+        if known.recognises(root):
+            return known(root)
+    raise DissectionError(f"{root} holds none of {', '.join(INDEX_FILES)}: it is not a Face Dictionary")
+
+
+def open_dictionary(root, *, memory_folder, workers, skip_bad=False, limit=None, seg_threshold=0.5):
+    """Read a dictionary and decode each of its files once. Returns a Dictionary.
+
+    memory_folder: where it is remembered which files were found sound. workers: threads. skip_bad: go on without the
+    rows that cannot be used. limit: read the first rows only. Raises DissectionError for a dictionary that cannot be
+    used, naming the first problems.
+    """
+    found_format = format_of(root)
+    rows, problems = found_format.read_index()
+    if not rows:
+        raise DissectionError(f"the index of {root} has no rows: there is nothing to read")
+    rows = rows[:limit]
+    problems = [problem for problem in problems if problem.row is None or problem.row < len(rows)]
+    digests, found = check_files(found_format, rows, memory_folder, workers)
+    problems += found
+    usable = settle(root, len(rows), np.ones(len(rows), bool), problems, skip_bad)
+    dictionary = Dictionary(Path(root), found_format, rows, usable, digests, problems, seg_threshold)
+    if not dictionary.concepts:
+        raise DissectionError(f"{root} has no masks in its {len(rows)} rows: there is no concept to compare units with")
+    return dictionary
+
+
+def check_files(found_format, rows, memory_folder, workers):
+    """Read and decode every image and mask of rows once, or recall what was found when they last changed.
+
+    Returns (digests, problems): relative path -> hex digest of the content, list of Problem in the order of rows.
+    """
+    groups = [rows[start : start + _CHECKED_AT_ONCE] for start in range(0, len(rows), _CHECKED_AT_ONCE)]
+    digests, problems = {}, []
+    with (
+        FileMemory(found_format.root, memory_folder) as memory,
+        progress(len(rows), "checking the dictionary", "image") as bar,
+    ):
+
+        def check(group):
+            return [found_format.check(row, memory) for row in group]
+
+        for group, checked in zip(groups, ordered_map(check, groups, workers), strict=True):
+            for found, sound in checked:
+                problems += found
+                digests.update(sound)
+            bar.update(len(group))
+    return digests, problems

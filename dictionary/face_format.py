@@ -1,0 +1,155 @@
+"""The face format: the published three CSV files, a PNG file for each mask (method.md §1.1)."""
+
+import csv
+import os
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+from dictionary.concepts import OWN_CONCEPTS, UNLISTED, Concept, listed_concepts, slip_of
+from dictionary.images import load_mask
+from dictionary.rows import Problem, Row, no_dictionary
+from util.errors import DissectionError
+
+# Read in this order; the image index of every artifact is the row number over the three.
+INDEX_FILES = ("Attributes.csv", "Action_Units.csv", "Parts.csv")
+COLUMNS = ("image", "labels")
+
+
+class FaceFormat:
+    """Reads one dictionary in the face format. root: pathlib.Path. listed: {name: Concept}, of tables (see concepts).
+
+    A format has: recognises(root), and, of an object for one root, read_index(), concepts_of(rows), check(row, memory)
+    and masks(row, side_px, box, seg_threshold).
+    """
+
+    def __init__(self, root):
+        self.root = root
+        self.listed = listed_concepts(root)
+
+    @staticmethod
+    def recognises(root):
+        """Whether a folder holds a dictionary of this format."""
+        return any((root / name).exists() for name in INDEX_FILES)
+
+    def read_index(self):
+        """Read the index. Returns (rows, problems): list of Row, list of Problem.
+
+        A row that cannot be understood keeps its place with an empty image or without the mask in question. Raises
+        DissectionError for an index file that is none.
+        """
+        rows, problems, first_use = [], [], {}
+        for name in INDEX_FILES:
+            for line, cells in _read_csv(self.root / name) if (self.root / name).exists() else ():
+                row, found = self._read_row(len(rows), f"{name} line {line}", cells)
+                if row.image and row.image in first_use:
+                    found.append(Problem(row.where, f"{row.image} stands already at {first_use[row.image]}", row.index))
+                first_use.setdefault(row.image, row.where)
+                rows.append(row)
+                problems += found
+        carried = Counter(concept for row in rows for concept in row.masks if concept not in self.listed)
+        for concept, count in sorted(carried.items()):
+            what = f"new concept {concept!r} on {count} images: it lies in no region, unless a line of {OWN_CONCEPTS} "
+            problems.append(Problem(OWN_CONCEPTS, what + "(concept,type,region) says more", fatal=False))
+        return rows, problems
+
+    def concepts_of(self, rows):
+        """The concepts that rows carry, as tuple of Concept: listed ones in their order, new ones by name."""
+        carried = {concept for row in rows for concept in row.masks}
+        new = sorted(carried - set(self.listed))
+        listed = [concept for name, concept in self.listed.items() if name in carried]
+        return (*listed, *(Concept(name, UNLISTED) for name in new))
+
+    def masks(self, row, side_px, box, seg_threshold):
+        """The masks L_c of one row on the counting grid (method.md §3.3): {concept: bool (side_px, side_px)}.
+
+        box: of the face crop, None for the whole image. seg_threshold: see images.load_mask. Raises ImageError.
+        """
+        return {
+            concept: load_mask(self.root / path, side_px, box, seg_threshold) for concept, path in row.masks.items()
+        }
+
+    def _read_row(self, index, where, cells):
+        problems = []
+
+        def report(what):
+            problems.append(Problem(where, what, index))
+
+        image, labels = ((cells[column] or "").strip() for column in COLUMNS)
+        if None in cells or cells["labels"] is None:
+            report(f"expected the two fields {' and '.join(COLUMNS)}: separate the masks by ';'")
+        if not image:
+            report("names no image")
+        elif _leaves_root(image):
+            report(f"{image} leads out of the dictionary")
+            image = ""
+        masks = {}
+        for path in filter(None, (label.strip() for label in labels.split(";"))):
+            concept = PurePosixPath(path).stem
+            if concept not in self.listed and (meant := slip_of(concept, self.listed)):
+                own = f"a concept of its own needs a line in {OWN_CONCEPTS}"
+                report(f"{path}: unknown concept {concept!r}, did you mean {meant}? {own}")
+            elif _leaves_root(path):
+                report(f"{path} leads out of the dictionary")
+            elif concept in masks:
+                report(f"{path}: a second mask of {concept}")
+            else:
+                masks[concept] = path
+        return Row(index, where, image, masks), problems
+
+    def check(self, row, memory):
+        """Look at the files of a row. memory: FileMemory. Returns (list of Problem, {path: digest of a sound file})."""
+        if not row.image:
+            return [], {}
+        image = memory.facts(row.image)
+        problems = [Problem(row.where, image.error, row.index)] if image.error else []
+        digests = {} if image.error else {row.image: image.digest}
+        for path in row.masks.values():
+            mask = memory.facts(path)
+            if mask.error:
+                problems.append(Problem(row.where, mask.error, row.index))
+                continue
+            digests[path] = mask.digest
+            if not image.error and (mask.width, mask.height) != (image.width, image.height):
+                sizes = f"{mask.width}x{mask.height} but its image is {image.width}x{image.height}"
+                problems.append(Problem(row.where, f"{path} is {sizes}", row.index))
+            elif mask.transparent:
+                what = "has transparency, of which masks know nothing: save it with a single channel, 0 and 255"
+                problems.append(Problem(row.where, f"{path} {what}", row.index))
+            elif mask.brightest == 1:
+                what = "holds 0 and 1, which no threshold tells apart: save it with 0 and 255"
+                problems.append(Problem(row.where, f"{path} {what}", row.index))
+            elif mask.brightest == 0:
+                problems.append(Problem(row.where, f"{path} is an empty mask", row.index, fatal=False))
+            elif not mask.binary:
+                problems.append(Problem(row.where, f"{path} holds greys beside 0 and 255", row.index, fatal=False))
+        return problems, digests
+
+
+def _read_csv(path):
+    """Yield (line number, {column: cell}) of an index file."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+            if missing:
+                raise DissectionError(
+                    f"{path} has no column {' and no column '.join(map(repr, missing))}: its first line must be "
+                    f"'{','.join(COLUMNS)}', found {','.join(reader.fieldnames or ['nothing'])[:80]!r}"
+                )
+            for cells in reader:
+                yield reader.line_num, cells
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DissectionError(f"cannot read {path}: {error}") from error
+
+
+def _leaves_root(path):
+    # Judged by the words of the path alone: a link inside the dictionary is its owner's business.
+    return os.path.isabs(path) or PurePosixPath(os.path.normpath(path)).parts[:1] == ("..",) or "\\" in path
+
+
+def read_index(root):
+    """The rows and problems of the dictionary at root (see FaceFormat.read_index). Raises DissectionError."""
+    root = Path(root)
+    if not root.is_dir():
+        raise no_dictionary(root)
+    return FaceFormat(root).read_index()

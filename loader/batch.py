@@ -1,0 +1,38 @@
+"""What a network's pass hands to consumers: the activation maps of a few images."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from util.errors import DissectionError
+
+
+class Batch(NamedTuple):
+    """The activation maps of some images in one layer.
+
+    images: int (b,), their places among all. names: b texts that say which image it is. maps: float32 (b, U, H, W).
+    """
+
+    images: np.ndarray
+    names: list
+    maps: np.ndarray
+
+
+def require_finite(layer, maps, places, names, computed=None):
+    """Raise DissectionError when maps hold NaN or infinity, naming the first image and unit.
+
+    layer: its name. maps: (b, U, H, W), as they are kept. places, names: of the b images. computed: the maps before
+    they were stored with fewer bits, None when they are the same.
+    """
+    if np.isfinite(maps).all():
+        return
+    image, unit, *_ = np.argwhere(~np.isfinite(maps))[0]
+    where = f"unit {unit} of {layer} on image {places[image]} ({names[image]})"
+    if computed is not None and np.isfinite(computed).all():
+        raise DissectionError(
+            f"{where} reaches {abs(computed[image, unit]).max():g}, beyond {maps.dtype}: set FEATURE_DTYPE='float32'"
+        )
+    raise DissectionError(
+        f"{where} is NaN or infinite: the checkpoint is damaged or does not belong to this network, or the input is "
+        "normalised in another way than in training"
+    )

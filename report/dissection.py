@@ -1,0 +1,50 @@
+"""The reports on a dissected layer: a row each in REPORTS, whose writer is a function of a path and a Dissection."""
+
+from dataclasses import dataclass
+
+from report import pdf, tables
+from store.layer import Stage
+from store.stages import TALLY
+
+
+@dataclass(frozen=True)
+class Dissection:
+    """What reports are written from. layer: `{TASK}_{LAYER_NAME}`. findings: method.findings.Findings.
+
+    dictionary: Dictionary, for its photographs. maps: FeatureMaps. side_px: of the grid on which pixels are counted.
+    top_images: TOPN, images shown per unit, at most the number kept in the tally. workers: threads.
+    """
+
+    layer: str
+    findings: object
+    dictionary: object
+    maps: object
+    side_px: int
+    top_images: int
+    workers: int
+
+
+REPORTS = (
+    Stage("_conv.pdf", "report", (TALLY.suffix, "score_threshold", "images_shown"), version=2, make=pdf.write),
+    Stage("_units.csv", "table of units", (TALLY.suffix, "score_threshold"), version=2, make=tables.write_units),
+    Stage("_iou.csv", "IoU matrix", (TALLY.suffix,), version=2, make=tables.write_iou_matrix),
+)
+
+
+def summary(findings):
+    """A layer in a few lines of text. findings: Findings."""
+    best = ", ".join(
+        f"{findings.top_concept(unit)} {findings.top_iou[unit]:.4f} (unit {unit})"
+        for unit in findings.units_by_iou()[:3]
+    )
+    regions, types = findings.units_per_region(), findings.units_per_type()
+    return "\n".join(
+        [
+            f"  units            {findings.units}",
+            f"  detectors        {findings.detectors} units with IoU > {findings.score_threshold:g}",
+            f"  unique detectors {findings.unique_detectors} concepts",
+            "  by region        " + ", ".join(f"{region} {count}" for region, count in regions.items()),
+            "  by type          " + ", ".join(f"{kind} {count}" for kind, count in types.items()),
+            f"  best             {best}",
+        ]
+    )

@@ -1,0 +1,148 @@
+"""The illustrated report on a dissected layer (method.md §3.5)."""
+
+import io
+import logging
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+from fpdf import FPDF
+
+from dictionary.images import ImageError, darken_outside
+from method.segmentation import active_pixels
+from util.parallel import ordered_map, progress
+
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells at length how it cuts a font down
+
+UNITS_PER_PAGE = 4
+
+# A4 upright, millimetres.
+_PAGE_WIDTH, _PAGE_HEIGHT = 210, 297
+_MARGIN, _HEADER, _TITLE, _CAPTION, _GAP = 12, 8, 7, 4, 3
+_PIXELS_PER_MM = 5.5  # about 140 dpi
+_JPEG_QUALITY = 85
+_FONT = "DejaVuSans"  # comes with matplotlib; unlike PDF's own fonts it has letters beyond Latin-1
+
+
+def write(path, dissection):
+    """Write the illustrated report: units by falling top IoU, four to a page, each with its best images.
+
+    dissection: report.dissection.Dissection.
+    """
+    findings, top_images = dissection.findings, dissection.top_images
+    order = findings.units_by_iou()
+    pdf = _new_pdf(dissection.layer, findings)
+    room_mm = _picture_room(top_images)
+
+    def render_unit(unit):
+        images = findings.tally.maps[unit, findings.ranking[unit, 0], :top_images]
+        return [_render(dissection, unit, index, room_mm) for index in images]
+
+    rendered = ordered_map(render_unit, order, dissection.workers)
+    with progress(len(order), f"report of {dissection.layer}", "unit") as bar:
+        for place, (unit, pictures) in enumerate(zip(order, rendered, strict=True)):
+            row = place % UNITS_PER_PAGE
+            if row == 0:
+                pdf.add_page()
+            _draw_unit(pdf, findings, unit, pictures, row, room_mm[0])
+            bar.update()
+    pdf.output(str(path))
+
+
+def _new_pdf(name, findings):
+    class Report(FPDF):
+        def header(self):
+            pages = -(-findings.units // UNITS_PER_PAGE)
+            self.set_font(_FONT, size=7)
+            self.set_text_color(110)
+            self.set_xy(_MARGIN, _MARGIN - 5)
+            found = f"{findings.detectors} of {findings.units} units interpretable (IoU > {findings.score_threshold:g})"
+            self.cell(_PAGE_WIDTH - 2 * _MARGIN, 4, f"{name}   {found}")
+            self.set_xy(_MARGIN, _MARGIN - 5)
+            self.cell(_PAGE_WIDTH - 2 * _MARGIN, 4, f"page {self.page_no()} of {pages}", align="R")
+
+    pdf = Report(unit="mm", format="A4")
+    pdf.set_auto_page_break(False)
+    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    pdf.add_font(_FONT, fname=fonts / "DejaVuSans.ttf")
+    pdf.add_font(_FONT, style="B", fname=fonts / "DejaVuSans-Bold.ttf")
+    pdf.set_title(f"Dissection of {name}")
+    pdf.set_subject(f"tally {findings.tally.fingerprint}")
+    return pdf
+
+
+def _unit_height():
+    return (_PAGE_HEIGHT - 2 * _MARGIN - _HEADER) / UNITS_PER_PAGE
+
+
+def _picture_room(top_images):
+    """Room for one picture, (width, height) in millimetres."""
+    width = (_PAGE_WIDTH - 2 * _MARGIN - _GAP * (top_images - 1)) / top_images
+    return width, _unit_height() - _TITLE - _CAPTION - _GAP
+
+
+def _draw_unit(pdf, findings, unit, pictures, row, width_mm):
+    concept = findings.ranking[unit, 0]
+    top = _MARGIN + _HEADER / 2 + row * _unit_height()
+    pdf.set_xy(_MARGIN, top)
+    pdf.set_font(_FONT, style="B", size=10)
+    pdf.set_text_color(0 if findings.interpretable[unit] else 130)
+    pdf.cell(0, _TITLE - 1, unit_title(unit, findings.concepts[concept], findings.top_iou[unit]))
+    pdf.set_font(_FONT, size=6.5)
+    pdf.set_text_color(110)
+    for place, picture in enumerate(pictures):
+        if picture is None:
+            continue
+        jpeg, picture_width, picture_height = picture
+        left = _MARGIN + place * (width_mm + _GAP)
+        pdf.image(jpeg, x=left, y=top + _TITLE, w=picture_width, h=picture_height)
+        index, score = findings.tally.maps[unit, concept, place], findings.tally.scores[unit, concept, place]
+        pdf.set_xy(left, top + _TITLE + picture_height + 0.5)
+        pdf.cell(width_mm, _CAPTION - 1, f"image {index}, IoU {score:.3f}" if width_mm > 25 else f"{score:.2f}")
+
+
+def unit_title(unit, concept, score):
+    """The title over a unit's images, as the published report has it."""
+    return f"UNIT - {unit},  CLASS - {concept}, IOU - {score:.4f}"
+
+
+def _render(dissection, unit, index, room_mm):
+    """One photograph, darkened outside M_u(x). Returns (JPEG stream, width, height in mm), None where index is -1."""
+    if index < 0:
+        return None
+    row = dissection.dictionary.rows[index]
+    image = dissection.dictionary.photograph(row)  # (H, W, 3)
+    height, width = image.shape[:2]
+    scale = min(room_mm[0] / width, room_mm[1] / height)  # mm per pixel
+    shown = min(1.0, scale * _PIXELS_PER_MM)  # shown pixels per pixel of the photograph
+    size = max(1, round(width * shown)), max(1, round(height * shown))
+    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    threshold = dissection.findings.tally.thresholds[[unit]]
+    active = active_pixels(dissection.maps.read_map(index, unit)[None], threshold, dissection.side_px)[0]  # (S, S)
+    highlighted = highlight(image, active, dissection.dictionary.box(row), (width, height))
+    good, jpeg = cv2.imencode(
+        ".jpg", cv2.cvtColor(highlighted, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    )
+    if not good:
+        raise ImageError(f"cannot encode image {index} for the report")
+    return io.BytesIO(jpeg.tobytes()), width * scale, height * scale
+
+
+def highlight(image, active, box, size):
+    """Darken a photograph to 40 % outside a unit's active pixels (method.md §3.5).
+
+    image: uint8 (h, w, 3), the photograph at any scale. active: bool (S, S), M_u on the network's grid. box: the part
+    of the photograph that the network saw, (left, top, right, bottom) in pixels of size, None for the whole.
+    size: (width, height) of the photograph in its own pixels. Returns uint8 (h, w, 3).
+    """
+    height, width = image.shape[:2]
+    left, top, right, bottom = box if box is not None else (0, 0, *size)
+    # Each shown pixel looks up the grid cell that its centre falls into; outside the box there is none.
+    x = ((np.arange(width) + 0.5) * size[0] / width - left) / (right - left) * active.shape[1]
+    y = ((np.arange(height) + 0.5) * size[1] / height - top) / (bottom - top) * active.shape[0]
+    inside_x, inside_y = (x >= 0) & (x < active.shape[1]), (y >= 0) & (y < active.shape[0])
+    lit = np.zeros((height, width), bool)
+    cells = active[np.ix_(y[inside_y].astype(int), x[inside_x].astype(int))]
+    lit[np.ix_(inside_y, inside_x)] = cells
+    return darken_outside(image, lit)

@@ -1,0 +1,220 @@
+"""The files that a run leaves of one layer, and the proof of what made each of them.
+
+A stage makes `<layer><suffix>` from named inputs. Beside the files lies `<layer>_manifest.json`, which says for each
+what it was made from, its size, its time and the digest of its content. A file counts only while its entry matches it
+and what the present run would make it from. An input that is another stage's file enters with the digest of that file's
+content, so that whatever changes runs through to the end and no further. An entry is struck out before its file is
+replaced: at no moment an old entry can vouch for a new file, or the reverse.
+"""
+
+import json
+import logging
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from util.errors import DissectionError
+from util.files import alone, digest, explained, replace_text, replacing
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "_manifest.json"
+_FORMAT = 2  # of the manifest; another one was written by another version of the program
+
+# An input of this name holds numbers that the machine rounds: what differs by less than this is the same network.
+BEHAVIOUR, _TOLERANCE = "behaviour", 1e-4
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A file of a layer and what it is made from.
+
+    suffix: of its name. what: it is, in a few words. inputs: suffixes of other stages, and names of facts about the run
+    (see LayerStore). version: raised when the code behind it changes what it computes or shows. make: what computes or
+    writes it, as whoever keeps the table calls it.
+    """
+
+    suffix: str
+    what: str
+    inputs: tuple
+    version: int = 1
+    make: object = None
+
+
+class LayerStore:
+    """The files of one layer. folder: where they lie. layer: `{TASK}_{LAYER_NAME}`, the start of their names.
+
+    facts: {name: JSON value} about the run, of which stages name the ones that decide their bytes.
+    """
+
+    def __init__(self, folder, layer, facts=None):
+        self.folder, self.layer, self.facts = Path(folder), layer, dict(facts or {})
+        self._told = False  # whether it was said that nothing is taken from the manifest
+
+    def path(self, suffix):
+        return self.folder / f"{self.layer}{suffix}"
+
+    # ------------------------------------------------------------------------------------------------ what is current
+
+    def made_from(self, stage):
+        """What the present run would make a stage's file from (dict), None while a file that it needs is not known."""
+        found = {"version": stage.version}
+        for name in stage.inputs:
+            found[name] = self.content(name) if name not in self.facts else self.facts[name]
+            if name not in self.facts and found[name] is None:
+                return None
+        return json.loads(json.dumps(found))
+
+    def is_current(self, stage, quiet=False, file_needed=True):
+        """Whether a stage's file is complete and was made from exactly this. A reason why not is logged, unless quiet.
+
+        file_needed: False is content with the memory of a file that was deleted since.
+        """
+        reason = self._why_not_current(stage, file_needed)
+        if reason and not quiet:
+            log.info("%s: made anew, since %s", self.path(stage.suffix).name, reason)
+        return reason is None
+
+    def _why_not_current(self, stage, file_needed):
+        """None for a current file, an empty text for one that was never made, else what has changed, in words."""
+        entry, made_from = self._entries().get(stage.suffix), self.made_from(stage)
+        if entry is None or made_from is None:
+            return ""
+        changed = differences(entry["made_from"], made_from)
+        if changed:
+            return "this changed: " + ", ".join(changed)
+        if not file_needed and not self.path(stage.suffix).exists():
+            return None
+        return self._why_not_whole(stage.suffix, entry)
+
+    def _why_not_whole(self, suffix, entry):
+        path = self.path(suffix)
+        if not path.is_file():
+            return "the file is gone"
+        status = path.stat()
+        # A memory map takes minutes to read, so the file's time vouches for its content; where that differs, as after
+        # copying, the content decides.
+        unchanged = (status.st_size, status.st_mtime_ns) == (entry["bytes"], entry["mtime_ns"])
+        if not unchanged and (status.st_size != entry["bytes"] or digest(path) != entry["digest"]):
+            return "the file was changed after it was made"
+        return None
+
+    def content(self, suffix):
+        """Digest of the content of a file as it was made, None when it never was.
+
+        It is still known after the file was deleted, so that what was made from it still holds.
+        """
+        entry = self._entries().get(suffix)
+        return entry and entry["digest"]
+
+    def require(self, suffix):
+        """What a complete file was made from (dict). Raises DissectionError when it is missing or was changed."""
+        entry = self._entries().get(suffix)
+        if entry is None or not self.path(suffix).is_file():
+            raise DissectionError(f"{self.path(suffix)} has not been made yet")
+        if self._why_not_whole(suffix, entry):
+            raise DissectionError(f"{self.path(suffix)} was changed after it was made")
+        return entry["made_from"]
+
+    # ----------------------------------------------------------------------------------------------------- making
+
+    @contextmanager
+    def making(self, stage):
+        """Make a stage's file: yields the path to write to, which takes its name and its entry when the block ends.
+
+        Raises DissectionError when the folder cannot be written or the disk is full.
+        """
+        made_from = self.made_from(stage)
+        self.forget(stage.suffix)
+        with replacing(self.path(stage.suffix)) as partial:
+            yield partial
+        self.record(stage, made_from)
+
+    def record(self, stage, made_from):
+        """Enter a complete file in the manifest."""
+        path = self.path(stage.suffix)
+        status = path.stat()
+        entry = {
+            "made_from": made_from, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "digest": digest(path),
+        }  # fmt: skip
+        self._write({**self._entries(), stage.suffix: entry})
+
+    def forget(self, suffix):
+        """Strike a file out of the manifest; the file itself stays."""
+        entries = self._entries()
+        if entries.pop(suffix, None) is not None:
+            self._write(entries)
+
+    def remove(self, suffix):
+        """Delete a file; the manifest remembers what it was."""
+        with explained(self.path(suffix)):
+            self.path(suffix).unlink(missing_ok=True)
+
+    def locked(self):
+        """Keep other runs off this layer while the block lasts; a killed run frees the lock by ending."""
+        place = self.path("")
+        return alone(place, f"another run is working on {place}: wait for it, or give this one a folder of its own")
+
+    # -------------------------------------------------------------------------------------------------- the manifest
+
+    def _entries(self):
+        path = self.path(MANIFEST)
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            if manifest.get("format") != _FORMAT and all("made_from" in entry for entry in manifest.values()):
+                return self._nothing(
+                    "%s: made by another version of the program, so all of it is made anew", self.layer
+                )
+            return {suffix: entry for suffix, entry in manifest["files"].items() if _is_entry(entry)}
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise DissectionError(f"cannot read {path}: {error.strerror}") from error
+        except (ValueError, AttributeError, KeyError, TypeError):
+            return self._nothing("%s is damaged: nothing is taken from it", path)
+
+    def _nothing(self, why, what):
+        if not self._told:
+            log.info(why, what)
+            self._told = True
+        return {}
+
+    def _write(self, entries):
+        replace_text(self.path(MANIFEST), json.dumps({"format": _FORMAT, "files": entries}, indent=1))
+
+
+_ENTRY = {"made_from": dict, "bytes": int, "mtime_ns": int, "digest": str}
+
+
+def _is_entry(entry):
+    return isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in _ENTRY.items())
+
+
+def differences(old, new):
+    """The names under which two dicts of JSON values differ, in words, sorted; nested dicts say which part."""
+    found = []
+    for name in sorted({*old, *new}):
+        one, other = old.get(name), new.get(name)
+        if name == BEHAVIOUR and _same_numbers(one, other):
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            found += [f"{name} {part}" for part in differences(one, other)]
+        elif one != other:
+            found.append(name)
+    return [name.replace("_", " ").strip(". ") for name in found]
+
+
+def _same_numbers(one, other):
+    if not (isinstance(one, list) and isinstance(other, list) and len(one) == len(other)):
+        return False
+    scale = max([1.0, *map(abs, other)])
+    return all(abs(first - second) <= _TOLERANCE * scale for first, second in zip(one, other, strict=True))
+
+
+@contextmanager
+def locked(stores):
+    """Keep other runs off the files of several layers. stores: iterable of LayerStore."""
+    with ExitStack() as stack:
+        for store in stores:
+            stack.enter_context(store.locked())
+        yield

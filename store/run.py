@@ -1,0 +1,132 @@
+"""What one run works on, from its settings: network, dictionary, and the files of its layers with what decides them."""
+
+import logging
+
+from dictionary.dictionary import open_dictionary
+from dictionary.faces import face_boxes, missing_faces
+from dictionary.render import ensure_rendered
+from loader.tasks import RANDOM_WEIGHTS, loader_file
+from store.layer import LayerStore
+from util.errors import DissectionError
+
+log = logging.getLogger(__name__)
+
+# ------------------------------------------------------------------------------------------------ tasks and their names
+
+
+def as_list(names):
+    """One name or several, as a list of str."""
+    return [names] if isinstance(names, str) else list(names)
+
+
+def tasks_of(config):
+    """The tasks that the analyses look at, each once. Raises DissectionError for one without a loader file."""
+    for task in (*config.TASKS, *config.TASK_LAYERS):
+        loader_file(task)
+    return list(dict.fromkeys(config.TASKS))
+
+
+def layers_of(config, task):
+    """The layers of a task that the analyses look at: its row of TASK_LAYERS, else LAYER_NAME. Returns list of str."""
+    return as_list(config.TASK_LAYERS.get(task, config.LAYER_NAME))
+
+
+def run_name(config, task):
+    """How the results of a task are called: `{run}_{layer}`.
+
+    The untrained twin has a name of its own, so that the baseline stands beside what it is compared with.
+    """
+    return f"{task}_random" if config.WEIGHTS == RANDOM_WEIGHTS else task
+
+
+def require_one_checkpoint(config):
+    """Raise DissectionError when WEIGHTS names one checkpoint for several tasks."""
+    if config.WEIGHTS not in (None, RANDOM_WEIGHTS) and len(config.TASKS) > 1:
+        raise DissectionError(
+            f"WEIGHTS names one checkpoint ({config.WEIGHTS}) but TASKS {len(config.TASKS)} networks: set WEIGHTS=None "
+            "for each task's own checkpoint, or TASKS to one task"
+        )
+
+
+# ----------------------------------------------------------------------------------------------- network, dictionary
+
+
+def prepare_device(config):
+    """Choose the device that the settings name, and say which. Returns torch.device. Raises DissectionError."""
+    from loader.devices import choose_device, describe_device  # here, so that cluster_top.py starts without torch
+
+    device = choose_device(config.DEVICE)
+    log.info("device: %s", describe_device(device))
+    return device
+
+
+def prepare_model(config, task, layers, device):
+    """Load a task's network as the settings say. layers: names. Returns LoadedModel. Raises DissectionError."""
+    from loader.models import load_model, model_spec
+
+    options = {name: getattr(config, name.upper()) for name in model_spec(task).options}
+    model = load_model(
+        task, layers, weights=config.WEIGHTS, seed=config.SEED, model_folder=config.MODEL_FOLDER, device=device,
+        **options,
+    )  # fmt: skip
+    log.info("network: %s; weights: %s", model.spec.network, model.weights_label)
+    return model
+
+
+def input_size(config, model):
+    """Side of the network's input, pixels."""
+    return model.spec.side_px if config.INPUT_SIZE is None else config.INPUT_SIZE
+
+
+def crops_faces(config, model):
+    """Whether the network sees the face alone."""
+    return model.spec.crop if config.CROP is None else config.CROP
+
+
+def prepare_dictionary(config, model):
+    """Open the dictionary, rendered on first use, and find its faces where the task crops. Returns Dictionary."""
+    ensure_rendered(config.DICTIONARY)
+    dictionary = open_dictionary(
+        config.DICTIONARY, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS,
+        skip_bad=config.SKIP_BAD_IMAGES, limit=config.TEST_IMAGES if config.TEST_MODE else None,
+        seg_threshold=config.SEG_THRESHOLD,
+    )  # fmt: skip
+    if crops_faces(config, model):
+        boxes = face_boxes(
+            dictionary.root, dictionary.image_digests, input_size(config, model), config.CACHE_FOLDER, model.device,
+            config.WORKERS,
+        )  # fmt: skip
+        dictionary = dictionary.without(missing_faces(dictionary, boxes), config.SKIP_BAD_IMAGES)
+        dictionary.boxes = boxes
+    for problem in dictionary.problems:
+        log.info("%s: %s", "left out" if problem.fatal else "note", problem)
+    log.info(
+        "dictionary: %s, %d images, %d concepts",
+        config.DICTIONARY, len(dictionary.usable_rows), len(dictionary.concepts),
+    )  # fmt: skip
+    return dictionary
+
+
+def layer_stores(config, model, dictionary):
+    """The files of each layer of the run, with the facts that decide them: {layer: LayerStore}."""
+    facts = {
+        "input_size": input_size(config, model),
+        "feature_dtype": config.FEATURE_DTYPE,
+        "dictionary_images": dictionary.images_digest,
+        "number_of_rows": len(dictionary.rows),
+        "face_boxes": dictionary.boxes_digest,
+        "quantile": config.QUANTILE,
+        "dictionary_masks": dictionary.masks_digest,
+        "concepts": [[concept.name, concept.type, concept.region] for concept in dictionary.concepts],
+        "iou_union": config.IOU_UNION,
+        "seg_threshold": config.SEG_THRESHOLD,
+        "score_threshold": config.SCORE_THRESHOLD,
+        "images_shown": config.TOPN,
+    }
+    return {
+        layer: LayerStore(
+            config.OUTPUT_FOLDER, f"{run_name(config, config.TASK)}_{layer}",
+            {**facts, "network": model.provenance(layer)},
+        )
+        for layer in model.layers
+    }  # fmt: skip

@@ -1,0 +1,26 @@
+"""What main.py makes of a layer, stage by stage: a table (method.md §3)."""
+
+from method.tally import TallyStatistic
+from store.layer import Stage
+
+SETTINGS = "_settings.json"
+
+_OF_IMAGES = ("network", "input_size", "feature_dtype", "dictionary_images", "number_of_rows", "face_boxes")
+
+MAPS = Stage(".mmap", "activation maps", _OF_IMAGES, version=2)
+MAPS_SIZE = Stage("_feature_size.npy", "shape of the activation maps", _OF_IMAGES, version=2)
+THRESHOLDS = Stage("_quantile.npy", "thresholds", (MAPS.suffix, "quantile"), version=2)
+
+
+def _tally(thresholds, dictionary, side_px, facts):
+    return TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, side_px, facts["iou_union"])
+
+
+_OF_MASKS = (
+    MAPS.suffix, THRESHOLDS.suffix, "input_size", "dictionary_masks", "concepts", "seg_threshold",
+)  # fmt: skip
+TALLY = Stage("_tally.npz", "tally", (*_OF_MASKS, "iou_union"), version=2, make=_tally)
+
+# Statistics of one pass over the maps and masks, each with a file of its own. make: function of the thresholds, the
+# dictionary, side_px and the facts, whose result has measure, add and result (see method.tally.TallyStatistic).
+STATISTICS = (TALLY,)
