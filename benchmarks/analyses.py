@@ -15,12 +15,14 @@ import time
 from pathlib import Path
 
 import numpy as np
-from util.features import FeatureMaps
 
-from dictionary.concepts import LOCAL_CONCEPTS
-from feature_operation import Tally
+from dictionary.concepts import FACE_CONCEPTS
 from method.bias import BiasFeatures
+from method.findings import Findings
 from method.hierarchy import Hierarchy
+from method.tally import Tally
+from store.feature_file import FeatureMaps
+from store.peaks_file import PeaksFile, read_peaks
 
 UNITS, SIDE = 512, 4
 
@@ -37,13 +39,16 @@ def made_up_layer(folder, images):
         for start in range(0, images, 512):
             count = min(512, images - start)
             file.write(random.standard_normal((count, UNITS, SIDE, SIDE), np.float32).tobytes())
-    shape = UNITS, len(LOCAL_CONCEPTS)
+    shape = UNITS, len(FACE_CONCEPTS)
     counts = np.ones(shape, int)
     tally = Tally(
         tally=0.05 + random.random(shape) / 4, maps=np.full((*shape, 20), -1), scores=np.zeros((*shape, 20)),
-        intersection=counts, union=counts, union_active=counts, concepts=np.array(LOCAL_CONCEPTS),
-        carries=random.random((images, len(LOCAL_CONCEPTS))) < 0.11, thresholds=np.zeros(UNITS),
-        iou_union=np.array("all"), fingerprint=np.array(""),
+        intersection=counts, union=counts, union_active=counts,
+        concepts=np.array([concept.name for concept in FACE_CONCEPTS]),
+        types=np.array([concept.type for concept in FACE_CONCEPTS]),
+        regions=np.array([concept.region for concept in FACE_CONCEPTS]),
+        carries=random.random((images, len(FACE_CONCEPTS))) < 0.11, thresholds=np.zeros(UNITS),
+        iou_union=np.array("all"),
     )  # fmt: skip
     return tally, FeatureMaps(folder / "maps", (images, UNITS, SIDE, SIDE), "float32", np.ones(images, bool))
 
@@ -57,7 +62,11 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         tally, maps = made_up_layer(Path(folder), arguments.images)
         before, start = peak_mib(), time.perf_counter()
-        hierarchy = Hierarchy.of("made up", tally, maps, 0.04, arguments.workers)
+        findings = Findings(tally, 0.04)
+        units = np.flatnonzero(findings.interpretable)
+        with PeaksFile(maps.shape[0], len(units), folder) as peaks:
+            read_peaks(peaks, maps, units, arguments.workers, "made up")
+            hierarchy = Hierarchy.of("made up", findings, peaks)
         seconds = time.perf_counter() - start
     print(f"hierarchy: {arguments.images} images x {UNITS} units of {SIDE}x{SIDE}: {seconds:.1f} s, "
           f"{len(hierarchy.concepts)} units, {peak_mib() - before:.0f} MiB beyond {before:.0f} MiB")  # fmt: skip

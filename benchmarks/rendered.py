@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dictionary.concepts import CONCEPT_REGION
-from dictionary.ellipses import ELLIPSE_RULES, LEFT_EYE, RIGHT_EYE, concept_mask, fill_ellipse, fit_ellipse
+from dictionary.ellipses import ELLIPSE_RULES, concept_mask
 from rendering.face import SWITCHES, switched
+from rendering.landmarks import LEFT_EYE, RIGHT_EYE, fill_ellipse, fit_ellipse
 from rendering.random_face import can_show, random_face
 from rendering.render import render
 from util.parallel import progress
@@ -32,7 +32,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 LEAST_PROBABILITY = 0.95
 WIDENED_BY = 1.10
 
-# Streams of random numbers of this script, apart from those of render_dictionary.py.
+# Streams of random numbers of this script, apart from those of dictionary/render.py.
 DETECTED, SWITCHED = 1001, 1002
 
 
@@ -122,17 +122,17 @@ def run(*words):
 
 
 def dissect(dictionary, folder, untrained=False):
-    """Dissect O-Net's layer3, or that of its untrained twin. Returns (LayerReport, seconds)."""
-    from util.report import LayerReport
-
-    from feature_operation import Tally
+    """Dissect O-Net's layer3, or that of its untrained twin. Returns (Findings, seconds)."""
+    from method.findings import Findings
+    from method.tally import Tally
+    from store.arrays import load_as
 
     seconds = run(
         "main.py", "TASK=onet", "LAYER_NAME=layer3", f"DICTIONARY={dictionary}", f"OUTPUT_FOLDER={folder / 'result'}",
         f"CACHE_FOLDER={folder / 'cache'}", f"WEIGHTS={'random' if untrained else None}",
     )  # fmt: skip
-    tally = Tally.load(folder / "result" / f"onet_{'random_' if untrained else ''}layer3_tally.npz")
-    return LayerReport(tally, score_threshold=0.04), seconds
+    tally = load_as(Tally, folder / "result" / f"onet_{'random_' if untrained else ''}layer3_tally.npz")
+    return Findings(tally, score_threshold=0.04), seconds
 
 
 def build_from_photographs(photographs, out):
@@ -140,13 +140,13 @@ def build_from_photographs(photographs, out):
     tables = [
         word for name in ("landmarks", "attributes", "groups") for word in (f"--{name}", photographs / f"{name}.csv")
     ]
-    run("visual_dictionary/build_dictionary.py", "--images", photographs / "images", *tables, "--out", out)
+    run("-m", "dictionary.build", "--images", photographs / "images", *tables, "--out", out)
 
 
 def agreement(first, second):
-    """The units that two LayerReports both call interpretable, and those of them whose top concepts share a region."""
+    """The units that two Findingss both call interpretable, and those of them whose top concepts share a region."""
     both = np.nonzero(first.interpretable & second.interpretable)[0].tolist()
-    regions = [[CONCEPT_REGION[report.top_concept(unit)] for unit in both] for report in (first, second)]
+    regions = [[report.region_of[report.top_concept(unit)] for unit in both] for report in (first, second)]
     return both, [unit for unit, one, other in zip(both, *regions, strict=True) if one == other]
 
 
@@ -169,7 +169,7 @@ def main():
 
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        rendering = run("visual_dictionary/render_dictionary.py", "--out", folder / "rendered")
+        rendering = run("-m", "dictionary.render", "--out", folder / "rendered")
         report, dissection = dissect(folder / "rendered", folder / "of_rendered")
         untrained, _ = dissect(folder / "rendered", folder / "of_rendered", untrained=True)
         print(f"3. rendered: {report.detectors} interpretable units of {report.units}, untrained {untrained.detectors}")

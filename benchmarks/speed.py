@@ -19,8 +19,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from util.artifacts import REPORT
-from util.report import LayerReport, Photographs, write_pdf
 
 from benchmarks.synthetic_dictionary import make_dictionary
 from dictionary.dictionary import open_dictionary
@@ -28,6 +26,13 @@ from dictionary.images import load_image
 from feature_operation import FeatureOperator
 from loader.devices import choose_device, describe_device
 from loader.models import load_model
+from method.findings import Findings
+from method.tally import TallyStatistic
+from report import pdf
+from report.dissection import Dissection
+from store.feature_file import memory_maps, open_maps
+from store.layer import LayerStore
+from store.stages import MAPS, MAPS_SIZE
 from util.parallel import ordered_map
 
 QUANTILE, SCORE_THRESHOLD, TOPN = 0.005, 0.04, 4
@@ -56,14 +61,24 @@ def bare_forward(model, images, batch_size, side_px):
             torch.cuda.synchronize()
 
 
+def extract(operator, layer, folder):
+    """Have the activation maps in a memory map, as main.py has them. Returns FeatureMaps."""
+    facts = dict.fromkeys(MAPS.inputs) | {"feature_dtype": "float32"}
+    stores, usable = {layer: LayerStore(folder, layer, facts)}, operator.dictionary.usable
+    with memory_maps(
+        stores, MAPS, MAPS_SIZE, session={}, dtype="float32", batch_size=operator.batch_size, usable=usable
+    ) as begin:
+        operator.feature_extraction([layer], begin)
+    return open_maps(stores[layer], MAPS, MAPS_SIZE, usable)
+
+
 def loop_tally(dictionary, features, thresholds, side_px, images):
     """The tally as a loop over images, units and masks, as a first program would be: for comparison only."""
     for row in dictionary.usable_rows[:images]:
         maps = features.read(row.index, row.index + 1)[0]
         masks = [
-            cv2.resize(cv2.imread(str(dictionary.mask_path(row, concept)), cv2.IMREAD_GRAYSCALE), (side_px, side_px))
-            > 127
-            for concept in row.masks
+            cv2.resize(cv2.imread(str(dictionary.root / path), cv2.IMREAD_GRAYSCALE), (side_px, side_px)) > 127
+            for path in row.masks.values()
         ]
         for unit, activation in enumerate(maps):
             active = cv2.resize(activation, (side_px, side_px), interpolation=cv2.INTER_LINEAR) > thresholds[unit]
@@ -99,27 +114,19 @@ def measure(arguments, folder):
     _, seconds["forward"] = timed(bare_forward, model, images, arguments.batch, side_px)
     _, seconds["decode"] = timed(decode, dictionary, side_px, arguments.workers)
     operator = FeatureOperator(
-        model, dictionary, folder, "age", side_px=side_px, batch_size=arguments.batch, workers=arguments.workers
+        model, dictionary, side_px=side_px, batch_size=arguments.batch, workers=arguments.workers
     )
-    features, seconds["extraction"] = timed(operator.feature_extraction, [layer])
-    thresholds, seconds["threshold"] = timed(operator.quantile_threshold, features, QUANTILE)
-    tallies, seconds["tally"] = timed(operator.tally, features, thresholds, QUANTILE)
-    report = LayerReport(tallies[layer], SCORE_THRESHOLD)
-    pdf = operator.artifacts[layer].path(REPORT)
-    _, seconds["PDF"] = timed(
-        write_pdf,
-        pdf,
-        layer,
-        report,
-        Photographs(dictionary, None, side_px),
-        features[layer],
-        top_images=TOPN,
-        workers=arguments.workers,
-    )
-    _, loop_seconds = timed(loop_tally, dictionary, features[layer], thresholds[layer], side_px, arguments.loop_images)
+    maps, seconds["extraction"] = timed(extract, operator, layer, folder)
+    thresholds, seconds["threshold"] = timed(operator.quantile_threshold, maps, QUANTILE)
+    statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, side_px)
+    results, seconds["tally"] = timed(operator.tally, {layer: (maps, [statistic])})
+    findings = Findings(results[layer][0], SCORE_THRESHOLD)
+    dissection = Dissection(layer, findings, dictionary, maps, side_px, TOPN, arguments.workers)
+    _, seconds["PDF"] = timed(pdf.write, folder / "report.pdf", dissection)
+    _, loop_seconds = timed(loop_tally, dictionary, maps, thresholds, side_px, arguments.loop_images)
 
     print(f"{platform.machine()}, {os.cpu_count()} cores, {describe_device(device)}, torch {torch.__version__}")
-    print(f"{images} images, {layer}: {features[layer].shape[1:]} maps, batches of {arguments.batch}")
+    print(f"{images} images, {layer}: {maps.shape[1:]} maps, batches of {arguments.batch}")
     for stage, duration in seconds.items():
         print(f"  {stage:<12} {duration:8.1f} s   {1000 * duration / images:7.2f} ms per image")
     whole = sum(seconds[stage] for stage in ("check", "extraction", "threshold", "tally"))
@@ -127,7 +134,7 @@ def measure(arguments, folder):
     print(f"  main.py without report / (forward + decode) {whole / (seconds['forward'] + seconds['decode']):.3f}")
     loop_share = (loop_seconds / arguments.loop_images) / (seconds["forward"] / images)
     print(f"  plain loop / forward                 {loop_share:.3f}   ({arguments.loop_images} images)")
-    print(f"  report: {report.units} units, {pdf.stat().st_size / 1e6:.1f} MB")
+    print(f"  report: {findings.units} units, {(folder / 'report.pdf').stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from dictionary.concepts import LOCAL_CONCEPTS_BY_TYPE
-from dictionary.dictionary import INDEX_FILES
+from dictionary.face_format import INDEX_FILES
 from util.parallel import ordered_map, progress
 
 WIDTH, HEIGHT = 178, 218

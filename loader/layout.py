@@ -62,6 +62,11 @@ class Layout:
 _DIMENSIONS = {"maps": 4, "channels last": 4, "tokens": 3}
 
 
+def gives_maps(module, shape):
+    """Whether a module's output of this shape can be nothing but maps."""
+    return len(shape) == 4 and isinstance(module, _GIVE_MAPS)
+
+
 def find_layout(module, shape, shape_elsewhere):
     """The layout of a module's output, or None when it cannot be told.
 
@@ -69,7 +74,7 @@ def find_layout(module, shape, shape_elsewhere):
     size, None where the network takes no other. What grows with the image is place, what does not is units; where the
     size cannot be varied, maps of a square image are square.
     """
-    if len(shape) == 4 and isinstance(module, _GIVE_MAPS):
+    if gives_maps(module, shape):
         return Layout("maps")
     varies = None
     if shape_elsewhere is not None and len(shape_elsewhere) == len(shape) and shape_elsewhere != shape:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from loader.layout import find_layout, other_size, stated_example
+from loader.layout import find_layout, gives_maps, other_size, stated_example
 from util.errors import DissectionError
 
 
@@ -89,18 +89,17 @@ class ActivationRecorder:
 
     def _find_layouts(self, images, shapes):
         """Find the layouts that are not stated. shapes: {layer: shape of its output}."""
+        open_questions = [
+            name for name in shapes if name not in self.layouts and not gives_maps(self._hooked[name], shapes[name])
+        ]
         elsewhere = {}
+        if open_questions:
+            self._stops_early = True
+            self._forward(other_size(images))  # whatever ends it, what was reached tells its size
+            elsewhere, self._maps = self._maps, {}
         for name, shape in shapes.items():
-            if name in self.layouts:
-                continue
-            shape = (1, *shape[1:])
-            found = find_layout(self._hooked[name], shape, None)
-            if not elsewhere:
-                self._forward(other_size(images))  # whatever ends it, what was reached tells its size
-                elsewhere = {reached: tuple(maps.shape) for reached, maps in self._maps.items()}
-                self._maps = {}
-            if name in elsewhere and elsewhere[name] != shape:
-                found = find_layout(self._hooked[name], shape, elsewhere[name])
+            reached = (1, *elsewhere[name].shape[1:]) if name in elsewhere else None
+            found = self.layouts.get(name) or find_layout(self._hooked[name], (1, *shape[1:]), reached)
             if found is None:
                 raise self._no_maps(name, shape)
             self.layouts[name] = found

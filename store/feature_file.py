@@ -194,6 +194,7 @@ class FeatureWriter:
         with np.errstate(over="ignore"):  # what leaves float16's range is reported
             stored = batch.maps.astype(self.dtype, copy=False)
         require_finite(self.store.layer, stored, batch.images, batch.names, computed=batch.maps)
+        self.done = min(self.done, int(batch.images[0]))  # another layer's map may be further behind
         self._append(int(batch.images[-1]) + 1, batch.images, stored)
 
     def _append(self, stop, images, maps):

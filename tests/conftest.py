@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from dictionary.dictionary import INDEX_FILES
+from dictionary.concepts import REGIONS
+from dictionary.face_format import INDEX_FILES
 
 
 class DictionaryMaker:
@@ -96,3 +97,8 @@ def congress():
     if not folder.is_dir():
         pytest.skip("the folder of real photographs (../shared/congress) is not there")
     return folder
+
+
+def region_of(concept):
+    """The face region of one of the 38 local concepts."""
+    return next(region for region, concepts in REGIONS.items() if concept in concepts)

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import facenet_pytorch  # noqa: F401 - the forks would import it one by one
 import torch
-import util.features
 
 import main
+import store.feature_file
 
 
 def run(words, kind=None, allowed=None):
@@ -57,7 +57,7 @@ def _die_at(kind, allowed):
     if kind == "renames":
         os.replace = counting(os.replace)
     elif kind == "batches":
-        util.features.FeatureWriter.write = counting(util.features.FeatureWriter.write)
+        store.feature_file.FeatureWriter.add = counting(store.feature_file.FeatureWriter.add)
 
 
 def digests(folder):
@@ -79,7 +79,7 @@ def main_loop(folder, kind, words):
     result, cache = folder / "result", folder / "cache"
     words = [*words, f"OUTPUT_FOLDER={result}", f"CACHE_FOLDER={cache}"]
     if kind == "batches":
-        util.features.NOTE_SECONDS = -1
+        store.feature_file.NOTE_SECONDS = -1
     assert run(words) == 0
     report(digests=digests(result))
     allowed = 0

@@ -10,16 +10,18 @@ import cv2
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from util.artifacts import LayerArtifacts
-from util.plots import colours, table_pages
 
 import cluster_top
 import nl_bias
-from dictionary.concepts import REGIONS, region_of
+from dictionary.concepts import REGIONS
 from dictionary.images import crop, load_rgb, resize_image
-from feature_operation import Tally
 from loader.models import load_model
 from loader.recorder import ActivationRecorder
+from method.tally import Tally
+from report.plots import colours, table_pages
+from store.arrays import load_as
+from store.layer import LayerStore
+from tests.conftest import region_of
 from tests.test_main import OneFace
 from tests.test_probability import plain_region
 from util.errors import DissectionError
@@ -224,7 +226,7 @@ def test_the_hierarchy_equals_the_plain_loop(dissected, run, tmp_path):
     run(cluster_top, SCORE_THRESHOLD=0.005)
     result = tmp_path / "result"
     for task in TASKS:
-        tally = Tally.load(result / f"{task}_layer3_tally.npz")
+        tally = load_as(Tally, result / f"{task}_layer3_tally.npz")
         maps = np.memmap(
             result / f"{task}_layer3.mmap", np.float32, "r",
             shape=tuple(np.load(result / f"{task}_layer3_feature_size.npy")),
@@ -250,7 +252,7 @@ def test_the_hierarchy_equals_the_plain_loop(dissected, run, tmp_path):
 def test_the_text_and_the_table_are_those_of_the_method(dissected, run, tmp_path, capsys):
     run(cluster_top, SCORE_THRESHOLD=0.005)
     content = pickle.loads((tmp_path / "result" / "onet_layer3_unit_concept_probs.pkl").read_bytes())
-    tally = Tally.load(tmp_path / "result" / "onet_layer3_tally.npz")
+    tally = load_as(Tally, tmp_path / "result" / "onet_layer3_tally.npz")
     expected, detected = "", {str(concept): 0 for concept in tally.concepts}
     for unit, probabilities in content.items():
         top = str(tally.concepts[tally.tally[unit].argmax()])
@@ -300,8 +302,7 @@ def test_a_task_that_has_not_been_dissected_is_named_with_the_command(dissected,
 def test_artifacts_that_do_not_belong_together_are_refused(dissected, run, tmp_path):
     result = tmp_path / "result"
     manifest = json.loads((result / "onet_layer3_manifest.json").read_text())
-    manifest[".mmap"]["made_from"]["input_size"] = manifest["_feature_size.npy"]["made_from"]["input_size"] = 50
-    manifest[".mmap"]["sha256"] = "0" * 64
+    manifest["files"][".mmap"]["digest"] = "0" * 64
     (result / "onet_layer3_manifest.json").write_text(json.dumps(manifest))
     assert "was not made from the memory map beside it" in message_of(run, cluster_top)
     tally = result / "pnet_layer3_tally.npz"
@@ -320,12 +321,12 @@ def test_layers_that_were_made_unlike_are_compared_with_a_remark(dissected, run,
 
 
 def test_a_task_half_dissected_is_missing_too(dissected, run, tmp_path):
-    artifacts = LayerArtifacts(tmp_path / "result", "pnet_layer3")
+    artifacts = LayerStore(tmp_path / "result", "pnet_layer3")
     artifacts.forget("_tally.npz")
     assert "python main.py TASK=pnet LAYER_NAME=layer3" in message_of(run, cluster_top)
     run(cluster_top, SKIP_MISSING=True)
     manifest = json.loads(artifacts.path("_manifest.json").read_text())
-    manifest["_tally.npz"] = {**manifest["_quantile.npy"], "made_from": {}}
+    manifest["files"]["_tally.npz"] = {**manifest["files"]["_quantile.npy"], "made_from": {}}
     artifacts.path("_manifest.json").write_text(json.dumps(manifest))
     assert "pnet_layer3" in message_of(run, cluster_top)
 

@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dictionary import build_dictionary, entries, landmarks, whole_folder
-from dictionary.concepts import CONCEPT_REGION, GLOBAL_CONCEPTS, LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
-from dictionary.dictionary import INDEX_FILES, read_index, subgroup_images
-from dictionary.ellipses import (
-    ELLIPSE_RULES,
+from dictionary import build, entries, landmarks
+from dictionary.concepts import GLOBAL_CONCEPTS, LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE, REGIONS
+from dictionary.ellipses import ELLIPSE_RULES, concept_mask
+from dictionary.face_format import INDEX_FILES, read_index
+from dictionary.images import load_rgb
+from dictionary.landmarks import DETECTION_MODULES, POINT_COLUMNS, Face, FaceLandmarkDetector, read_landmarks
+from dictionary.subgroups import subgroup_images
+from rendering.landmarks import (
     Between,
     Ellipse,
-    concept_mask,
     face_size_px,
     fill_ellipse,
     fit_ellipse,
@@ -29,13 +31,11 @@ from dictionary.ellipses import (
     mirrored,
     mirrored_landmark,
 )
-from dictionary.images import load_rgb
-from dictionary.landmarks import DETECTION_MODULES, POINT_COLUMNS, Face, FaceLandmarkDetector, read_landmarks
+from util import files
 from util.errors import DissectionError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
-SCRIPT = REPOSITORY / "visual_dictionary" / "build_dictionary.py"
 
 WIDTH, HEIGHT = 161, 200  # the synthetic face's mirror axis is x = 80, the middle column
 
@@ -196,12 +196,12 @@ def test_left_is_left_in_the_image(part):
     assert np.array_equal(left, right[:, ::-1])
 
 
-@pytest.mark.parametrize("region", sorted(set(CONCEPT_REGION.values())))
+@pytest.mark.parametrize("region", sorted(REGIONS))
 def test_the_masks_of_a_region_share_its_height(region):
     # Rows of the synthetic face between which the middle of every mask of the region must lie.
     top, bottom = {"Eye_Region": (60, 90), "Cheek_Region": (80, 150), "Nose_Region": (84, 120),
                    "Mouth_Region": (117, 145), "Chin_Region": (130, 180)}[region]  # fmt: skip
-    for concept in (concept for concept, of in CONCEPT_REGION.items() if of == region):
+    for concept in REGIONS[region]:
         middle = np.nonzero(concept_mask(concept, FACE, HEIGHT, WIDTH))[0].mean()
         assert top < middle < bottom, concept
 
@@ -267,7 +267,7 @@ class Workshop:
         return ["--images", str(self.images), "--out", str(self.out), *given, *map(str, more)]
 
     def build(self, *more, landmarks=True):
-        build_dictionary.main(self.arguments(*more, landmarks=landmarks))
+        build.main(self.arguments(*more, landmarks=landmarks))
 
     def rows(self, index):
         with open(self.out / index, newline="") as file:
@@ -762,16 +762,17 @@ def test_a_killed_swap_is_mended_by_the_next_run(workshop, notices):
     workshop.build()
     workshop.out.rename(workshop.root / ".dictionary.replaced")
     (workshop.root / ".dictionary.partial").mkdir()
-    whole_folder.clear_leftovers(workshop.out)
+    files.clear_leftovers(workshop.out)
     assert len(workshop.rows("Parts.csv")) == 3
     assert "removing" in notices.text and ".dictionary.partial" in notices.text
     assert [path.name for path in workshop.root.iterdir() if path.name.startswith(".")] == []
 
 
-def run_script(*arguments, module=False):
-    program = ["-m", "visual_dictionary.build_dictionary"] if module else [str(SCRIPT)]
-    command, folder = [sys.executable, *program, *arguments], REPOSITORY if module else "/"
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=60)
+COMMAND = [sys.executable, "-m", "dictionary.build"]
+
+
+def run_script(*arguments):
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
 
 
 def test_a_killed_run_leaves_no_dictionary_and_the_next_one_works(workshop):
@@ -782,8 +783,8 @@ def test_a_killed_run_leaves_no_dictionary_and_the_next_one_works(workshop):
     workshop.faces = {f"n{number}.png": FACE for number in range(60)}
     workshop.write_landmarks()
     partial = workshop.root / ".dictionary.partial"
-    command = [sys.executable, str(SCRIPT), *workshop.arguments("--workers", "1")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    command = [*COMMAND, *workshop.arguments("--workers", "1")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=REPOSITORY)
     while not partial.exists() and process.poll() is None:
         time.sleep(0.005)
     process.kill()
@@ -797,9 +798,8 @@ def test_a_killed_run_leaves_no_dictionary_and_the_next_one_works(workshop):
 # ------------------------------------------------------------------------------------------------- the command line
 
 
-@pytest.mark.parametrize("module", [False, True])
-def test_it_runs_as_a_script_and_as_a_module(workshop, module):
-    done = run_script(*workshop.arguments(), module=module)
+def test_it_runs_as_a_module(workshop):
+    done = run_script(*workshop.arguments())
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith(f"{workshop.out}: a dictionary of 3 photographs\n")
     assert "%" not in done.stderr  # no progress bar where nobody watches
@@ -815,7 +815,7 @@ def test_an_error_is_one_line_and_exit_code_2(workshop):
 
 def test_it_starts_without_the_heavy_libraries():
     heavy = ("torch", "facenet_pytorch", "dlib", "matplotlib", "settings")
-    program = f"import sys, visual_dictionary.build_dictionary; print(sorted(sys.modules.keys() & set({heavy})))"
+    program = f"import sys, dictionary.build; print(sorted(sys.modules.keys() & set({heavy})))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
     assert done.stdout == "[]\n", done.stderr
     assert "--save-landmarks" in run_script("--help").stdout
@@ -832,7 +832,7 @@ class FakeDetector:
 
 
 def test_detection_takes_the_place_of_the_landmark_table(workshop, monkeypatch, notices):
-    monkeypatch.setattr(build_dictionary, "FaceLandmarkDetector", FakeDetector)
+    monkeypatch.setattr(build, "FaceLandmarkDetector", FakeDetector)
     (workshop.images / "notes.txt").write_text("no photograph")
     saved = workshop.root / "found.csv"
     workshop.build("--detect", "--save-landmarks", saved, landmarks=False)
@@ -847,7 +847,7 @@ def test_detection_takes_the_place_of_the_landmark_table(workshop, monkeypatch, 
 
 
 def test_detection_stops_before_the_search_when_an_image_is_broken(workshop, monkeypatch):
-    monkeypatch.setattr(build_dictionary, "FaceLandmarkDetector", FakeDetector)
+    monkeypatch.setattr(build, "FaceLandmarkDetector", FakeDetector)
     (workshop.images / "b.jpg").write_bytes(b"")
     saved = workshop.root / "found.csv"
     with pytest.raises(DissectionError, match="b.jpg is an empty file"):
@@ -856,7 +856,7 @@ def test_detection_stops_before_the_search_when_an_image_is_broken(workshop, mon
 
 
 def test_detection_without_a_face_or_a_photograph_is_refused(workshop, monkeypatch):
-    monkeypatch.setattr(build_dictionary, "FaceLandmarkDetector", FakeDetector)
+    monkeypatch.setattr(build, "FaceLandmarkDetector", FakeDetector)
     with pytest.raises(DissectionError, match="lies inside --images"):
         workshop.build("--detect", "--out", workshop.images / "out", landmarks=False)
     for name in ("a.jpg", "c.png"):

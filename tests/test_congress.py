@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from util.report import LayerReport
 
 from benchmarks import rendered
-from dictionary.concepts import region_of
-from feature_operation import Tally
+from method.findings import Findings
+from method.tally import Tally
+from store.arrays import load_as
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,7 +26,7 @@ def run(*words):
 def dictionary(congress, tmp_path):
     out = tmp_path / "congress"
     run(
-        "visual_dictionary/build_dictionary.py", "--images", congress / "images",
+        "-m", "dictionary.build", "--images", congress / "images",
         "--landmarks", congress / "landmarks.csv", "--attributes", congress / "attributes.csv",
         "--groups", congress / "groups.csv", "--out", out,
     )  # fmt: skip
@@ -38,21 +38,21 @@ def test_onet_has_eye_nose_and_mouth_units(dictionary, tmp_path):
     words = [f"DICTIONARY={dictionary}", f"OUTPUT_FOLDER={result}", f"CACHE_FOLDER={tmp_path / 'cache'}"]
     summary = run("main.py", "TASK=onet", "LAYER_NAME=layer3", *words)
     assert "units            64" in summary
-    tally = Tally.load(result / "onet_layer3_tally.npz")
-    report = LayerReport(tally, 0.04)
+    tally = load_as(Tally, result / "onet_layer3_tally.npz")
+    report = Findings(tally, 0.04)
     assert 12 <= report.detectors <= 35
     best = report.units_by_iou()[0]
     assert report.top_concept(best).endswith("_eye")
     assert report.top_iou[best] == pytest.approx(0.24, abs=0.03)
     found = {}
     for unit in np.nonzero(report.interpretable)[0]:
-        region = region_of(report.top_concept(unit))
+        region = report.region_of[report.top_concept(unit)]
         found[region] = max(found.get(region, 0), report.top_iou[unit])
     for region in ("Eye_Region", "Nose_Region", "Mouth_Region"):
         assert found[region] > 0.1
     # An untrained network of the same shape sees next to nothing.
     run("main.py", "TASK=onet", "LAYER_NAME=layer3", "WEIGHTS=random", *words)
-    untrained = LayerReport(Tally.load(result / "onet_random_layer3_tally.npz"), 0.04)
+    untrained = Findings(load_as(Tally, result / "onet_random_layer3_tally.npz"), 0.04)
     assert untrained.detectors < report.detectors / 2
     assert untrained.top_iou.max() < report.top_iou.max() / 2
     rendered_faces(tmp_path, report)
@@ -61,7 +61,7 @@ def test_onet_has_eye_nose_and_mouth_units(dictionary, tmp_path):
 
 def rendered_faces(tmp_path, of_photographs):
     """The same units see the same regions of rendered faces (in full in benchmarks/rendered.py)."""
-    run("visual_dictionary/render_dictionary.py", "--images", 300, "--per-group", 0, "--out", tmp_path / "rendered")
+    run("-m", "dictionary.render", "--images", 300, "--per-group", 0, "--out", tmp_path / "rendered")
     report, _ = rendered.dissect(tmp_path / "rendered", tmp_path / "of_rendered")
     assert report.detectors >= 15
     both, same = rendered.agreement(report, of_photographs)

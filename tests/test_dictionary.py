@@ -14,9 +14,11 @@ from PIL import Image
 
 from dictionary.check import find_problems
 from dictionary.check import main as check_main
-from dictionary.concepts import CONCEPT_REGION, LOCAL_CONCEPTS, REGIONS, region_of
-from dictionary.dictionary import open_dictionary, read_index, subgroup_images
+from dictionary.concepts import FACE_CONCEPTS, LOCAL_CONCEPTS, REGIONS
+from dictionary.dictionary import open_dictionary
+from dictionary.face_format import read_index
 from dictionary.images import load_image, load_mask, load_rgb, resize_image, resize_mask
+from dictionary.subgroups import subgroup_images
 from tests.conftest import DictionaryMaker
 from util.errors import DissectionError, nearest
 
@@ -48,9 +50,7 @@ def append(root, line, file="Parts.csv"):
 def test_there_are_38_concepts_each_in_one_region():
     assert len(LOCAL_CONCEPTS) == len(set(LOCAL_CONCEPTS)) == 38
     assert sum(len(concepts) for concepts in REGIONS.values()) == 38
-    assert set(CONCEPT_REGION) == set(LOCAL_CONCEPTS)
-    assert region_of("AU_17") == "Chin_Region"
-    assert region_of("of one's own") == "Unlocalizable"
+    assert all(concept.name in REGIONS[concept.region] for concept in FACE_CONCEPTS)
     assert nearest("smilling", LOCAL_CONCEPTS) == ["Smiling"]
 
 
@@ -60,7 +60,7 @@ def test_there_are_38_concepts_each_in_one_region():
 def test_rows_are_numbered_over_the_files_in_their_order(three_rows):
     dictionary = opened(three_rows)
     assert [list(row.masks) for row in dictionary.rows] == [["Smiling", "Big_Nose"], ["AU_12"], ["nose"]]
-    assert dictionary.concepts == ("AU_12", "nose", "Big_Nose", "Smiling")
+    assert dictionary.names == ("AU_12", "nose", "Big_Nose", "Smiling")
     assert dictionary.problems == []
 
 
@@ -72,7 +72,7 @@ def test_concepts_are_matched_by_their_whole_name(dictionary_maker):
 def test_any_subset_of_the_index_files_will_do(three_rows):
     (three_rows / "Attributes.csv").unlink()
     (three_rows / "Parts.csv").unlink()
-    assert opened(three_rows).concepts == ("AU_12",)
+    assert opened(three_rows).names == ("AU_12",)
 
 
 def test_content_decides_not_the_name(three_rows):
@@ -212,10 +212,10 @@ def test_a_file_that_cannot_be_used(three_rows, path, damage, message):
     assert "1 of the 3 rows" in text
     assert f"Parts.csv line 2: {message.format(path)}" in text
     assert "SKIP_BAD_IMAGES=True" in text
-    assert "python -m visual_dictionary.check" in text
+    assert "python -m dictionary.check" in text
     dictionary = opened(three_rows, skip_bad=True)
     assert dictionary.usable.tolist() == [True, True, False]
-    assert dictionary.concepts == ("AU_12", "Big_Nose", "Smiling")
+    assert dictionary.names == ("AU_12", "Big_Nose", "Smiling")
 
 
 @pytest.mark.parametrize(
@@ -303,9 +303,7 @@ def test_many_problems_are_counted_and_the_first_shown(dictionary_maker):
 def test_an_unchanged_file_is_not_decoded_twice_and_a_changed_one_is(three_rows, monkeypatch):
     opened(three_rows)
     decoded = []
-    monkeypatch.setattr(
-        "visual_dictionary.file_memory.read_bytes", lambda path: decoded.append(path) or path.read_bytes()
-    )
+    monkeypatch.setattr("dictionary.file_memory.read_bytes", lambda path: decoded.append(path) or path.read_bytes())
     opened(three_rows)
     assert decoded == []
     cv2.imwrite(str(three_rows / IMAGE_PATH), IMAGE + 1)
@@ -341,7 +339,7 @@ def test_fingerprints_follow_the_content_and_not_the_place(three_rows, tmp_path)
 
 
 def test_the_check_lists_everything_in_one_pass(three_rows, capsys, monkeypatch):
-    append(three_rows, "Parts/000009/original.png,Parts/000009/nose.png;Parts/000009/Smiley.png")
+    append(three_rows, "Parts/000009/original.png,Parts/000009/nose.png;Parts/000009/Smilng.png")
     cv2.imwrite(str(three_rows / "Attributes/000000/Big_Nose.png"), np.zeros((10, 8), np.uint8))
     cv2.imwrite(str(three_rows / "Attributes/000000/Smiling.png"), np.full((10, 8), 77, np.uint8))
     for folder in ("Gender/Male", "Gender/Female", "Gender/Other", "Height/tall"):
@@ -350,7 +348,7 @@ def test_the_check_lists_everything_in_one_pass(three_rows, capsys, monkeypatch)
     problems, summary = find_problems(three_rows, workers=2)
     texts = "\n".join(map(str, problems))
     for expected in (
-        "Parts.csv line 3: Parts/000009/Smiley.png: unknown concept 'Smiley'",
+        "Parts.csv line 3: Parts/000009/Smilng.png: unknown concept 'Smilng', did you mean Smiling?",
         "Parts/000009/original.png is missing",
         "Parts/000009/nose.png is missing",
         "Attributes/000000/Big_Nose.png is an empty mask",

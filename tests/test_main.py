@@ -14,18 +14,22 @@ import numpy as np
 import pytest
 import torch
 from facenet_pytorch.models.mtcnn import ONet
-from util.artifacts import FEATURES, LayerArtifacts
-from util.features import FeatureMaps
-from util.report import LayerReport
 
 from dictionary.dictionary import open_dictionary
 from dictionary.faces import face_boxes
 from dictionary.images import crop, load_gray, load_rgb, resize_image
-from feature_operation import FeatureOperator, Tally
+from feature_operation import FeatureOperator
 from loader.models import load_model
 from loader.recorder import ActivationRecorder
+from method.findings import Findings
+from method.tally import Tally
+from store.arrays import load_as
+from store.feature_file import FeatureMaps, memory_maps, open_maps
+from store.layer import LayerStore
+from store.stages import MAPS, MAPS_SIZE
 from tests import plain_reference
 from tests.conftest import DictionaryMaker, made_up_dictionary
+from tests.test_tally import tallied
 from util.errors import DissectionError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,17 +71,28 @@ def planted(tmp_path):
         maker.add(image, masks, "Parts.csv")
     model = load_model("planted", ["colour"], weights="random", loader_folder=tmp_path)
     dictionary = open_dictionary(maker.write(), memory_folder=tmp_path, workers=0)
-    return FeatureOperator(model, dictionary, tmp_path / "result", "planted", side_px=32, batch_size=3, workers=2)
+    return FeatureOperator(model, dictionary, side_px=32, batch_size=3, workers=2)
 
 
-def test_planted_units_come_out_with_their_concept_and_the_iou_worked_out_by_hand(planted):
+def extracted(operator, folder):
+    """The memory map of the planted layer."""
+    facts = dict.fromkeys(MAPS.inputs) | {"feature_dtype": "float32"}
+    stores = {"colour": LayerStore(folder, "planted_colour", facts)}
+    with memory_maps(
+        stores, MAPS, MAPS_SIZE, session={}, dtype="float32", batch_size=3, usable=operator.dictionary.usable
+    ) as begin:
+        operator.feature_extraction(["colour"], begin)
+    return open_maps(stores["colour"], MAPS, MAPS_SIZE, operator.dictionary.usable)
+
+
+def test_planted_units_come_out_with_their_concept_and_the_iou_worked_out_by_hand(planted, tmp_path):
     # A square of 8x8 px becomes 4x4 of the 16x16 numbers of a map, 1 in 16: with a quantile of 1/10 the threshold is
     # 0. Upsampled to 32x32, the numbers around the square lie a quarter and three quarters of the way to it, so that
     # one more ring of pixels is above 0: 10x10 are active.
-    features = planted.feature_extraction(["colour"])
+    features = extracted(planted, tmp_path / "result")
     thresholds = planted.quantile_threshold(features, 0.1)
-    tally = planted.tally(features, thresholds, 0.1)["colour"]
-    assert thresholds["colour"].tolist() == [0, 0, 0, 0]
+    tally = tallied(planted, features, thresholds)
+    assert thresholds.tolist() == [0, 0, 0, 0]
     concepts = tally.concepts.tolist()
     assert concepts == ["left_eye", "right_eye", "mouth"]
     assert tally.intersection[0].tolist() == [4 * 64, 0, 0]
@@ -89,14 +104,14 @@ def test_planted_units_come_out_with_their_concept_and_the_iou_worked_out_by_han
     assert tally.intersection[2, 2] == 3 * 5 * 8
     assert tally.tally[2, 2] == 40 / (100 + 64 - 40)
     assert not tally.tally[3].any()
-    report = LayerReport(tally, 0.04)
+    report = Findings(tally, 0.04)
     assert [report.top_concept(unit) for unit in range(4)] == ["left_eye", "right_eye", "mouth", "left_eye"]
     assert report.interpretable.tolist() == [True, True, True, False]
     assert (report.detectors, report.unique_detectors) == (3, 3)
 
 
-def test_the_memory_map_is_what_the_network_gives(planted):
-    features = planted.feature_extraction(["colour"])["colour"]
+def test_the_memory_map_is_what_the_network_gives(planted, tmp_path):
+    features = extracted(planted, tmp_path / "result")
     assert features.shape == (4, 4, 16, 16)
     expected = np.zeros((16, 16), np.float32)
     expected[2:6, 2:6] = 1
@@ -121,7 +136,7 @@ def test_everything_named_in_the_method_is_left_and_nothing_else(small_dictionar
     maps = np.memmap(result / "onet_layer3.mmap", np.float32, "r", shape=tuple(size))
     thresholds = np.load(result / "onet_layer3_quantile.npy")
     assert thresholds.tolist() == [np.quantile(maps[:, unit].astype(np.float64), 1 - 0.005) for unit in range(64)]
-    tally = Tally.load(result / "onet_layer3_tally.npz")
+    tally = load_as(Tally, result / "onet_layer3_tally.npz")
     assert tally.maps.shape == (64, 6, 20)
     assert tally.concepts.tolist() == ["AU_1", "AU_12", "nose", "left_eye", "mouth", "Smiling"]
     summary = capsys.readouterr().out
@@ -133,7 +148,7 @@ def test_everything_named_in_the_method_is_left_and_nothing_else(small_dictionar
 
 def test_the_tables_say_what_the_tally_says(small_dictionary, run_main):
     result = run_main(SCORE_THRESHOLD=0.01)
-    tally = Tally.load(result / "onet_layer3_tally.npz")
+    tally = load_as(Tally, result / "onet_layer3_tally.npz")
     with open(result / "onet_layer3_iou.csv", newline="", encoding="utf-8") as file:
         matrix = list(csv.reader(file))
     assert matrix[0] == ["unit", *tally.concepts]
@@ -204,11 +219,11 @@ def test_a_changed_mask_or_image_is_noticed(small_dictionary, run_main):
 def test_other_settings_in_between_and_back_again_give_the_first_results(small_dictionary, run_main):
     result = run_main()
     first = {path.name: path.read_bytes() for path in result.glob("*.npy")}
-    tally = Tally.load(result / "onet_layer3_tally.npz")
+    tally = load_as(Tally, result / "onet_layer3_tally.npz")
     run_main(INPUT_SIZE=52, QUANTILE=0.1)
     run_main()
     assert {path.name: path.read_bytes() for path in result.glob("*.npy")} == first
-    again = Tally.load(result / "onet_layer3_tally.npz")
+    again = load_as(Tally, result / "onet_layer3_tally.npz")
     assert all(np.array_equal(getattr(again, name), getattr(tally, name)) for name in Tally.__dataclass_fields__)
 
 
@@ -228,8 +243,9 @@ def test_a_result_that_was_cut_or_deleted_is_made_again(small_dictionary, run_ma
 def test_a_damaged_manifest_vouches_for_nothing(small_dictionary, run_main):
     result = run_main()
     before = stamps(result)
-    entry = {"made_from": [1], "bytes": 1, "mtime_ns": 1, "sha256": ""}
-    for content in ("", "{", "[1]", '{".mmap": 3}', '{".mmap": {"made_from": 1}}', json.dumps({".mmap": entry})):
+    entry = {"made_from": [1], "bytes": 1, "mtime_ns": 1, "digest": ""}
+    files = ("{}", "3", '{".mmap": 3}', '{".mmap": {"made_from": 1}}', json.dumps({".mmap": entry}))
+    for content in ("", "{", "[1]", '{".mmap": 3}', *(f'{{"format": 2, "files": {part}}}' for part in files)):
         (result / "onet_layer3_manifest.json").write_text(content)
         after = stamps(run_main())
         assert made_anew(before, after) == ALL, content
@@ -303,7 +319,7 @@ def test_half_precision_halves_the_map(small_dictionary, run_main):
 
 
 def test_a_second_run_at_the_same_time_is_refused(small_dictionary, run_main, tmp_path):
-    with LayerArtifacts(tmp_path / "result", "onet_layer3").locked():
+    with LayerStore(tmp_path / "result", "onet_layer3").locked():
         with pytest.raises(DissectionError, match=r"another run is working on .*onet_layer3"):
             run_main()
         run_main(LAYER_NAME="layer2")
@@ -329,7 +345,7 @@ def test_bad_images_are_left_out_listed_and_counted(small_dictionary, run_main, 
     assert not np.isnan(maps[~missing]).any()
     expected = [np.quantile(maps[~missing, unit].astype(np.float64), 1 - 0.005) for unit in range(64)]
     assert np.load(result / "onet_layer3_quantile.npy").tolist() == expected
-    assert not np.isin(Tally.load(result / "onet_layer3_tally.npz").maps, [1, 9]).any()
+    assert not np.isin(load_as(Tally, result / "onet_layer3_tally.npz").maps, [1, 9]).any()
 
 
 def test_a_whole_batch_of_bad_images(small_dictionary, run_main):
@@ -522,7 +538,7 @@ def test_a_cropped_task_sees_the_face_alone(tmp_path, monkeypatch, run_main):
     made_up_dictionary(tmp_path / "dictionary", images=6)
     result = run_main(CROP=True, SKIP_BAD_IMAGES=True)
     manifest = json.loads((result / "onet_layer3_manifest.json").read_text())
-    assert manifest[FEATURES]["made_from"]["face_boxes"]
+    assert manifest["files"][".mmap"]["made_from"]["face_boxes"]
     size = np.load(result / "onet_layer3_feature_size.npy")
     model = load_model("onet", ["layer3"])
     dictionary = open_dictionary(tmp_path / "dictionary", memory_folder=tmp_path, workers=0)
@@ -535,9 +551,9 @@ def test_a_cropped_task_sees_the_face_alone(tmp_path, monkeypatch, run_main):
         with ActivationRecorder(model.module, model.layers) as recorder:
             expected = recorder.run(seen)["layer3"][0].numpy()
         assert np.allclose(maps.read(row.index, row.index + 1)[0], expected, atol=1e-4)
-        masks.append({name: crop(load_gray(dictionary.mask_path(row, name)), box) > 127 for name in row.masks})
-    plain = plain_reference.dissect(maps.read(0, 6)[:, :3], masks, list(dictionary.concepts), 0.005, 48)
-    tally = Tally.load(result / "onet_layer3_tally.npz")
+        masks.append({name: crop(load_gray(dictionary.root / row.masks[name]), box) > 127 for name in row.masks})
+    plain = plain_reference.dissect(maps.read(0, 6)[:, :3], masks, list(dictionary.names), 0.005, 48)
+    tally = load_as(Tally, result / "onet_layer3_tally.npz")
     for name in ("intersection", "union", "union_active"):
         assert np.array_equal(getattr(tally, name)[:3], plain[name])
 

@@ -25,8 +25,9 @@ from torch import nn
 
 from loader.checkpoints import read_state_dict
 from loader.devices import choose_device, describe_device
-from loader.models import LOADER_FOLDER, ModelSpec, available_tasks, load_model, model_spec
+from loader.models import ModelSpec, load_model, model_spec
 from loader.recorder import ActivationRecorder
+from loader.tasks import LOADER_FOLDER, available_tasks
 from util.errors import DissectionError
 
 FOUR = ["layer1", "layer2", "layer3", "layer4"]

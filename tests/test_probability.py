@@ -4,8 +4,10 @@ import time
 
 import numpy as np
 import pytest
-from util.bias import BiasFeatures, ConceptBias, as_dict, table, write_text
-from util.probability import bias_threshold, group_probabilities, image_weights, region_probabilities
+
+from method.bias import BiasFeatures, ConceptBias, as_dict
+from method.probability import bias_threshold, group_probabilities, image_weights, region_probabilities
+from report.bias import table, write_text
 
 
 def plain_weights(peaks, lowest, highest):

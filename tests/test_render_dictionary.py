@@ -15,23 +15,24 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from dictionary.render_dictionary import group_jobs, local_face, local_jobs
 
 import settings
-from dictionary import render_dictionary
+from dictionary import render as render_dictionary
 from dictionary.check import find_problems
-from dictionary.concepts import CONCEPT_TYPE, GLOBAL_CONCEPTS, LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
+from dictionary.concepts import GLOBAL_CONCEPTS, LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
 from dictionary.contact_sheet import write_contact_sheet
-from dictionary.dictionary import GLOBAL_FOLDER, read_index, subgroup_images
 from dictionary.ellipses import concept_mask
 from dictionary.entries import CONTACT_SHEET, RECIPE
+from dictionary.face_format import read_index
 from dictionary.images import load_gray, load_rgb
+from dictionary.render import group_jobs, local_face, local_jobs
+from dictionary.subgroups import GLOBAL_FOLDER, subgroup_images
 from rendering.random_face import DRAWN_GROUPS
 from rendering.render import render
 from util.errors import DissectionError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SCRIPT = REPOSITORY / "visual_dictionary" / "render_dictionary.py"
+COMMAND = [sys.executable, "-m", "dictionary.render"]
 IMAGES, PER_GROUP = 90, 6
 
 
@@ -97,7 +98,7 @@ def test_the_default_has_the_numbers_that_are_promised():
     jobs = local_jobs(1000)
     assert Counter(job.kind for job in jobs) == {"Attr": 400, "AU": 400, "Parts": 200}
     least = Counter(job.must_show for job in jobs if job.must_show)
-    assert all(least[concept] >= 22 for concept in LOCAL_CONCEPTS if CONCEPT_TYPE[concept] != "Parts")
+    assert all(least[concept] >= 22 for concept in set(LOCAL_CONCEPTS) - set(LOCAL_CONCEPTS_BY_TYPE["Parts"]))
     groups = group_jobs(200)
     assert len(groups) == 200 * 8
     for concept, names in DRAWN_GROUPS.items():
@@ -160,7 +161,7 @@ def test_the_contact_sheet_shows_every_concept_with_its_mask(tmp_path, dictionar
 
 def script(*words, **options):
     return subprocess.run(
-        [sys.executable, SCRIPT, *map(str, words)], capture_output=True, text=True, timeout=120, cwd="/", **options
+        [*COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, cwd=REPOSITORY, **options
     )
 
 
@@ -175,7 +176,7 @@ def test_it_runs_as_a_script_with_processes(tmp_path):
 
 def test_it_starts_without_the_heavy_libraries():
     heavy = ("torch", "facenet_pytorch", "matplotlib", "settings")
-    program = f"import sys, visual_dictionary.render_dictionary; print(sorted(sys.modules.keys() & set({heavy})))"
+    program = f"import sys, dictionary.render; print(sorted(sys.modules.keys() & set({heavy})))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
     assert done.stdout == "[]\n", done.stderr
 
@@ -267,9 +268,14 @@ def test_a_place_that_cannot_be_told_is_one_line(tmp_path):
 
 def started(tmp_path, *words):
     """A run in a process group of its own, as a terminal starts one, that has begun to write."""
-    command = [sys.executable, SCRIPT, "--images", 4000, "--out", tmp_path / "out", "--workers", 2, *words]
+    command = [*COMMAND, "--images", 4000, "--out", tmp_path / "out", "--workers", 2, *words]
     process = subprocess.Popen(
-        list(map(str, command)), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        list(map(str, command)),
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     partial = tmp_path / ".out.partial"
     while process.poll() is None and not list(partial.glob("*/*/original.png")):
@@ -340,8 +346,8 @@ def start_renderers_by(start, monkeypatch):
 def first_use(tmp_path, monkeypatch):
     """A place of the rendered dictionary where nothing is, and few images to make. Returns the place."""
 
-    def start_with_few(command):
-        return subprocess.Popen([*map(str, command), "--images", "15", "--per-group", "2", "--workers", "1"])
+    def start_with_few(command, **options):
+        return subprocess.Popen([*map(str, command), "--images", "15", "--per-group", "2", "--workers", "1"], **options)
 
     monkeypatch.setattr(render_dictionary, "DEFAULT_FOLDER", tmp_path / "rendered")
     start_renderers_by(start_with_few, monkeypatch)
@@ -444,8 +450,8 @@ def test_a_dictionary_of_one_s_own_at_the_place_is_left_alone(first_use, caplog)
 
 
 def test_a_failure_to_make_it_ends_the_run(first_use, run_main, capfd, monkeypatch):
-    failing = [sys.executable, SCRIPT, "--images", "0", "--out", str(first_use)]
-    start_renderers_by(lambda _: subprocess.Popen(failing), monkeypatch)
+    failing = [*COMMAND, "--images", "0", "--out", str(first_use)]
+    start_renderers_by(lambda _, **options: subprocess.Popen(failing, **options), monkeypatch)
     with pytest.raises(DissectionError, match="rendered was not made, for the reason above"):
         run_main(DICTIONARY=first_use)
     assert "error: --images is 0" in capfd.readouterr().err

@@ -7,22 +7,16 @@ import pytest
 
 from benchmarks import rendered
 from dictionary.concepts import LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
-from dictionary.ellipses import LANDMARKS, concept_mask, mirrored_landmark
+from dictionary.ellipses import concept_mask
 from rendering import anatomy, canvas
-from rendering.face import (
-    CHINS,
-    CONTRADICTIONS,
-    HAIR_STYLES,
-    IMPLIED,
-    SWITCHES,
-    Face,
-    contradicting,
-    switched,
-)
+from rendering.concepts import CONTRADICTIONS, IMPLIED, SWITCHES, contradicting
+from rendering.face import Face, switched
 from rendering.head import Head
+from rendering.landmarks import LANDMARKS, mirrored_landmark
 from rendering.pose import PIVOT, Pose, canvas_coordinates, on_surface
 from rendering.random_face import AGES, DRAWN_GROUPS, MELANIN, SHARE, WORN, can_show, random_face
 from rendering.render import HEAD_LAYERS, HEIGHT_PX, WIDTH_PX, render
+from rendering.styles import CHINS, HAIR_STYLES
 from util.errors import DissectionError
 
 

@@ -5,14 +5,18 @@ import re
 import cv2
 import numpy as np
 import pytest
-from util.features import FeatureMaps
-from util.report import LayerReport, Photographs, highlight, unit_title, write_pdf
 
 from dictionary.dictionary import open_dictionary
-from feature_operation import Tally
-from tests.conftest import DictionaryMaker
+from method.findings import Findings
+from method.tally import Tally
+from report import pdf as pdf_report
+from report.dissection import Dissection, summary
+from report.pdf import highlight, unit_title
+from report.tables import write_units
+from store.feature_file import FeatureMaps
+from tests.conftest import DictionaryMaker, region_of
 
-CONCEPTS = ("AU_4", "nose", "mouth", "Smiling")
+CONCEPTS, TYPES = ("AU_4", "nose", "mouth", "Smiling"), ("AU", "Parts", "Parts", "Attr")
 
 
 def made_up_tally(units, images=3, seed=0):
@@ -24,14 +28,15 @@ def made_up_tally(units, images=3, seed=0):
     counts = np.ones((units, len(CONCEPTS)), int)
     return Tally(
         tally=scores, maps=best, scores=np.zeros(best.shape), intersection=counts, union=counts, union_active=counts,
-        concepts=np.array(CONCEPTS), carries=np.ones((images, len(CONCEPTS)), bool),
+        concepts=np.array(CONCEPTS), types=np.array(TYPES), regions=np.array([region_of(name) for name in CONCEPTS]),
+        carries=np.ones((images, len(CONCEPTS)), bool),
         thresholds=np.zeros(units), iou_union=np.array("all"), fingerprint=np.array("0"),
     )  # fmt: skip
 
 
 @pytest.fixture
 def write(tmp_path):
-    """A function that writes the PDF of a tally over three small pictures. Returns (path, LayerReport)."""
+    """A function that writes the PDF of a tally over three small pictures. Returns (path, Findings)."""
     maker = DictionaryMaker(tmp_path / "dictionary")
     for size in ((40, 30), (20, 60), (700, 500)):
         maker.add(np.full((*size, 3), 128, np.uint8), {"nose": np.ones(size, bool)})
@@ -41,9 +46,10 @@ def write(tmp_path):
         units = len(tally.tally)
         np.random.default_rng(0).standard_normal((3, units, 2, 2)).astype(np.float32).tofile(tmp_path / "maps")
         features = FeatureMaps(tmp_path / "maps", (3, units, 2, 2), "float32", np.ones(3, bool))
-        photographs = Photographs(dictionary, None, 16)
-        report = LayerReport(tally, 0.04)
-        write_pdf(tmp_path / "a.pdf", "a_layer1", report, photographs, features, top_images=top_images, workers=2)
+        report = Findings(tally, 0.04)
+        pdf_report.write(
+            tmp_path / "a.pdf", Dissection("a_layer1", report, dictionary, features, 16, top_images, workers=2)
+        )
         return tmp_path / "a.pdf", report
 
     return write_report
@@ -56,7 +62,7 @@ def pages(pdf):
 @pytest.mark.parametrize(("units", "expected"), [(1, 1), (4, 1), (5, 2), (513, 129)])
 def test_every_unit_is_in_the_report_four_to_a_page(write, units, expected, monkeypatch):
     titles = []
-    monkeypatch.setattr("util.report.unit_title", lambda *words: titles.append(words) or unit_title(*words))
+    monkeypatch.setattr("report.pdf.unit_title", lambda *words: titles.append(words) or unit_title(*words))
     pdf, report = write(made_up_tally(units), top_images=1)
     assert pages(pdf) == expected
     assert sorted(unit for unit, _, _ in titles) == list(range(units))
@@ -81,7 +87,7 @@ def test_as_many_pictures_as_there_are(write, top_images):
 def test_ties_go_to_the_first_concept_and_the_lower_unit():
     tally = made_up_tally(3)
     tally.tally[:] = 0.1
-    report = LayerReport(tally, 0.04)
+    report = Findings(tally, 0.04)
     assert [report.top_concept(unit) for unit in range(3)] == ["AU_4"] * 3
     assert report.units_by_iou().tolist() == [0, 1, 2]
 
@@ -90,7 +96,7 @@ def test_a_unit_at_the_threshold_is_not_interpretable():
     tally = made_up_tally(2)
     tally.tally[:] = 0
     tally.tally[0, 1], tally.tally[1, 1] = 0.04, np.nextafter(0.04, 1)
-    assert LayerReport(tally, 0.04).interpretable.tolist() == [False, True]
+    assert Findings(tally, 0.04).interpretable.tolist() == [False, True]
 
 
 def test_the_summary_counts_units_per_region_and_type():
@@ -98,18 +104,19 @@ def test_the_summary_counts_units_per_region_and_type():
     tally.tally[:] = 0
     for unit, concept in enumerate((0, 1, 2, 2)):  # AU_4, nose, mouth, mouth, and a unit without a concept
         tally.tally[unit, concept] = 0.1
-    text = LayerReport(tally, 0.04).summary()
+    text = summary(Findings(tally, 0.04))
     assert "detectors        4 units" in text
     assert "unique detectors 3 concepts" in text
-    expected = "Eye_Region 1, Cheek_Region 0, Nose_Region 1, Mouth_Region 2, Chin_Region 0, Unlocalizable 1"
+    expected = "Eye_Region 1, Nose_Region 1, Mouth_Region 2, Unlocalizable 1"  # of the regions in this dictionary
     assert f"by region        {expected}" in text
     assert "by type          AU 1, Parts 3, Attr 0, Unlocalizable 1" in text
 
 
 def test_tables_work_with_a_single_concept(tmp_path):
     tally = made_up_tally(2)
-    one = Tally(**{**vars(tally), "tally": tally.tally[:, :1], "concepts": tally.concepts[:1]})
-    LayerReport(one, 0.04).write_units(tmp_path / "units.csv")
+    of_concepts = {name: getattr(tally, name)[:1] for name in ("concepts", "types", "regions")}
+    one = Findings(Tally(**{**vars(tally), "tally": tally.tally[:, :1], **of_concepts}), 0.04)
+    write_units(tmp_path / "units.csv", Dissection("a", one, None, None, 16, 4, 0))
     assert (tmp_path / "units.csv").read_text().splitlines()[1].split(",")[6:10] == ["", "", "", ""]
 
 

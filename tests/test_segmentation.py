@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from util.quantile import exact_quantile, ordered_bits
-from util.segmentation import (
+
+from method.quantile import exact_quantile, ordered_bits
+from method.segmentation import (
     active_pixels,
     count_overlap,
     count_pixels,
@@ -14,7 +15,6 @@ from util.segmentation import (
     packed_active_pixels,
     upsample,
 )
-
 from tests import plain_reference
 
 

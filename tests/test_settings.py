@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 import settings
-from util.configuration import RULES, parse_value, read_settings
+from util.configuration import Rule, parse_value, read_settings, rules_of
 from util.errors import DissectionError
+
+RULES = rules_of(settings)
 
 
 def read(*words, module=settings):
@@ -90,6 +92,19 @@ def test_values_edited_into_the_module_are_checked_too():
     del edited.QUANTILE
     with pytest.raises(DissectionError, match=r"settings.py lacks QUANTILE"):
         read(module=edited)
+
+
+def test_values_over_several_lines_keep_their_rule_and_one_without_is_named(tmp_path):
+    def edited(text):
+        (tmp_path / "settings.py").write_text(text)
+        return rules_of(SimpleNamespace(__file__=tmp_path / "settings.py"))
+
+    several = 'TASK_LAYERS = {  # a dict of names, each with a text that is not empty\n    "a": "b",  # mine\n}\n'
+    assert edited(several)["TASK_LAYERS"].allows({"a": "b"})
+    with pytest.raises(DissectionError, match="TASK: a comment behind the value must say what it may be"):
+        edited('TASK = "onet"\n')
+    with pytest.raises(ValueError, match="no rule: 'whatever'"):
+        Rule.read("whatever")
 
 
 def test_a_test_run_has_folders_of_its_own():

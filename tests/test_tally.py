@@ -1,17 +1,16 @@
 """The fast tally against the plain reference, on real files, with everything that makes such programs go wrong."""
 
 import threading
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from util.artifacts import FEATURE_SIZE, FEATURES, QUANTILE, TALLY
-from util.features import FeatureMaps
-from util.tally import BestImages
 
-from dictionary.dictionary import INDEX_FILES, Problem, open_dictionary
-from feature_operation import FeatureOperator, Tally
+from dictionary.dictionary import open_dictionary
+from dictionary.face_format import INDEX_FILES
+from dictionary.rows import Problem
+from feature_operation import FeatureOperator
+from method.tally import BestImages, Tally, TallyStatistic
+from store.feature_file import FeatureMaps
 from tests import plain_reference
 from tests.conftest import DictionaryMaker
 
@@ -37,31 +36,33 @@ class Case:
         self.dictionary = open_dictionary(maker.write(), memory_folder=folder, workers=0)
 
     def operator(self, **options):
-        model = SimpleNamespace(
-            layers={"layer": "layer"}, device=torch.device("cpu"), provenance=lambda layer: {"network": layer},
-        )  # fmt: skip
-        options = {"side_px": self.side, "workers": 2, "tally_batch_size": 3, **options}
-        operator = FeatureOperator(model, self.dictionary, self.folder / "result", "case", **options)
-        artifacts, made_from = operator.artifacts["layer"], operator.extraction_made_from("layer")
-        stored = self.maps.astype(operator.feature_dtype)
-        stored[~self.dictionary.usable] = np.nan
-        with artifacts.writing(FEATURES, made_from) as partial:
-            partial.write_bytes(stored.tobytes())
-        with artifacts.writing(FEATURE_SIZE, made_from) as partial, open(partial, "wb") as file:
-            np.save(file, np.array(self.maps.shape))
-        return operator
+        return FeatureOperator(
+            None, self.dictionary, side_px=self.side, **{"workers": 2, "tally_batch_size": 3, **options}
+        )
 
-    def fast(self, quantile=0.1, iou_union="all", **options):
-        operator = self.operator(**options)
-        features = operator.feature_extraction(["layer"])
-        thresholds = operator.quantile_threshold(features, quantile)
-        return operator.tally(features, thresholds, quantile, iou_union=iou_union)["layer"]
+    def features(self, dtype="float32"):
+        """The given activations as a memory map."""
+        stored = self.maps.astype(dtype)
+        stored[~self.dictionary.usable] = np.nan
+        stored.tofile(self.folder / "maps")
+        return FeatureMaps(self.folder / "maps", self.maps.shape, dtype, self.dictionary.usable)
+
+    def fast(self, quantile=0.1, iou_union="all", dtype="float32", **options):
+        operator, features = self.operator(**options), self.features(dtype)
+        return tallied(operator, features, operator.quantile_threshold(features, quantile), iou_union)
 
     def plain(self, quantile=0.1):
         masks = [
             of_image if usable else None for of_image, usable in zip(self.masks, self.dictionary.usable, strict=True)
         ]
-        return plain_reference.dissect(self.maps, masks, list(self.dictionary.concepts), quantile, self.side)
+        return plain_reference.dissect(self.maps, masks, list(self.dictionary.names), quantile, self.side)
+
+
+def tallied(operator, features, thresholds, iou_union="all"):
+    """The Tally of one layer."""
+    dictionary = operator.dictionary
+    statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, operator.side_px, iou_union)
+    return operator.tally({"layer": (features, [statistic])})["layer"][0]
 
 
 def assert_equal(fast, plain):
@@ -132,7 +133,7 @@ def test_equal_scores_are_ordered_by_image_index_beyond_the_images_kept(tmp_path
 
 
 def test_best_images_do_not_depend_on_the_order_or_the_portions_they_come_in(monkeypatch):
-    monkeypatch.setattr("util.tally._MERGE_AT", 7)
+    monkeypatch.setattr("method.tally._MERGE_AT", 7)
     random = np.random.default_rng(5)
     pairs, images = np.repeat(np.arange(6), 40), np.tile(np.arange(40), 6)
     scores = random.integers(1, 9, 240) / 9
@@ -153,8 +154,6 @@ def test_batches_workers_and_threads_change_nothing(tmp_path):
     case = Case(tmp_path, random_maps(23, 5, 4, 4))
     reference = case.fast()
     for options in ({"tally_batch_size": 1, "workers": 0}, {"tally_batch_size": 50, "workers": 5}, {"workers": 1}):
-        case.operator(**options).artifacts["layer"].remove(TALLY)
-        case.operator(**options).artifacts["layer"].remove(QUANTILE)
         again = case.fast(**options)
         for name in Tally.__dataclass_fields__:
             assert getattr(again, name).tobytes() == getattr(reference, name).tobytes(), (options, name)
@@ -176,7 +175,7 @@ def test_the_union_of_active_images_leaves_silent_ones_out(tmp_path):
 
 def test_half_precision_is_tallied_as_stored(tmp_path):
     case = Case(tmp_path, random_maps(5, 3, 4, 4))
-    fast = case.fast(feature_dtype="float16")
+    fast = case.fast(dtype="float16")
     case.maps = case.maps.astype(np.float16).astype(np.float32)
     assert_equal(fast, case.plain())
 
@@ -184,11 +183,12 @@ def test_half_precision_is_tallied_as_stored(tmp_path):
 def test_grey_masks_are_cut_at_the_segmentation_threshold(tmp_path):
     grey = np.full((12, 12), 100, np.uint8)
     case = Case(tmp_path, random_maps(1, 1, 4, 4), masks=[{"nose": grey}])
-    operator = case.operator()
-    features = operator.feature_extraction(["layer"])
-    thresholds = operator.quantile_threshold(features, 0.1)
-    low = operator.tally(features, thresholds, 0.1, seg_threshold=0.3)["layer"]
-    high = operator.tally(features, thresholds, 0.1, seg_threshold=0.5)["layer"]
+    features = case.features()
+    thresholds = case.operator().quantile_threshold(features, 0.1)
+    case.dictionary.seg_threshold = 0.3
+    low = tallied(case.operator(), features, thresholds)
+    case.dictionary.seg_threshold = 0.5
+    high = tallied(case.operator(), features, thresholds)
     assert low.union[0, 0] == 144
     assert high.union[0, 0] < 144
     assert high.intersection[0, 0] == 0
@@ -201,10 +201,9 @@ def test_an_error_in_a_thread_surfaces(tmp_path, monkeypatch):
         assert threading.current_thread() is not threading.main_thread()
         raise RuntimeError("as planted")
 
-    monkeypatch.setattr("feature_operation.load_mask", broken)
+    monkeypatch.setattr("dictionary.face_format.load_mask", broken)
     with pytest.raises(RuntimeError, match="as planted"):
         case.fast()
-    assert not case.operator().artifacts["layer"].path(TALLY).exists()
 
 
 def test_a_map_of_the_wrong_size_is_refused(tmp_path):
