@@ -12,7 +12,7 @@ import torch
 
 from loader.activations import one_pass
 from method.quantile import exact_quantile
-from util.parallel import ordered_map, progress
+from util.parallel import mapped, ordered_map, progress
 
 # Read per task of the pool in the threshold's passes. A few of these times the workers is what the stage needs.
 _BLOCK_BYTES = 8 << 20
@@ -100,10 +100,8 @@ class FeatureOperator:
                 measured[layer] = [statistic.measure(of_images, images, masks) for statistic in statistics]
             return measured
 
-        with progress(len(rows), "tally", "image") as bar:
-            for batch, measured in zip(batches, ordered_map(measure, batches, self.workers), strict=True):
-                for layer, parts in measured.items():
-                    for statistic, part in zip(layers[layer][1], parts, strict=True):
-                        statistic.add(part)
-                bar.update(len(batch))
+        for _, measured in mapped(measure, batches, self.workers, "tally", size=len):
+            for layer, parts in measured.items():
+                for statistic, part in zip(layers[layer][1], parts, strict=True):
+                    statistic.add(part)
         return {layer: [statistic.result() for statistic in statistics] for layer, (_, statistics) in layers.items()}

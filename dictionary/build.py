@@ -42,7 +42,7 @@ from dictionary.subgroups import GLOBAL_FOLDER
 from dictionary.tables import Labels, read_attributes, read_groups
 from util.errors import DissectionError, first_few, run_script
 from util.files import replacing_folder
-from util.parallel import ordered_map, progress, usable_cores
+from util.parallel import mapped, usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -168,13 +168,9 @@ def detect_landmarks(options):
     if not names:
         raise DissectionError(f"--images {options.images} holds no photographs ({' '.join(PHOTOGRAPH_SUFFIXES)})")
     check_photographs([options.images / name for name in names], options.workers)
-    faces = {}
-    with progress(len(names), "finding faces", "image") as bar:
-        # Decoded ahead by one thread: the networks use the processor's cores by themselves.
-        for name, image in zip(names, ordered_map(lambda name: load_rgb(options.images / name), names, 1), strict=True):
-            if face := detector.detect(image):
-                faces[name] = face
-            bar.update()
+    # Decoded ahead by one thread: the networks use the processor's cores by themselves.
+    decoded = mapped(lambda name: load_rgb(options.images / name), names, 1, "finding faces")
+    faces = {name: face for name, image in decoded if (face := detector.detect(image))}
     faceless = [name for name in names if name not in faces]
     if faceless:
         log.info("no face found in %d of %d photographs: %s", len(faceless), len(names), first_few(faceless))
@@ -186,13 +182,8 @@ def detect_landmarks(options):
 
 def check_photographs(paths, workers):
     """Raise DissectionError, naming the first, when some of the photographs cannot be read."""
-    problems = []
-    with progress(len(paths), "checking the photographs", "image") as bar:
-        for problem in ordered_map(_photograph_problem, paths, workers):
-            if problem:
-                problems.append(problem)
-            bar.update()
-    raise_problems(problems)
+    checked = mapped(_photograph_problem, paths, workers, "checking the photographs")
+    raise_problems([problem for _, problem in checked if problem])
 
 
 def _photograph_problem(path):
@@ -269,11 +260,7 @@ def write_photographs(photographs, folder, options):
     Raises DissectionError naming the first of the photographs that cannot be used.
     """
     write = partial(write_photograph, folder=folder, pictures=options.pictures)
-    written = []
-    with progress(len(photographs), "building the dictionary", "image") as bar:
-        for result in ordered_map(write, photographs, options.workers):
-            written.append(result)
-            bar.update()
+    written = [result for _, result in mapped(write, photographs, options.workers, "building the dictionary")]
     raise_problems([result.problem for result in written if result.problem])
     outside = [
         f"{photograph.name} {concept}"

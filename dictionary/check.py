@@ -19,7 +19,7 @@ from dictionary.images import ImageError, inspect_image, read_bytes
 from dictionary.rows import Problem
 from dictionary.subgroups import GLOBAL_FOLDER, subgroup_images
 from util.errors import run_script
-from util.parallel import ordered_map, progress
+from util.parallel import mapped
 
 
 def find_problems(root, workers):
@@ -68,12 +68,8 @@ def _global_problems(root, groups, workers):
                 folder = f"{GLOBAL_FOLDER}/{concepts[concept].folder}/{concepts[concept].groups[group]}"
                 problems.append(Problem(folder, f"subgroup {group} of {concept} has no images", fatal=False))
     images = [image for images_of in groups.values() for group in images_of.values() for image in group]
-    with progress(len(images), "checking subgroups", "image") as bar:
-        for problem in ordered_map(lambda image: _image_problem(root, image), images, workers):
-            if problem:
-                problems.append(problem)
-            bar.update()
-    return problems
+    checked = mapped(lambda image: _image_problem(root, image), images, workers, "checking subgroups")
+    return problems + [problem for _, problem in checked if problem]
 
 
 def _folders(folder):

@@ -17,7 +17,7 @@ from dictionary.images import load_image, load_rgb
 from dictionary.rows import no_dictionary, settle
 from util.errors import DissectionError
 from util.files import fingerprint
-from util.parallel import ordered_map, progress
+from util.parallel import mapped
 
 # The formats that a dictionary may have, the first that recognises a folder reads it.
 FORMATS = (FaceFormat,)
@@ -164,17 +164,13 @@ def check_files(found_format, rows, memory_folder, workers):
     """
     groups = [rows[start : start + _CHECKED_AT_ONCE] for start in range(0, len(rows), _CHECKED_AT_ONCE)]
     digests, problems = {}, []
-    with (
-        FileMemory(found_format.root, memory_folder) as memory,
-        progress(len(rows), "checking the dictionary", "image") as bar,
-    ):
+    with FileMemory(found_format.root, memory_folder) as memory:
 
         def check(group):
             return [found_format.check(row, memory) for row in group]
 
-        for group, checked in zip(groups, ordered_map(check, groups, workers), strict=True):
+        for _, checked in mapped(check, groups, workers, "checking the dictionary", size=len):
             for found, sound in checked:
                 problems += found
                 digests.update(sound)
-            bar.update(len(group))
     return digests, problems

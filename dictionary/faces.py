@@ -3,17 +3,13 @@
 The same box cuts the photograph, its masks, and the place of the highlight in the report.
 """
 
-import json
-import logging
 from pathlib import Path
 
 from dictionary.images import load_rgb
 from dictionary.rows import Problem
 from util.errors import DissectionError
-from util.files import replace_text
-from util.parallel import ordered_map, progress
-
-log = logging.getLogger(__name__)
+from util.files import JsonMemory
+from util.parallel import mapped
 
 # Raise when boxes would come out differently for the same photograph.
 _VERSION = 1
@@ -33,22 +29,21 @@ def face_boxes(root, digest_of, side_px, memory_folder, device, workers, search=
     """
     root = Path(root)
     path = Path(memory_folder) / f"{root.resolve().name}_face_boxes_{side_px}px.json"
-    known = _read(path)
+    memory = JsonMemory(path, _VERSION, _box, "the faces are searched again")
+    known = memory.read()
     unseen = [image for image, digest in digest_of.items() if digest not in known]
     if unseen and not search:
         raise DissectionError(f"the faces of {len(unseen)} images have not been looked for yet: run with GENERATE=True")
     if unseen:
         find = face_finder(device, image_size=side_px, margin=0)
         try:
-            with progress(len(unseen), "face boxes", "image") as bar:
-                photographs = ordered_map(lambda image: load_rgb(root / image), unseen, workers)
-                for count, (image, photograph) in enumerate(zip(unseen, photographs, strict=True), 1):
-                    known[digest_of[image]] = _whole_pixels(find(photograph), photograph)
-                    bar.update()
-                    if count % _SAVE_EVERY == 0:
-                        _write(path, known)
+            read = mapped(lambda image: load_rgb(root / image), unseen, workers, "face boxes")
+            for count, (image, photograph) in enumerate(read, 1):
+                known[digest_of[image]] = _whole_pixels(find(photograph), photograph)
+                if count % _SAVE_EVERY == 0:
+                    memory.write(known)
         finally:
-            _write(path, known)
+            memory.write(known)
     return {image: known[digest] and tuple(known[digest]) for image, digest in digest_of.items()}
 
 
@@ -95,27 +90,11 @@ def missing_faces(dictionary, boxes):
     ]
 
 
-def _read(path):
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        boxes = content["boxes"] if content["version"] == _VERSION else {}
-        if all(box is None or _is_box(box) for box in boxes.values()):
-            return boxes
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
-    log.info("%s is damaged: the faces are searched again", path)
-    return {}
-
-
-def _is_box(value):
-    if not isinstance(value, list) or [type(edge) for edge in value] != [int] * 4:
-        return False
+def _box(value):
+    """A box of the memory, or None for an image without a face. Raises ValueError for what is neither."""
+    if value is None:
+        return None
     left, top, right, bottom = value
-    return 0 <= left < right and 0 <= top < bottom
-
-
-def _write(path, boxes):
-    # Another run may have found other faces meanwhile.
-    replace_text(path, json.dumps({"version": _VERSION, "boxes": {**_read(path), **boxes}}), shared=True)
+    if [type(edge) for edge in value] != [int] * 4 or not (0 <= left < right and 0 <= top < bottom):
+        raise ValueError(f"no box: {value}")
+    return value

@@ -3,17 +3,13 @@
 A file is recognised by its size, times and inode; its content decides everything else, so this only saves the reading.
 """
 
-import json
-import logging
 import os
 import stat
 from pathlib import Path
 from typing import NamedTuple
 
 from dictionary.images import ImageError, inspect_image, read_bytes
-from util.files import digest, replace_text
-
-log = logging.getLogger(__name__)
+from util.files import JsonMemory, digest
 
 # Raise when FileFacts changes its meaning.
 _VERSION = 2
@@ -40,9 +36,9 @@ class FileFacts(NamedTuple):
 _TYPES = (tuple, (str, type(None)), str, int, int, int, bool, bool)
 
 
-def _as_facts(stamp, *values):
-    """FileFacts from the values of a JSON file. Raises TypeError or ValueError when they are no such thing."""
-    facts = FileFacts(tuple(stamp), *values)
+def _as_facts(values):
+    """FileFacts from a value of the memory. Raises TypeError or ValueError when it is no such thing."""
+    facts = FileFacts(tuple(values[0]), *values[1:])
     if not all(isinstance(value, kind) for value, kind in zip(facts, _TYPES, strict=True)):
         raise ValueError(f"no facts of a file: {values}")
     return facts
@@ -57,31 +53,16 @@ class FileMemory:
     def __init__(self, root, folder):
         self.root = Path(root)
         resolved = self.root.resolve()
-        key = digest(str(resolved).encode())[:8]
-        self.path = Path(folder) / f"{resolved.name}-{key}_files.json"
-        self.known, self.is_new = self._recall(), False
-
-    def _recall(self):
-        try:
-            memory = json.loads(self.path.read_text(encoding="utf-8"))
-            if memory["version"] != _VERSION:
-                return {}
-            return {path: _as_facts(*facts) for path, facts in memory["files"].items()}
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            log.info("%s is not readable: every file of the dictionary is checked again", self.path)
-            return {}
+        path = Path(folder) / f"{resolved.name}-{digest(str(resolved).encode())[:8]}_files.json"
+        self.memory = JsonMemory(path, _VERSION, _as_facts, "every file of the dictionary is checked again")
+        self.known, self.is_new = self.memory.read(), False
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
-        # Also after an error or Ctrl-C: what was checked need not be checked again.
-        if self.is_new:
-            # Another run may have learnt of other files meanwhile.
-            files = {**self._recall(), **self.known}
-            replace_text(self.path, json.dumps({"version": _VERSION, "files": files}), shared=True)
+        if self.is_new:  # also after an error or Ctrl-C: what was checked need not be checked again
+            self.memory.write(self.known)
 
     def facts(self, path):
         """The FileFacts of one file, read and decoded when it is new or was changed. path: relative to the root."""

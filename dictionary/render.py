@@ -49,7 +49,7 @@ from rendering.random_face import DRAWN_GROUPS, can_show, random_face
 from rendering.render import render
 from util.errors import DissectionError, run_script
 from util.files import clear_leftovers, digest, explained, replacing_folder, wait_until_free
-from util.parallel import ordered_map, progress, usable_cores
+from util.parallel import mapped, usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -174,13 +174,9 @@ def group_jobs(per_group):
 def write_faces(jobs, folder, options):
     """Render the faces of all jobs and write their files below folder. Returns list of Written, in order."""
     write = partial(write_face, folder=folder, seed=options.seed, pictures=options.pictures)
-    written = []
-    with progress(len(jobs), "rendering faces", "image") as bar:
-        # Several jobs ahead, so that no process waits for this one to take up results.
-        for result in ordered_map(write, jobs, options.workers, ahead=8, processes=options.workers > 1):
-            written.append(result)
-            bar.update()
-    return written
+    # Several jobs ahead, so that no process waits for this one to take up results.
+    written = mapped(write, jobs, options.workers, "rendering faces", ahead=8, processes=options.workers > 1)
+    return [result for _, result in written]
 
 
 def write_face(job, folder, seed, pictures):

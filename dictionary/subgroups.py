@@ -9,7 +9,7 @@ from dictionary.file_memory import FileMemory
 from dictionary.rows import Problem, no_dictionary, unusable
 from util.errors import DissectionError
 from util.files import fingerprint
-from util.parallel import ordered_map, progress
+from util.parallel import mapped
 
 GLOBAL_FOLDER = "non_localizable"
 
@@ -73,11 +73,8 @@ def open_subgroups(
         )
     found = {concept: {group: images[:limit] for group, images in groups.items()} for concept, groups in found.items()}
     paths = [image for groups in found.values() for images in groups.values() for image in images]
-    with FileMemory(root, memory_folder) as memory, progress(len(paths), "checking subgroups", "image") as bar:
-        facts = {}
-        for path, of_file in zip(paths, ordered_map(memory.facts, paths, workers), strict=True):
-            facts[path] = of_file
-            bar.update()
+    with FileMemory(root, memory_folder) as memory:
+        facts = dict(mapped(memory.facts, paths, workers, "checking subgroups"))
     problems = [Problem(GLOBAL_FOLDER, of_file.error) for of_file in facts.values() if of_file.error]
     sound = {
         concept: {

@@ -11,7 +11,7 @@ from fpdf import FPDF
 
 from dictionary.images import ImageError, darken_outside
 from method.segmentation import active_pixels
-from util.parallel import ordered_map, progress
+from util.parallel import mapped
 
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells at length how it cuts a font down
 
@@ -39,14 +39,12 @@ def write(path, dissection):
         images = findings.tally.maps[unit, findings.ranking[unit, 0], :top_images]
         return [_render(dissection, unit, index, room_mm) for index in images]
 
-    rendered = ordered_map(render_unit, order, dissection.workers)
-    with progress(len(order), f"report of {dissection.layer}", "unit") as bar:
-        for place, (unit, pictures) in enumerate(zip(order, rendered, strict=True)):
-            row = place % UNITS_PER_PAGE
-            if row == 0:
-                pdf.add_page()
-            _draw_unit(pdf, findings, unit, pictures, row, room_mm[0])
-            bar.update()
+    rendered = mapped(render_unit, order, dissection.workers, f"report of {dissection.layer}", "unit")
+    for place, (unit, pictures) in enumerate(rendered):
+        row = place % UNITS_PER_PAGE
+        if row == 0:
+            pdf.add_page()
+        _draw_unit(pdf, findings, unit, pictures, row, room_mm[0])
     pdf.output(str(path))
 
 

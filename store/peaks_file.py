@@ -5,7 +5,7 @@ import tempfile
 import numpy as np
 
 from util.files import explained
-from util.parallel import ordered_map, progress
+from util.parallel import mapped
 
 _BLOCK_BYTES = 16 << 20
 
@@ -14,7 +14,6 @@ class PeaksFile:
     """p_u(x) of some units over all images, kept in a temporary file unit by unit, so that memory stays small.
 
     folder: where the file, which has no name, takes its room.
-
     lowest, highest: float32 (U,), over all values of the unit. To be used in a `with` block.
     """
 
@@ -59,7 +58,5 @@ def read_peaks(peaks, maps, units, workers, label):
         return of_images, lowest, of_images[seen].max(axis=0, initial=-np.inf)
 
     blocks = maps.blocks(_BLOCK_BYTES)
-    with progress(maps.shape[0], f"peaks of {label}", "image") as bar:
-        for (start, stop), found in zip(blocks, ordered_map(one, blocks, workers), strict=True):
-            peaks.add(start, *found)
-            bar.update(stop - start)
+    for (start, _), found in mapped(one, blocks, workers, f"peaks of {label}", size=lambda block: block[1] - block[0]):
+        peaks.add(start, *found)

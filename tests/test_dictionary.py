@@ -312,8 +312,8 @@ def test_an_unchanged_file_is_not_decoded_twice_and_a_changed_one_is(three_rows,
 
 
 @pytest.mark.parametrize("content", [
-        "", "[]", '{"version": 1}', "\x00", '{"version": 1, "files": 3}', '{"version": 1, "files": {"a": 1}}',
-        '{"version": 1, "files": {"a": [[1], null, 3, 4, 5, 6, true, false]}}',
+        "", "[]", '{"version": 2}', "\x00", '{"version": 2, "facts": 3}', '{"version": 2, "facts": {"a": 1}}',
+        '{"version": 2, "facts": {"a": [[1], null, 3, 4, 5, 6, true, false]}}',
     ],
 )  # fmt: skip
 def test_a_damaged_memory_is_not_believed(three_rows, content):

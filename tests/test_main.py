@@ -577,6 +577,6 @@ def test_damaged_boxes_are_not_believed(tmp_path, monkeypatch, box):
     (digest,) = dictionary.image_digests.values()
     (tmp_path / "cache").mkdir()
     kept = tmp_path / "cache" / "dictionary_face_boxes_48px.json"
-    kept.write_text(f'{{"version": 1, "boxes": {{"{digest}": {box}}}}}')
+    kept.write_text(f'{{"version": 1, "facts": {{"{digest}": {box}}}}}')
     boxes = face_boxes(dictionary.root, dictionary.image_digests, 48, tmp_path / "cache", "cpu", workers=0)
     assert list(boxes.values()) == [(0, 6, 30, 40)]

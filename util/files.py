@@ -113,6 +113,33 @@ def clear_leftovers(folder):
                 shutil.rmtree(leftover)
 
 
+class JsonMemory:
+    """Facts by name that a run leaves for the next, in a JSON file that may be deleted at any time.
+
+    path: of the file. version: a memory of another one is forgotten. of_json: function that makes a fact of its JSON
+    value and raises ValueError or TypeError for what is none. otherwise: what happens when the file is damaged.
+    """
+
+    def __init__(self, path, version, of_json, otherwise):
+        self.path, self.version, self.of_json, self.otherwise = Path(path), version, of_json, otherwise
+
+    def read(self):
+        """{name: fact}, empty when there is none."""
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            facts = content["facts"] if content["version"] == self.version else {}
+            return {name: self.of_json(value) for name, value in facts.items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            log.info("%s is damaged: %s", self.path, self.otherwise)
+            return {}
+
+    def write(self, facts):
+        """Write facts, and keep what another run has learnt meanwhile."""
+        replace_text(self.path, json.dumps({"version": self.version, "facts": {**self.read(), **facts}}), shared=True)
+
+
 # ----------------------------------------------------------------------------------------------------------- locks
 
 

@@ -51,6 +51,18 @@ def ordered_map(function, items, workers, ahead=2, processes=False):
         executor.shutdown(wait=True, cancel_futures=True)
 
 
+def mapped(function, items, workers, label, unit="image", size=lambda item: 1, **options):
+    """ordered_map under one labelled bar: yields (item, function(item)). size: how many units an item is.
+
+    The rest: see ordered_map.
+    """
+    items = list(items)
+    with progress(sum(map(size, items)), label, unit) as bar:
+        for item, result in zip(items, ordered_map(function, items, workers, **options), strict=True):
+            yield item, result
+            bar.update(size(item))
+
+
 def usable_cores():
     """How many processes can work at once: the cores that this process may use, at most what a pool takes."""
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
