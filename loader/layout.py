@@ -84,10 +84,15 @@ def find_layout(module, shape, shape_elsewhere):
         last = varies == [True, True, False] if varies else shape[1] == shape[2] != shape[3]
         return Layout("maps") if maps else Layout("channels last") if last else None
     if len(shape) == 3 and varies in (None, [True, False]):
-        grids = [(math.isqrt(shape[1] - leading), leading) for leading in _LEADING if shape[1] > leading]
-        found = [Layout("tokens", (side, side), leading) for side, leading in grids if side**2 + leading == shape[1]]
-        return found[0] if len(found) == 1 and (varies or _works_on(module, shape[2])) else None
+        grids, settled = _grids(shape[1]), varies or _works_on(module, shape[2]) or not _grids(shape[2])
+        return Layout("tokens", *grids[0]) if len(grids) == 1 and settled else None
     return None
+
+
+def _grids(count):
+    """The square grids that a number of tokens can be: list of ((rows, columns), leading tokens)."""
+    sides = [(math.isqrt(count - leading), leading) for leading in _LEADING if count > leading]
+    return [((side, side), leading) for side, leading in sides if side**2 + leading == count]
 
 
 def _works_on(module, units):

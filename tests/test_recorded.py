@@ -1,0 +1,90 @@
+"""O-Net's first three layers give the very values that the program gave before its house was rebuilt (commit 8fe7c11).
+
+recorded/onet.npz holds thresholds, counts, best images and probabilities on a small rendered dictionary, and the first
+three on the photographs of ../shared/congress, with the digests of the memory maps that they were counted from. Where
+this machine computes the same maps, every value is equal to the last digit; where its processor or its torch rounds
+otherwise, values are as close as rounding leaves them.
+"""
+
+import hashlib
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from method.tally import Tally
+from store.arrays import load_as
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORDED = np.load(Path(__file__).parent / "recorded" / "onet.npz")
+LAYERS = ("layer1", "layer2", "layer3")
+
+
+def script(*words):
+    ended = subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+def words_for(folder, dictionary):
+    folders = {"OUTPUT_FOLDER": "result", "NL_FOLDER": "global", "PLOT_FOLDER": "plots", "CACHE_FOLDER": "cache"}
+    return [
+        "TASK=onet", "TASKS=onet", f"LAYER_NAME={','.join(LAYERS)}", f"DICTIONARY={dictionary}", "TOPN=1", "PLOT=False",
+        *(f"{name}={folder / place}" for name, place in folders.items()),
+    ]  # fmt: skip
+
+
+def same_maps(result, layer, prefix=""):
+    digest = hashlib.sha256((result / f"onet_{layer}.mmap").read_bytes()).hexdigest()
+    return digest == str(RECORDED[f"{prefix}{layer}_mmap_sha256"])
+
+
+def assert_tally(result, layer, names, prefix=""):
+    tally = load_as(Tally, result / f"onet_{layer}_tally.npz")
+    exact = same_maps(result, layer, prefix)
+    for name in names:
+        found, expected = getattr(tally, name), RECORDED[f"{prefix}{layer}_{name}"]
+        assert found.shape == expected.shape
+        if exact:
+            assert np.array_equal(found, expected), (layer, name)
+        elif name == "maps":
+            assert (found == expected).mean() > 0.97, (layer, name)
+        else:
+            assert np.allclose(found, expected, rtol=0.01, atol=1e-4 if found.dtype.kind == "f" else 12), (layer, name)
+    return exact
+
+
+@pytest.fixture(scope="module")
+def dissected(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recorded")
+    script("-m", "dictionary.render", "--images", 60, "--per-group", 8, "--seed", 3, "--out", folder / "dictionary")
+    words = words_for(folder, folder / "dictionary")
+    for name in ("main.py", "cluster_top.py", "nl_bias.py"):
+        script(name, *words)
+    return folder
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_rendered_faces_give_the_recorded_values(dissected, layer):
+    names = ("thresholds", "intersection", "union", "union_active", "tally", "maps")
+    exact = assert_tally(dissected / "result", layer, names)
+    tolerance = 0 if exact else 1e-3
+    bias = pickle.loads((dissected / "global" / f"onet_{layer}_nl_probs.pkl").read_bytes())
+    found = np.array([[share for groups in of_unit.values() for share in groups.values()] for of_unit in bias.values()])
+    assert np.abs(found - RECORDED[f"{layer}_bias"]).max() <= tolerance
+    concepts = pickle.loads((dissected / "result" / f"onet_{layer}_unit_concept_probs.pkl").read_bytes())
+    found = np.array([[unit, place, share] for unit, of in concepts.items() for place, share in enumerate(of.values())])
+    assert not exact or np.array_equal(found, RECORDED[f"{layer}_hierarchy"])
+
+
+def test_photographs_give_the_recorded_values(congress, tmp_path):
+    tables = [
+        word for name in ("landmarks", "attributes", "groups") for word in (f"--{name}", congress / f"{name}.csv")
+    ]
+    script("-m", "dictionary.build", "--images", congress / "images", *tables, "--out", tmp_path / "dictionary")
+    script("main.py", *words_for(tmp_path, tmp_path / "dictionary"))
+    for layer in LAYERS:
+        names = ("thresholds", "intersection", "union", "union_active", "maps")
+        assert_tally(tmp_path / "result", layer, names, prefix="congress_")
