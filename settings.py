@@ -66,8 +66,8 @@ TOPN = 4  # a whole number at least 1 and at most 20
 
 # ------------------------------------------------------------------------------------------------------- the analyses
 
-# Global concepts beside age, gender, ethnic and skin_tone: {"grayscale": ["color", "gray"]} takes the images in
-# non_localizable/grayscale/color and non_localizable/grayscale/gray of the dictionary.
+# Global concepts beside age, gender, ethnic, skin_tone and those of the dictionary's groups.csv: {"grayscale":
+# ["color", "gray"]} takes the images in its non_localizable/grayscale/color and non_localizable/grayscale/gray.
 MORE_GLOBAL_CONCEPTS = {}  # a dict of names, each with a list of: a text that is not empty
 # nl_bias.py: True runs the networks where saved features do not hold any more; False never runs one.
 GENERATE = True  # True or False

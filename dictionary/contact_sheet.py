@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dictionary.concepts import REGIONS
 from dictionary.dictionary import format_of
-from dictionary.images import load_gray, load_rgb
+from dictionary.images import load_rgb, read_mask
 from dictionary.subgroups import subgroup_images
 
 FACES_PER_BLOCK = 4
@@ -40,7 +40,8 @@ def write_contact_sheet(root, path):
 
 def _outlined(root, row, concept):
     """An image in a cell with the outline of one of its masks, uint8 (cell height, cell width, 3)."""
-    cell, mask = _fitted(load_rgb(root / row.image)), _fitted(load_gray(root / row.masks[concept.name]))
+    mask = np.uint8(read_mask(root / row.masks[concept.name])) * 255
+    cell, mask = _fitted(load_rgb(root / row.image)), _fitted(mask)
     # On the scaled picture: an outline drawn before would fade.
     contours, _ = cv2.findContours(np.uint8(mask > 127), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(cell, contours, -1, OUTLINES.get(concept.region, _ELSEWHERE), 1, cv2.LINE_AA)

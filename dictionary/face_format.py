@@ -104,7 +104,7 @@ class FaceFormat:
         problems = [Problem(row.where, image.error, row.index)] if image.error else []
         digests = {} if image.error else {row.image: image.digest}
         for path in row.masks.values():
-            mask = memory.facts(path)
+            mask = memory.facts(path, as_mask=True)
             if mask.error:
                 problems.append(Problem(row.where, mask.error, row.index))
                 continue
@@ -115,14 +115,22 @@ class FaceFormat:
             elif mask.transparent:
                 what = "has transparency, of which masks know nothing: save it with a single channel, 0 and 255"
                 problems.append(Problem(row.where, f"{path} {what}", row.index))
-            elif mask.brightest == 1:
-                what = "holds 0 and 1, which no threshold tells apart: save it with 0 and 255"
-                problems.append(Problem(row.where, f"{path} {what}", row.index))
-            elif mask.brightest == 0:
-                problems.append(Problem(row.where, f"{path} is an empty mask", row.index, fatal=False))
-            elif not mask.binary:
-                problems.append(Problem(row.where, f"{path} holds greys beside 0 and 255", row.index, fatal=False))
+            elif doubt := _doubt(mask):
+                problems.append(Problem(row.where, f"{path} {doubt}", row.index, fatal=False))
         return problems, digests
+
+
+# Shares of the picture: a mask that covers more is said to, and inverted when it has most of the border as well.
+_MOST_COVERED = 0.5
+
+
+def _doubt(mask):
+    """What looks wrong with a readable mask, in words, or None. mask: FileFacts."""
+    if mask.covered == 0:
+        return "is an empty mask: every pixel is background"
+    if mask.covered > _MOST_COVERED and mask.border > _MOST_COVERED:
+        return f"looks inverted: it covers {mask.covered:.0%} of the picture and {mask.border:.0%} of its border"
+    return f"covers {mask.covered:.0%} of the picture" if mask.covered > _MOST_COVERED else None
 
 
 def _read_csv(path):

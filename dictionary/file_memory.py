@@ -12,15 +12,15 @@ from dictionary.images import ImageError, inspect_image, read_bytes
 from util.files import JsonMemory, digest
 
 # Raise when FileFacts changes its meaning.
-_VERSION = 2
+_VERSION = 3
 
 
 class FileFacts(NamedTuple):
     """What is known of one image file.
 
     stamp: what it is recognised by. error: why it cannot be used, None when it can; the rest holds for usable files.
-    digest: of the content, hex. width, height: pixels as a viewer shows it. brightest: greatest grey level, 0..255.
-    binary: only 0 and 255 occur. transparent: it has an alpha channel.
+    digest: of the content, hex. width, height: pixels as a viewer shows it. transparent: it has an alpha channel.
+    covered, border: the shares of the picture and of its border that it covers as a mask, -1 where nobody asked.
     """
 
     stamp: tuple
@@ -28,12 +28,12 @@ class FileFacts(NamedTuple):
     digest: str = ""
     width: int = 0
     height: int = 0
-    brightest: int = 0
-    binary: bool = False
     transparent: bool = False
+    covered: float = -1.0
+    border: float = -1.0
 
 
-_TYPES = (tuple, (str, type(None)), str, int, int, int, bool, bool)
+_TYPES = (tuple, (str, type(None)), str, int, int, bool, (int, float), (int, float))
 
 
 def _as_facts(values):
@@ -64,8 +64,11 @@ class FileMemory:
         if self.is_new:  # also after an error or Ctrl-C: what was checked need not be checked again
             self.memory.write(self.known)
 
-    def facts(self, path):
-        """The FileFacts of one file, read and decoded when it is new or was changed. path: relative to the root."""
+    def facts(self, path, as_mask=False):
+        """The FileFacts of one file, read and decoded when it is new or was changed.
+
+        path: relative to the root. as_mask: whether to know what it covers.
+        """
         try:
             status = os.stat(self.root / path)
         except FileNotFoundError:
@@ -76,18 +79,16 @@ class FileMemory:
             return FileFacts((), f"cannot read {path}: it is not a file")
         stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         facts = self.known.get(path)
-        if facts is None or facts.stamp != stamp:
-            facts = self.known[path] = _inspect(self.root / path, path, stamp)
+        if facts is None or facts.stamp != stamp or (as_mask and facts.covered < 0 and not facts.error):
+            facts = self.known[path] = _inspect(self.root / path, path, stamp, as_mask)
             self.is_new = True
         return facts
 
 
-def _inspect(file, name, stamp):
+def _inspect(file, name, stamp, as_mask):
     try:
         content = read_bytes(file)
-        seen = inspect_image(content, name)
+        size, transparent, covers = inspect_image(content, name, as_mask)
     except ImageError as error:
         return FileFacts(stamp, str(error).replace(str(file), name))
-    return FileFacts(
-        stamp, None, digest(content), *seen["size"], seen["brightest"], seen["binary"], seen["transparent"]
-    )
+    return FileFacts(stamp, None, digest(content), *size, transparent, *covers)

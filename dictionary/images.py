@@ -12,7 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from util.errors import DissectionError
 
@@ -41,13 +41,10 @@ def decode_rgb(content, name):
     Grayscale is repeated over the channels, transparency is dropped, and the EXIF orientation is applied: landmarks
     and masks belong to the picture that people see. Raises ImageError.
     """
-    image = _decode(content, cv2.IMREAD_COLOR, name)
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:  # a format that Pillow alone reads
+        return np.asarray(ImageOps.exif_transpose(_opened(content, name)).convert("RGB"))
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def decode_gray(content, name):
-    """Decode a mask. content: bytes; name: what errors call it. Returns uint8 (H, W). Raises ImageError."""
-    return _decode(content, cv2.IMREAD_GRAYSCALE, name)
 
 
 def _decode(content, flags, name):
@@ -65,9 +62,49 @@ def load_rgb(path):
     return decode_rgb(read_bytes(path), path)
 
 
-def load_gray(path):
-    """Read a mask as it lies on disk. Returns uint8 (H, W), 0..255. Raises ImageError."""
-    return decode_gray(read_bytes(path), path)
+# A grey mask of more levels than this has soft edges (method.md §1.1).
+_MOST_LABELS = 16
+_VOID = 255  # the palette index of what VOC leaves undecided
+
+
+def decode_mask(content, name, threshold=0.5):
+    """Decode a mask (method.md §1.1). content: bytes; name: what errors call it. Returns bool (H, W).
+
+    A pixel belongs to the concept when it is not background: any index but 0 and 255 of a palette, any pixel that is
+    not black of a colour image, any value but 0 of another, of 16 bits too. Where a grey mask has more than 16 levels,
+    or a colour one was stored with losses, its edges are soft: there a pixel belongs whose level is above threshold, a
+    share of the brightest level that occurs. Raises ImageError.
+    """
+    levels, is_grey = _levels(content, name)
+    if is_grey and len(np.unique(levels)) > _MOST_LABELS:
+        return levels > threshold * levels.max()
+    return levels > 0
+
+
+def _levels(content, name):
+    """The pixels of a mask as numbers, (H, W), 0 for background; whether they are grey levels."""
+    kind, depth = (content[25], content[24]) if content.startswith(b"\x89PNG") and len(content) > 25 else (None, 8)
+    if kind == 0 and depth <= 8:  # as published: the fast path
+        return _decode(content, cv2.IMREAD_GRAYSCALE, name), True
+    if kind == 2 and depth == 16:  # Pillow would keep 8 bits of it
+        return _decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, name).max(axis=2), False
+    image = _opened(content, name)
+    lossy = image.format not in ("PNG", "BMP", "GIF", "TIFF", "PPM")
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "P":
+        indices = np.asarray(image)
+        return np.where(indices == _VOID, 0, indices), False
+    if image.mode == "1":
+        return np.asarray(image).astype(np.uint8), True
+    if image.mode.startswith(("L", "I", "F")):
+        return np.asarray(image), True
+    channels = np.asarray(image.convert("RGB"))
+    return channels.max(axis=2), lossy or bool((channels == channels[:, :, :1]).all())
+
+
+def read_mask(path, threshold=0.5):
+    """Read a mask as large as its image (see decode_mask). Returns bool (H, W). Raises ImageError."""
+    return decode_mask(read_bytes(path), path, threshold)
 
 
 def crop(pixels, box):
@@ -109,9 +146,9 @@ def load_image(path, side_px, box=None):
 def load_mask(path, side_px, box=None, threshold=0.5):
     """Read a concept's mask L_c on the network's grid (method.md §3.3). Returns bool (side_px, side_px).
 
-    threshold: share of full white above which a pixel belongs to the concept. Raises ImageError.
+    threshold: see decode_mask. Raises ImageError.
     """
-    return resize_mask(crop(load_gray(path), box), side_px) > threshold * 255
+    return resize_mask(crop(read_mask(path, threshold), box), side_px)
 
 
 # Brightness of what a mask or a unit leaves out, share of the photograph's own (method.md §3.5).
@@ -123,22 +160,17 @@ def darken_outside(image, inside):
     return np.where(inside[:, :, None], image, (image * _DARKENED).round().astype(np.uint8))
 
 
-# What both Pillow, which checks, and OpenCV, which decodes in the fast paths, can read.
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM")
+# What Pillow can read without running another program, as it does for EPS.
+Image.init()
+FORMATS = tuple(sorted(set(Image.OPEN) - {"EPS"}))
 # inspect_image refuses such an image itself, with the file's name.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-def inspect_image(content, name):
-    """Decode an image strictly, to its last byte, and describe it. content: bytes; name: what errors call it.
-
-    Returns {'size': [width, height] in pixels as a viewer shows it, 'brightest': int, 'binary': bool, 'transparent':
-    bool}: of its grayscale version, the greatest level, 0..255, and whether only 0 and 255 occur; whether it has an
-    alpha channel or the like. Raises ImageError for what is
-    truncated, damaged or too large (Pillow's limit against decompression bombs, 89 megapixels).
-    """
+def _opened(content, name):
+    """An image as Pillow has it, decoded to its last byte. Raises ImageError (see inspect_image)."""
     try:
-        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
         if image.width * image.height > Image.MAX_IMAGE_PIXELS:
             raise Image.DecompressionBombError
         image.load()
@@ -148,14 +180,21 @@ def inspect_image(content, name):
         raise ImageError(f"{name} is too large: more than {Image.MAX_IMAGE_PIXELS:,} pixels") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise ImageError(f"{name} is damaged: {error}") from error
-    transparent = image.has_transparency_data
-    # Pillow is the strict one; OpenCV must be able to read it too, since it decodes in the fast paths.
-    seen = decode_gray(content, name)
-    counts = np.bincount(seen.ravel(), minlength=256)
-    levels = np.flatnonzero(counts).tolist()
-    return {
-        "size": [seen.shape[1], seen.shape[0]],
-        "brightest": levels[-1],
-        "binary": set(levels) <= {0, 255},
-        "transparent": transparent,
-    }
+    return image
+
+
+def inspect_image(content, name, as_mask=False):
+    """Decode an image strictly, to its last byte. content: bytes; name: what errors call it.
+
+    Returns its (width, height) in pixels as a viewer shows it, whether it has an alpha channel or the like, and what it
+    covers as a mask: shares of the picture and of its border, 0..1, or () where not as_mask or not opaque. Raises
+    ImageError for what is no image, truncated, damaged or too large (Pillow's limit against decompression bombs, 89
+    megapixels).
+    """
+    transparent = _opened(content, name).has_transparency_data
+    if transparent or not as_mask:
+        height, width = decode_rgb(content, name).shape[:2]  # what the fast path sees must be there, too
+        return (width, height), transparent, ()
+    mask = decode_mask(content, name)
+    border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    return mask.shape[::-1], transparent, (float(mask.mean()), float(border.mean()))

@@ -162,9 +162,7 @@ class LayerStore:
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             if manifest.get("format") != _FORMAT and all("made_from" in entry for entry in manifest.values()):
-                return self._nothing(
-                    "%s: made by another version of the program, so all of it is made anew", self.layer
-                )
+                return self._nothing("%s was made by another version of the program: all is made anew", self.layer)
             return {suffix: entry for suffix, entry in manifest["files"].items() if _is_entry(entry)}
         except FileNotFoundError:
             return {}

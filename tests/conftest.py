@@ -90,13 +90,24 @@ def run_main(tmp_path, monkeypatch):
     return run
 
 
+def shared(name):
+    """An optional data folder beside the checkout; tests that need it are skipped without."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / name
+    if not folder.is_dir():
+        pytest.skip(f"the data folder ../shared/{name} is not there")
+    return folder
+
+
 @pytest.fixture
 def congress():
-    """The folder of real photographs beside the checkout; tests that need it are skipped without."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "congress"
-    if not folder.is_dir():
-        pytest.skip("the folder of real photographs (../shared/congress) is not there")
-    return folder
+    """Real photographs with landmarks and labels."""
+    return shared("congress")
+
+
+@pytest.fixture
+def cases():
+    """Inputs that users brought."""
+    return shared("cases")
 
 
 def region_of(concept):

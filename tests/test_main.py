@@ -17,7 +17,7 @@ from facenet_pytorch.models.mtcnn import ONet
 
 from dictionary.dictionary import open_dictionary
 from dictionary.faces import face_boxes
-from dictionary.images import crop, load_gray, load_rgb, resize_image
+from dictionary.images import crop, load_rgb, read_mask, resize_image
 from feature_operation import FeatureOperator
 from loader.models import load_model
 from loader.recorder import ActivationRecorder
@@ -250,6 +250,17 @@ def test_a_damaged_manifest_vouches_for_nothing(small_dictionary, run_main):
         after = stamps(run_main())
         assert made_anew(before, after) == ALL, content
         before = after
+
+
+def test_results_of_an_older_version_are_recognised_and_made_anew(small_dictionary, run_main, caplog):
+    result = run_main()
+    before = stamps(result)
+    manifest = json.loads((result / "onet_layer3_manifest.json").read_text())
+    older = {suffix: {**entry, "sha256": entry.pop("digest")} for suffix, entry in manifest["files"].items()}
+    (result / "onet_layer3_manifest.json").write_text(json.dumps(older))
+    caplog.set_level(logging.INFO)
+    assert made_anew(before, stamps(run_main())) == ALL
+    assert caplog.text.count("onet_layer3 was made by another version of the program: all is made anew") == 1
 
 
 def test_a_map_edited_in_place_is_made_again(small_dictionary, run_main):
@@ -551,7 +562,7 @@ def test_a_cropped_task_sees_the_face_alone(tmp_path, monkeypatch, run_main):
         with ActivationRecorder(model.module, model.layers) as recorder:
             expected = recorder.run(seen)["layer3"][0].numpy()
         assert np.allclose(maps.read(row.index, row.index + 1)[0], expected, atol=1e-4)
-        masks.append({name: crop(load_gray(dictionary.root / row.masks[name]), box) > 127 for name in row.masks})
+        masks.append({name: crop(read_mask(dictionary.root / row.masks[name]), box) for name in row.masks})
     plain = plain_reference.dissect(maps.read(0, 6)[:, :3], masks, list(dictionary.names), 0.005, 48)
     tally = load_as(Tally, result / "onet_layer3_tally.npz")
     for name in ("intersection", "union", "union_active"):
