@@ -15,7 +15,7 @@ from report.dissection import REPORTS, Dissection, summary
 from store.arrays import load_array, load_as, save_array, save_arrays
 from store.feature_file import memory_maps, open_maps
 from store.layer import locked
-from store.run import as_list, input_size, layer_stores, prepare_device, prepare_dictionary, prepare_model
+from store.run import as_list, layer_stores, prepare_device, prepare_dictionary, prepare_model
 from store.stages import MAPS, MAPS_SIZE, SETTINGS, STATISTICS, TALLY, THRESHOLDS
 from util.configuration import read_settings, snapshot
 from util.errors import run_script
@@ -29,7 +29,7 @@ def main():
     model = prepare_model(config, config.TASK, as_list(config.LAYER_NAME), prepare_device(config))
     dictionary = prepare_dictionary(config, model)
     operator = FeatureOperator(
-        model, dictionary, side_px=input_size(config, model), batch_size=config.BATCH_SIZE,
+        model, dictionary, side_px=model.side_px, batch_size=config.BATCH_SIZE,
         tally_batch_size=config.TALLY_BATCH_SIZE, workers=config.WORKERS,
     )  # fmt: skip
     stores = layer_stores(config, model, dictionary)

@@ -23,7 +23,6 @@ from store.arrays import load_arrays, save_arrays
 from store.layer import LayerStore, Stage, locked
 from store.run import (
     crops_faces,
-    input_size,
     layers_of,
     prepare_device,
     prepare_model,
@@ -85,7 +84,7 @@ def faces_of(config, model, subgroups):
         return subgroups, {}
     digests = {path: digest for concept in subgroups for of in concept.groups.values() for path, digest in of.items()}
     boxes = face_boxes(
-        config.DICTIONARY, digests, input_size(config, model), config.CACHE_FOLDER, model.device, config.WORKERS,
+        config.DICTIONARY, digests, model.side_px, config.CACHE_FOLDER, model.device, config.WORKERS,
         search=config.GENERATE,
     )  # fmt: skip
     problems = [Problem(GLOBAL_FOLDER, missing_face(path)) for path, box in boxes.items() if box is None]
@@ -103,7 +102,7 @@ def faces_of(config, model, subgroups):
 
 def layer_stores(config, model, subgroups, boxes):
     """The files of each layer of a task, with the facts that decide them: {layer: LayerStore}."""
-    facts = {"input_size": input_size(config, model), "plots": config.PLOT}
+    facts = {"input_size": model.side_px, "plots": config.PLOT}
     for concept in subgroups:
         facts[f"images_of_{concept.concept}"] = concept.digest
         paths = [path for of in concept.groups.values() for path in of]
@@ -144,7 +143,7 @@ def extract(config, model, layers, concept, boxes):
     paths = [path for of in concept.groups.values() for path in of]
     images = list(enumerate(paths))
     batches = [images[start : start + config.BATCH_SIZE] for start in range(0, len(images), config.BATCH_SIZE)]
-    side_px, peaks = input_size(config, model), {}
+    side_px, peaks = model.side_px, {}
 
     def begin(shapes):
         peaks.update({layer: Peaks(len(images), units) for layer, (units, *_) in shapes.items()})

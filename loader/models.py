@@ -4,26 +4,27 @@ A task is a file loader/model_loader_<task>.py with one module-level MODEL = Mod
 all it takes to add one. Copy model_loader_smile.py to begin.
 """
 
-import hashlib
 import math
-import site
 import sys
-import sysconfig
 import traceback
 import types
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from numbers import Real
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from loader.behaviour import observe, package_versions
 from loader.checkpoints import HELP, fit_weights, load_checkpoint
 from loader.layout import Layout
-from loader.tasks import LOADER_FOLDER, RANDOM_WEIGHTS, loader_file
+from loader.tasks import BEHAVIOUR, LOADER_FOLDER, RANDOM_WEIGHTS, loader_file
 from util.errors import DissectionError, nearest
 
+_CPU = torch.device("cpu")
 BUILD_OPTIONS = ("architecture", "num_classes")  # settings that a loader's build function may take
 
 
@@ -107,29 +108,39 @@ class LoadedModel:
     """A network ready to be dissected.
 
     task: its name. spec: what its loader file states. module: nn.Module in eval mode on the device, without gradients.
-    layers: dict layer name -> dotted module path, in the order asked. digest: hex sha256 of the code, the options
-    and every tensor: what two runs share if and only if they run the same network. weights_label: short text for where
-    the weights come from. device: torch.device.
+    layers: dict layer name -> dotted module path, in the order asked. weights_label: short text for where the weights
+    come from. device: torch.device. side_px: of the input, pixels.
     """
 
     task: str
     spec: ModelSpec
     module: torch.nn.Module
     layers: dict
-    digest: str
     weights_label: str
     device: torch.device
+    side_px: int
 
     def stated_layout(self, layer):
         """The Layout that the loader file states for a layer, by its name or its path; None when it states none."""
         return self.spec.layouts.get(layer, self.spec.layouts.get(self.layers[layer]))
 
+    @cached_property
+    def behaviour(self):
+        """{layer: loader.behaviour.Behaviour}, observed on the CPU. Raises DissectionError (see observe)."""
+        on_cpu = self if self.device.type == "cpu" else replace(self, module=deepcopy(self.module).cpu(), device=_CPU)
+        layouts = {layer: self.stated_layout(layer) for layer in self.layers}
+        return observe(on_cpu.module, self.layers, layouts, on_cpu.preprocess, self.side_px)
+
     def provenance(self, layer):
         """What of the network decides a layer's activation maps, besides the input. Returns JSON values by name."""
+        behaviour = self.behaviour[layer]
         return {
-            "network": self.task,
-            "weights": self.digest,
+            "task": self.task,
             "module": self.layers[layer],
+            "layout": behaviour.layout,
+            "weights": behaviour.tensors,
+            BEHAVIOUR: behaviour.outputs,
+            "packages": package_versions(self.module),
             "input_normalisation": [
                 np.broadcast_to(value, 3).astype(float).tolist() for value in (self.spec.mean, self.spec.std)
             ],
@@ -162,7 +173,7 @@ def model_spec(task, folder=LOADER_FOLDER):
     module.__file__ = str(path)
     sys.modules[name] = module  # classes that the file defines look themselves up here
     try:
-        # Not by import, which may run an older compiled copy than the text that the digest identifies.
+        # Not by import, which may run an older compiled copy than what stands in the file.
         exec(compile(path.read_bytes(), path, "exec"), module.__dict__)
     except Exception as error:  # a user's file can fail in any way
         del sys.modules[name]
@@ -198,6 +209,7 @@ def load_model(
     seed=0,
     model_folder="model",
     device="cpu",
+    side_px=None,
     architecture=None,
     num_classes=None,
     loader_folder=LOADER_FOLDER,
@@ -206,7 +218,8 @@ def load_model(
 
     layer_names: list of short layer names or dotted module paths. weights: None for the loader's own checkpoint,
     'random' for the untrained twin under seed, else the path of a checkpoint. architecture, num_classes: for loaders
-    that take them (see ModelSpec.options). device: torch.device or its name.
+    that take them (see ModelSpec.options). device: torch.device or its name. side_px: of the input, None for the task's
+    own.
     Returns LoadedModel. The global random state is left as it was. Raises DissectionError for everything that the user
     can mend; the network never goes on with weights other than those asked for.
     """
@@ -216,10 +229,9 @@ def load_model(
     module = _build(task, spec, options, seed)
     label = _load_weights(module, spec, weights, seed, Path(model_folder), described)
     layers = _find_layers(task, spec, module, layer_names)
-    digest = _digest(loader_file(task, loader_folder), options, module)
     device = torch.device(device)
     module = module.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
-    return LoadedModel(task, spec, module, layers, digest, label, device)
+    return LoadedModel(task, spec, module, layers, label, device, side_px or spec.side_px)
 
 
 def _options(task, spec, architecture, num_classes):
@@ -320,29 +332,3 @@ def _valid_layers(task, spec, module):
         short = ", ".join(spec.layers)
         return f"The layers of {task} are {short}; any dotted module path works too, such as {examples}"
     return f"The layers of {task} are dotted module paths, such as {examples}"
-
-
-def _digest(path, options, module):
-    """Hex sha256 over the code, the options and every tensor, name by name, as bytes on the CPU.
-
-    The code is the loader file and every file that defines a class of the network, other than installed packages.
-    """
-    digest = hashlib.sha256(path.read_bytes())
-    for source in sorted(_own_sources(module) - {path.resolve()}):
-        digest.update(source.read_bytes())
-    digest.update(repr(sorted(options.items())).encode())
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def _own_sources(module):
-    """The files that define the classes of a network, as a set of Path, without Python's and installed packages'."""
-    installed = {Path(folder).resolve() for folder in (*site.getsitepackages(), sysconfig.get_path("stdlib"))}
-    found = set()
-    for kind in {type(part) for part in module.modules()}:
-        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-        if file and not installed & set(Path(file).resolve().parents):
-            found.add(Path(file).resolve())
-    return found

@@ -8,6 +8,9 @@ LOADER_FOLDER = Path(__file__).parent
 FILE_PREFIX = "model_loader_"
 RANDOM_WEIGHTS = "random"  # WEIGHTS of the untrained twin
 
+# The name under which a network's provenance has what it computes: numbers, the same up to rounding.
+BEHAVIOUR = "behaviour"
+
 
 def available_tasks(folder=LOADER_FOLDER):
     """The tasks that have a loader file. Returns a sorted list of str."""

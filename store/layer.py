@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from loader.tasks import BEHAVIOUR
 from util.errors import DissectionError
 from util.files import alone, digest, explained, replace_text, replacing
 
@@ -21,8 +22,8 @@ log = logging.getLogger(__name__)
 MANIFEST = "_manifest.json"
 _FORMAT = 2  # of the manifest; another one was written by another version of the program
 
-# An input of this name holds numbers that the machine rounds: what differs by less than this is the same network.
-BEHAVIOUR, _TOLERANCE = "behaviour", 1e-4
+# Of what a network computes, as a share of the greatest number: what differs by less is rounded otherwise.
+_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)

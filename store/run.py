@@ -67,15 +67,10 @@ def prepare_model(config, task, layers, device):
     options = {name: getattr(config, name.upper()) for name in model_spec(task).options}
     model = load_model(
         task, layers, weights=config.WEIGHTS, seed=config.SEED, model_folder=config.MODEL_FOLDER, device=device,
-        **options,
+        side_px=config.INPUT_SIZE, **options,
     )  # fmt: skip
     log.info("network: %s; weights: %s", model.spec.network, model.weights_label)
     return model
-
-
-def input_size(config, model):
-    """Side of the network's input, pixels."""
-    return model.spec.side_px if config.INPUT_SIZE is None else config.INPUT_SIZE
 
 
 def crops_faces(config, model):
@@ -93,7 +88,7 @@ def prepare_dictionary(config, model):
     )  # fmt: skip
     if crops_faces(config, model):
         boxes = face_boxes(
-            dictionary.root, dictionary.image_digests, input_size(config, model), config.CACHE_FOLDER, model.device,
+            dictionary.root, dictionary.image_digests, model.side_px, config.CACHE_FOLDER, model.device,
             config.WORKERS,
         )  # fmt: skip
         dictionary = dictionary.without(missing_faces(dictionary, boxes), config.SKIP_BAD_IMAGES)
@@ -110,7 +105,7 @@ def prepare_dictionary(config, model):
 def layer_stores(config, model, dictionary):
     """The files of each layer of the run, with the facts that decide them: {layer: LayerStore}."""
     facts = {
-        "input_size": input_size(config, model),
+        "input_size": model.side_px,
         "feature_dtype": config.FEATURE_DTYPE,
         "dictionary_images": dictionary.images_digest,
         "number_of_rows": len(dictionary.rows),

@@ -427,7 +427,7 @@ def test_activations_that_are_no_numbers_are_traced_to_image_and_unit(
     def poisoned(self, images):
         maps = original(self, images)
         calls.append(len(images))
-        if len(calls) == 2:
+        if calls.count(4) == 2:  # the second batch of the dictionary
             maps["layer3"][1, 7, 2, 2] = value
         return maps
 

@@ -22,12 +22,15 @@ import torch
 import torchvision
 from facenet_pytorch.models import inception_resnet_v1
 from torch import nn
+from torch.nn import functional
 
+from loader.behaviour import observe
 from loader.checkpoints import read_state_dict
 from loader.devices import choose_device, describe_device
 from loader.models import ModelSpec, load_model, model_spec
 from loader.recorder import ActivationRecorder
 from loader.tasks import LOADER_FOLDER, available_tasks
+from store.layer import differences
 from util.errors import DissectionError
 
 FOUR = ["layer1", "layer2", "layer3", "layer4"]
@@ -321,11 +324,16 @@ def test_mtcnn_trunk_runs_on_whole_photographs_with_the_packages_weights(task, t
     assert torch.allclose(maps[names[-1]], reference, rtol=1e-4, atol=1e-4)
 
 
+def identity(model):
+    """What tells whether two loaded networks are the same, layer by layer."""
+    return {layer: (model.behaviour[layer].tensors, model.behaviour[layer].outputs) for layer in model.layers}
+
+
 def test_mtcnn_checkpoint_given_as_weights_loads_whole_and_has_the_packages_digest(tmp_path):
     file = Path(facenet_pytorch.__file__).parent / "data" / "onet.pt"
     given, own = load_model("onet", FOUR, weights=str(file)), load_model("onet", FOUR)
     assert given.weights_label == str(file)
-    assert given.digest == own.digest != load_model("onet", FOUR, weights="random").digest
+    assert identity(given) == identity(own) != identity(load_model("onet", FOUR, weights="random"))
 
 
 def test_preprocess_is_exact_for_every_pixel_value():
@@ -378,10 +386,10 @@ def test_torchvision_takes_state_dicts_wrapped_dicts_and_whole_networks(tmp_path
         legacy = content is None
         torch.save(network.state_dict() if legacy else content, path, _use_new_zipfile_serialization=not legacy)
         model = torchvision_model(str(path))
-        digests[form] = model.digest
+        digests[form] = identity(model)
         difference = model.module.layer4[1].conv2.weight - network.layer4[1].conv2.weight
         assert difference.abs().max() <= (1e-3 if form == "half" else 0), form
-    assert len({digest for form, digest in digests.items() if form != "half"}) == 1
+    assert all(digest == digests["state"] for form, digest in digests.items() if form != "half")
     assert digests["half"] != digests["state"]
 
 
@@ -505,7 +513,7 @@ def test_random_twin_follows_its_seed_and_leaves_the_global_state_alone(lenet):
     torch.manual_seed(1)
     models = [lenet(weights="random", seed=seed) for seed in (0, 0, 1)]
     assert torch.equal(torch.rand(3), expected)
-    assert models[0].digest == models[1].digest != models[2].digest
+    assert identity(models[0]) == identity(models[1]) != identity(models[2])
     assert torch.equal(models[0].module.conv1.weight, models[1].module.conv1.weight)
     assert not torch.equal(models[0].module.conv1.weight, models[2].module.conv1.weight)
     assert models[2].weights_label == "random, seed 1"
@@ -546,7 +554,7 @@ def test_dropped_in_loader_is_a_task_like_any_other(lenet):
     assert lenet(weights="random", num_classes=3).module.fc.out_features == 3
     file = lenet.folder / "model_loader_lenet.py"
     file.write_text(file.read_text() + "# changed\n")
-    assert lenet(["first"]).digest != model.digest
+    assert identity(lenet(["first"])) != identity(model)
 
 
 @pytest.mark.parametrize(
@@ -952,8 +960,13 @@ class Own(torch.nn.Module):
         super().__init__()
         self.stem = torch.nn.Conv2d(3, 2, 1)
 
+        self.out = torch.nn.Identity()
+
     def forward(self, x):
-        return self.stem(x) * FACTOR
+        return self.out(helped(self.stem(x)))
+
+def helped(x):
+    return x * FACTOR
 """
 
 OWN_LOADER = """
@@ -961,22 +974,82 @@ import numpy as np
 from loader.models import ModelSpec
 from own_network_of_the_test import Own
 
-MODEL = ModelSpec(network="own", build=Own, layers={"layer1": "stem"}, side_px=8, mean=np.float32(0.5))
+MODEL = ModelSpec(network="own", build=Own, layers={"layer1": "out"}, side_px=8, mean=np.float32(0.5))
 """
 
 
-def test_the_digest_follows_the_code_that_a_loader_imports(tmp_path, monkeypatch):
+def test_what_a_network_computes_decides_and_not_the_text_of_its_code(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    (tmp_path / "model_loader_own.py").write_text(OWN_LOADER)
-    digests = []
-    for factor in ("1", "2", "1"):
-        (tmp_path / "own_network_of_the_test.py").write_text(OWN_NETWORK.replace("FACTOR", factor))
+    found = []
+    for factor, comment in (("1", ""), ("2", ""), ("1", "# a comment")):
+        (tmp_path / "model_loader_own.py").write_text(OWN_LOADER + comment)
+        (tmp_path / "own_network_of_the_test.py").write_text(comment + OWN_NETWORK.replace("FACTOR", factor))
         sys.modules.pop("own_network_of_the_test", None)
         importlib.invalidate_caches()
         model = load_model("own", ["layer1"], weights="random", loader_folder=tmp_path)
-        digests.append(model.digest)
-        assert json.dumps(model.provenance("layer1"))  # also with a mean that is a NumPy number
+        found.append(model.provenance("layer1"))
+        assert json.dumps(found[-1])  # also with a mean that is a NumPy number
     sys.modules.pop("own_network_of_the_test", None)
-    assert digests[0] != digests[1]
-    assert digests[0] == digests[2]
+    assert differences(found[0], found[1]) == ["behaviour"]
+    assert found[0] == found[2]
+
+
+def test_the_fingerprint_has_the_tensors_up_to_the_layer_and_no_further():
+    def provenance(change):
+        model = load_model("onet", ["layer2"], weights="random")
+        with torch.no_grad():
+            change(model.module)
+        return model.provenance("layer2")
+
+    plain = provenance(lambda module: None)
+    assert provenance(lambda module: module.conv3.weight.add_(1)) == plain  # behind the layer
+    assert differences(plain, provenance(lambda module: module.conv1.weight.mul_(1.1))) == ["behaviour", "weights"]
+    assert differences(plain, provenance(lambda module: module.conv2.bias[3].add_(1))) == ["behaviour", "weights"]
+    rounded = {**plain, "behaviour": [number * (1 + 1e-7) for number in plain["behaviour"]]}
+    assert differences(plain, rounded) == []
+    assert set(plain["packages"]) == {"facenet_pytorch", "torch"}
+
+
+def test_layers_together_or_alone_have_the_same_fingerprint():
+    together = load_model("onet", FOUR)
+    for layer in FOUR:
+        assert differences(load_model("onet", [layer]).provenance(layer), together.provenance(layer)) == []
+
+
+class OfTheBatch(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU())
+
+
+class Dropping(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 4, 3), nn.Identity())
+
+    def forward(self, x):
+        return self[1](functional.dropout(self[0](x), 0.1))  # training=True, whatever eval says
+
+
+class Mixing(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 4, 3), nn.Identity())
+
+    def forward(self, x):
+        maps = self[0](x)
+        return self[1](maps - maps.mean(dim=0, keepdim=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "message"),
+    [
+        (OfTheBatch, "2", "other maps beside other images: they differ by up to .* Probably a normalisation takes its"),
+        (OfTheBatch, "1", "other maps beside other images"),
+        (Mixing, "1", "other maps beside other images"),
+        (Dropping, "1", "other maps when it is computed twice: they differ .* Probably dropout that stays on"),
+    ],
+)
+def test_maps_that_depend_on_the_batch_or_on_chance_are_noticed(kind, path, message):
+    network = kind().eval()
+    with pytest.raises(DissectionError, match=f"layer 'x' \\({path}\\) gives one image {message}"):
+        observe(network, {"x": path}, {}, lambda images: torch.from_numpy(images).permute(0, 3, 1, 2) / 255, 32)
+    assert "0" in observe(network, {"0": "0"}, {}, lambda images: torch.rand(3, 3, 32, 32), 32)  # before it all is well
