@@ -5,6 +5,7 @@ probabilities over the concepts of its region, and compares the models. Results 
 PLOT_FOLDER.
 """
 
+import json
 import logging
 import shlex
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import settings
+from dictionary.concepts import REGIONS
 from method.findings import Findings
 from method.hierarchy import Hierarchy
 from method.tally import Tally
@@ -21,7 +23,7 @@ from store.arrays import load_as
 from store.feature_file import open_maps
 from store.layer import LayerStore, locked
 from store.peaks_file import PeaksFile, read_peaks
-from store.run import layers_of, run_name, tasks_of
+from store.run import layers_of, run_name, tasks_of, unlike_settings
 from store.stages import MAPS, MAPS_SIZE, TALLY, THRESHOLDS
 from util.configuration import read_settings, snapshot
 from util.errors import DissectionError, run_script
@@ -42,7 +44,9 @@ def main():
     hierarchies = [analyse(config, store) for store in layers]
     path = compare(hierarchies, remarks, config.OUTPUT_FOLDER, config.PLOT_FOLDER)
     print(f"\ncomparison: {path}\nplots: {config.PLOT_FOLDER}")
-    replace_text(Path(config.OUTPUT_FOLDER) / SETTINGS_FILE, snapshot(config))
+    used = {store.layer: {name: of[-1] for name, of in store.settings_of(TALLY.suffix).items()} for store in layers}
+    text = json.dumps({**json.loads(snapshot(config)), "dissected with": used}, indent=1)
+    replace_text(Path(config.OUTPUT_FOLDER) / SETTINGS_FILE, text)
 
 
 def dissected_layers(config):
@@ -53,12 +57,16 @@ def dissected_layers(config):
     there, missing = {}, []
     for task in tasks_of(config):
         for layer in layers_of(config, task):
-            facts = {"score_threshold": config.SCORE_THRESHOLD}
+            facts = {"score_threshold": config.SCORE_THRESHOLD, "preset": config.PRESET}
             store = LayerStore(config.OUTPUT_FOLDER, f"{run_name(config, task)}_{layer}", facts)
             try:
                 there[store] = circumstances_of(store)
+                reason = unlike_this_run(config, store)
             except DissectionError as error:
-                missing.append(f"{store.layer}: {error}; dissect it with\n    {command_for(config, task, layer)}")
+                reason = f"{error}; dissect it"
+            if reason:
+                there.pop(store, None)
+                missing.append(f"{store.layer}: {reason} with\n    {command_for(config, task, layer)}")
     if missing and (not there or not config.SKIP_MISSING):
         advice = "\nOr set SKIP_MISSING=True to go on with the others" if there else ""
         raise DissectionError(f"layers that cannot be used: {len(missing)}\n  " + "\n  ".join(missing) + advice)
@@ -79,10 +87,17 @@ def circumstances_of(store):
     return {
         "dictionary images": made_from[MAPS].get("dictionary_images"),
         "dictionary masks": made_from[TALLY].get("dictionary_masks"),
-        "quantile": made_from[THRESHOLDS].get("quantile"),
-        "union": made_from[TALLY].get("iou_union"),
-        "segmentation threshold": made_from[TALLY].get("seg_threshold"),
     }
+
+
+def unlike_this_run(config, store):
+    """What to say when a layer was dissected under other settings than those in force, else None."""
+    differing = unlike_settings(config, store.settings_of(TALLY.suffix))
+    if not differing:
+        return None
+    told = [f"{name}={then!r} and this run has {name}={now!r}" for name, (then, now) in differing.items()]
+    words = shlex.join(f"{name}={then}" for name, (then, _) in differing.items())
+    return f"it was dissected with {', '.join(told)}: give this run {words}, or dissect it anew"
 
 
 def command_for(config, task, layer):
@@ -98,8 +113,7 @@ def unlike(layers):
     for what in next(iter(layers.values())):
         values = {store.layer: circumstances[what] for store, circumstances in layers.items()}
         if len(set(values.values())) > 1:
-            shown = [layer if "dictionary" in what else f"{layer} {value}" for layer, value in values.items()]
-            remarks.append(f"beware: made with different {what}: {', '.join(shown)}")
+            remarks.append(f"beware: made with different {what}: {', '.join(values)}")
     for remark in remarks:
         log.info(remark)
     return remarks
@@ -109,11 +123,16 @@ def analyse(config, store):
     """Compute, save and show the hierarchy of one layer. Returns Hierarchy."""
     with locked([store]):
         maps = open_maps(store, MAPS, MAPS_SIZE)
-        findings = Findings(load_as(Tally, store.path(TALLY.suffix)), config.SCORE_THRESHOLD)
+        published = config.PRESET == "published"
+        tally = load_as(Tally, store.path(TALLY.suffix))
+        findings = Findings(tally, config.SCORE_THRESHOLD, inclusive=published)
         units = np.flatnonzero(findings.interpretable)
         with PeaksFile(maps.shape[0], len(units), store.folder) as peaks:
             read_peaks(peaks, maps, units, config.WORKERS, store.layer)
-            hierarchy = Hierarchy.of(store.layer, findings, peaks)
+            hierarchy = Hierarchy.of(
+                store.layer, findings, peaks, ties="order" if published else "mean",
+                region_sizes={region: len(names) for region, names in REGIONS.items()} if published else None,
+            )  # fmt: skip
         for stage in HIERARCHY_REPORTS:
             with store.making(stage) as partial:
                 stage.make(partial, hierarchy, config.PLOT_FOLDER)

@@ -108,6 +108,7 @@ def write_reports(config, operator, stores):
 def tidy_up(config, stores):
     """Leave the settings beside the results and, with CLEAN, delete the memory maps."""
     for store in stores.values():
+        store.remember_settings()
         replace_text(store.path(SETTINGS), snapshot(config))
         if config.CLEAN:
             store.remove(MAPS.suffix)

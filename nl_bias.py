@@ -102,7 +102,7 @@ def faces_of(config, model, subgroups):
 
 def layer_stores(config, model, subgroups, boxes):
     """The files of each layer of a task, with the facts that decide them: {layer: LayerStore}."""
-    facts = {"input_size": model.side_px, "plots": config.PLOT}
+    facts = {"input_size": model.side_px, "plots": config.PLOT, "preset": config.PRESET}
     for concept in subgroups:
         facts[f"images_of_{concept.concept}"] = concept.digest
         paths = [path for of in concept.groups.values() for path in of]
@@ -163,11 +163,12 @@ def extract(config, model, layers, concept, boxes):
 def analyse(config, store, subgroups, concepts):
     """Compute, save and show one layer's bias. Returns list of ConceptBias, a global concept each."""
     biases, sizes = [], []
+    ties = "order" if config.PRESET == "published" else "mean"
     for concept in (subgroup.concept for subgroup in subgroups):
         path = store.path(features_stage(concept).suffix)
         features = BiasFeatures.of_arrays(load_arrays(path), path)
         sizes.append(f"{concept}: " + ", ".join(f"{len(of)} images {group}" for group, of in features.groups.items()))
-        biases.append(ConceptBias(concept, tuple(features.groups), features.probabilities()))
+        biases.append(ConceptBias(concept, tuple(features.groups), features.probabilities(ties)))
     told = Told(store.layer, biases, sizes)
     if config.PLOT:
         told.draw(concepts, config.PLOT_FOLDER)

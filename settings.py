@@ -61,6 +61,10 @@ SEG_THRESHOLD = 0.5  # a number at least 0 and below 1
 SCORE_THRESHOLD = 0.04  # a number at least 0 and below 1
 # 'all': images on which the unit is silent count in the union. 'active': they don't, as in the published program.
 IOU_UNION = "all"  # 'all' or 'active'
+# 'published' computes as the published program did, so that its numbers can be compared: QUANTILE 0.05, IOU_UNION
+# 'active', equal peaks ranked in the order of the images, all of a region's concepts counted in |R|, and in the
+# hierarchy a unit interpretable from SCORE_THRESHOLD on. It does not repeat that program's defects.
+PRESET = None  # 'published', or None
 # Images shown per unit in the report.
 TOPN = 4  # a whole number at least 1 and at most 20
 

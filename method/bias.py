@@ -57,8 +57,8 @@ class BiasFeatures:
             raise DissectionError(f"{source} lacks {' or '.join(_BOUNDS)}: run nl_bias.py with GENERATE=True")
         return cls(groups, *(arrays[name] for name in _BOUNDS))
 
-    def probabilities(self):
-        """P(g|u) of every unit. Returns float64 (U, G), groups in the order of self.groups."""
+    def probabilities(self, ties="mean"):
+        """P(g|u) of every unit. ties: see method.probability.ranks. Returns float64 (U, G), in the order of groups."""
         sizes = [len(peaks) for peaks in self.groups.values()]
         members = np.repeat(np.arange(len(sizes)), sizes)
         peaks = np.concatenate(list(self.groups.values()))
@@ -67,7 +67,7 @@ class BiasFeatures:
         return np.concatenate(
             [
                 group_probabilities(
-                    np.ascontiguousarray(peaks[:, block].T), self.p_min[block], self.p_max[block], members
+                    np.ascontiguousarray(peaks[:, block].T), self.p_min[block], self.p_max[block], members, ties
                 )
                 for block in blocks
             ]

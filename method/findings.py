@@ -8,23 +8,29 @@ import numpy as np
 UNLOCALIZABLE = "Unlocalizable"
 
 
+# Said of a layer whose maps are single numbers.
+NO_PLACES = "1×1 maps: the layer has no places, so IoU says nothing and none of its units counts as interpretable"
+
+
 class Findings:
-    """tally: method.tally.Tally. score_threshold: IoU above which a unit is interpretable.
+    """tally: method.tally.Tally. score_threshold: IoU above which a unit is interpretable; inclusive: or from it on.
 
     concepts: names, list of C texts. type_of, region_of: {concept: type, region}; a concept in no region has
-    UNLOCALIZABLE. ranking: int64 (U, C), concept indices by falling IoU, ties in concept order. top_iou: float64 (U,).
-    interpretable: bool (U,).
+    UNLOCALIZABLE. warnings: texts on the whole layer. ranking: int64 (U, C), concept indices by falling IoU, ties in
+    concept order. top_iou: float64 (U,). interpretable: bool (U,).
     """
 
-    def __init__(self, tally, score_threshold):
-        self.tally, self.score_threshold = tally, score_threshold
+    def __init__(self, tally, score_threshold, inclusive=False):
+        self.tally, self.score_threshold, self.inclusive = tally, score_threshold, inclusive
         self.concepts = [str(concept) for concept in tally.concepts]
         self.type_of = dict(zip(self.concepts, map(str, tally.types), strict=True))
         regions = (str(region) or UNLOCALIZABLE for region in tally.regions)
         self.region_of = dict(zip(self.concepts, regions, strict=True))
         self.ranking = np.argsort(-tally.tally, axis=1, kind="stable")
         self.top_iou = tally.tally.max(axis=1)
-        self.interpretable = self.top_iou > score_threshold
+        self.warnings = [NO_PLACES] if tuple(tally.map_size) == (1, 1) else []
+        reached = self.top_iou >= score_threshold if inclusive else self.top_iou > score_threshold
+        self.interpretable = reached & (self.top_iou > 0) & (not self.warnings)
 
     @property
     def units(self):
@@ -45,7 +51,8 @@ class Findings:
         return [index for index, concept in enumerate(self.concepts) if self.region_of[concept] == region]
 
     def top_concept(self, unit):
-        return self.concepts[self.ranking[unit, 0]]
+        """The unit's concept, None for a unit whose IoU is 0 everywhere (method.md §3.5)."""
+        return self.concepts[self.ranking[unit, 0]] if self.top_iou[unit] > 0 else None
 
     @property
     def detectors(self):

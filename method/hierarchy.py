@@ -13,18 +13,19 @@ _UNITS_AT_ONCE = 16  # ranked together
 
 @dataclass(frozen=True)
 class UnitConcepts:
-    """One interpretable unit: its top concept, that concept's IoU and region, and P(c|u,R) of the region's concepts."""
+    """One interpretable unit: its top concept with IoU and region, P(c|u,R) of the region's concepts, and |R|."""
 
     unit: int
     concept: str
     iou: float
     region: str
     probabilities: dict
+    region_size: int
 
     @property
     def detected(self):
         """The concepts with P(c|u,R) > 1.5 / |R|, in concept order."""
-        limit = DETECTION_FACTOR / max(len(self.probabilities), 1)
+        limit = DETECTION_FACTOR / max(self.region_size, 1)
         return [concept for concept, probability in self.probabilities.items() if probability > limit]
 
 
@@ -38,28 +39,32 @@ class Hierarchy:
         self.layer, self.findings, self.concepts = layer, findings, concepts
 
     @classmethod
-    def of(cls, layer, findings, peaks):
+    def of(cls, layer, findings, peaks, ties="mean", region_sizes=None):
         """Compute it. findings: Findings. peaks: p_u(x) of the interpretable units, in their order: an object with
-        of(place) -> float32 (N,) and lowest, highest: float32, over all values of each.
+        of(place) -> float32 (N,) and lowest, highest: float32, over all values of each. ties: see
+        method.probability.ranks. region_sizes: {region: |R|}, by default the region's concepts that are present.
         """
         units = np.flatnonzero(findings.interpretable)
-        found = {}
+        found, sizes = {}, region_sizes or {}
         for region in findings.regions:
             columns = findings.members(region)
             names = [findings.concepts[column] for column in columns]
             places = [place for place, unit in enumerate(units) if findings.ranking[unit, 0] in columns]
             for start in range(0, len(places), _UNITS_AT_ONCE):
                 some = places[start : start + _UNITS_AT_ONCE]
-                probabilities = _of_region(findings.tally, peaks, units[some], some, columns)
+                probabilities = _of_region(findings.tally, peaks, units[some], some, columns, ties)
                 for unit, row in zip(units[some].tolist(), probabilities.tolist(), strict=True):
-                    found[unit] = cls._unit(findings, unit, region, dict(zip(names, row, strict=True)))
+                    of_region = dict(zip(names, row, strict=True))
+                    found[unit] = cls._unit(findings, unit, region, of_region, sizes.get(region, len(names)))
         for unit in units.tolist():  # a concept of one's own may lie in no region
-            found.setdefault(unit, cls._unit(findings, unit, UNLOCALIZABLE, {}))
+            found.setdefault(unit, cls._unit(findings, unit, UNLOCALIZABLE, {}, 0))
         return cls(layer, findings, [found[unit] for unit in sorted(found)])
 
     @staticmethod
-    def _unit(findings, unit, region, probabilities):
-        return UnitConcepts(unit, findings.top_concept(unit), float(findings.top_iou[unit]), region, probabilities)
+    def _unit(findings, unit, region, probabilities, size):
+        return UnitConcepts(
+            unit, findings.top_concept(unit), float(findings.top_iou[unit]), region, probabilities, size
+        )
 
     def detections(self):
         """{concept: number of units that detect it}, all concepts of the dictionary in their order."""
@@ -92,9 +97,9 @@ class Hierarchy:
         return {unit.unit: unit.probabilities for unit in self.concepts}
 
 
-def _of_region(tally, peaks, units, places, columns):
+def _of_region(tally, peaks, units, places, columns, ties):
     carries = tally.carries[:, columns]
     images = np.flatnonzero(carries.any(axis=1))
     of_units = np.stack([peaks.of(place)[images] for place in places])
     iou = tally.tally[np.ix_(units, columns)]
-    return region_probabilities(iou, of_units, peaks.lowest[places], peaks.highest[places], carries[images])
+    return region_probabilities(iou, of_units, peaks.lowest[places], peaks.highest[places], carries[images], ties)

@@ -12,21 +12,42 @@ _BIAS_FACTOR_TWO_GROUPS = 1.1  # 0.55 of 0.5
 _BIAS_FACTOR = 1.2  # 0.30 of 0.25
 
 
-def image_weights(peaks, lowest, highest):
+TIES = ("mean", "order")
+
+
+def ranks(peaks, ties="mean"):
+    """r_u(x): positions in ascending order, divided by their number (method.md §4). peaks: (U, n).
+
+    ties: equal peaks share the mean of their positions ('mean'), or keep the order of the images ('order'), as in the
+    published program, where a layer that saturates leans to whichever images stand last. Worked: 1 2 1 2 has the ranks
+    1.5 3.5 1.5 3.5 over 4; in the order of the images 1 3 2 4 over 4. Returns float64 (U, n) in (0, 1].
+    """
+    units, count = peaks.shape
+    order = np.argsort(peaks, axis=1, kind="stable")
+    places = np.broadcast_to(np.arange(1.0, count + 1), peaks.shape)
+    if ties == "mean":
+        ascending = np.take_along_axis(peaks, order, axis=1)
+        begins = np.ones((units, count), bool)  # where a run of equal peaks begins
+        begins[:, 1:] = ascending[:, 1:] != ascending[:, :-1]
+        ends = np.roll(begins, -1, axis=1)
+        first = np.maximum.accumulate(np.where(begins, places, 0), axis=1)
+        last = np.minimum.accumulate(np.where(ends, places, count)[:, ::-1], axis=1)[:, ::-1]
+        places = (first + last) / 2
+    found = np.empty(peaks.shape)
+    np.put_along_axis(found, order, places / max(count, 1), axis=1)
+    return found
+
+
+def image_weights(peaks, lowest, highest, ties="mean"):
     """w_u(x) = r_u(x) * (p_u(x) - p_min) / (p_max - p_min) (method.md §4).
 
     peaks: (U, n), p_u(x), the greatest value of each map. lowest, highest: (U,), p_min and p_max over all values of the
-    unit. Returns float64 (U, n) in 0..1; 0 throughout for a unit whose lowest is its highest.
-    The rank r_u(x) is the position in ascending order, 1/n to 1; equal peaks keep the order of the images.
+    unit. ties: see ranks. Returns float64 (U, n) in 0..1; 0 throughout for a unit whose lowest is its highest.
     """
     peaks = np.asarray(peaks)
-    count = peaks.shape[1]
-    order = np.argsort(peaks, axis=1, kind="stable")
-    ranks = np.empty(peaks.shape)
-    np.put_along_axis(ranks, order, np.broadcast_to(np.arange(1, count + 1) / max(count, 1), peaks.shape), axis=1)
     lowest, highest = (np.asarray(bound, np.float64)[:, None] for bound in (lowest, highest))
     span = highest - lowest
-    return ranks * np.divide(peaks - lowest, span, out=np.zeros(peaks.shape), where=span > 0)
+    return ranks(peaks, ties) * np.divide(peaks - lowest, span, out=np.zeros(peaks.shape), where=span > 0)
 
 
 def normalised(scores):
@@ -35,16 +56,17 @@ def normalised(scores):
     return np.divide(scores, total, out=np.zeros(scores.shape), where=total > 0)
 
 
-def group_probabilities(peaks, lowest, highest, groups):
+def group_probabilities(peaks, lowest, highest, groups, ties="mean"):
     """P(g|u) of the subgroups of one global concept (method.md §5).
 
     peaks: (U, n) over the images of all groups. lowest, highest: (U,). groups: int (n,), 0..G-1, none of them empty.
-    Returns float64 (U, G), rows that add up to 1, or 0 for a unit whose maps are constant. Raises ValueError.
+    ties: see ranks. Returns float64 (U, G), rows that add up to 1, or 0 for a unit whose maps are constant. Raises
+    ValueError.
     """
     sizes = np.bincount(groups)
     if not len(sizes) or not sizes.all():
         raise ValueError(f"the groups have {sizes.tolist()} images: none may be empty")
-    weights = image_weights(peaks, lowest, highest)
+    weights = image_weights(peaks, lowest, highest, ties)
     members = np.equal(groups[:, None], np.arange(len(sizes))).astype(np.float64)  # (n, G)
     return normalised(weights @ members / sizes)
 
@@ -54,15 +76,16 @@ def bias_threshold(groups):
     return (_BIAS_FACTOR_TWO_GROUPS if groups == 2 else _BIAS_FACTOR) / groups
 
 
-def region_probabilities(iou, peaks, lowest, highest, carries):
+def region_probabilities(iou, peaks, lowest, highest, carries, ties="mean"):
     """P(c|u,R) of the concepts of one region (method.md §4).
 
     iou: float64 (U, C), of the units and the region's C concepts. peaks: (U, n) over the images that carry at least one
-    of them. lowest, highest: (U,). carries: bool (n, C), each concept carried by at least one image.
+    of them. lowest, highest: (U,). carries: bool (n, C), each concept carried by at least one image. ties: see
+    ranks.
     Returns float64 (U, C), rows that add up to 1, or 0 where no score is above 0. Raises ValueError.
     """
     sizes = carries.sum(axis=0)
     if not sizes.all():
         raise ValueError(f"the concepts are carried by {sizes.tolist()} images: none may be absent")
-    weights = image_weights(peaks, lowest, highest)
+    weights = image_weights(peaks, lowest, highest, ties)
     return normalised(iou * (weights @ carries.astype(np.float64) / sizes))

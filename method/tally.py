@@ -25,7 +25,7 @@ class Tally:
     (U, C, K), their IoU within that image. intersection, union, union_active: int64 (U, C), pixels. concepts, types,
     regions: str (C,), a region is empty where a concept lies in none. carries: bool (N, C), which image carries which
     concept; False throughout for one that was left out. thresholds: float64 (U,). iou_union: which union tally divides
-    by, 'all' or 'active'. fingerprint: of what it was made from.
+    by, 'all' or 'active'. map_size: int64 (2,), height and width of the maps. fingerprint: of what it was made from.
     """
 
     tally: np.ndarray
@@ -40,6 +40,7 @@ class Tally:
     carries: np.ndarray
     thresholds: np.ndarray
     iou_union: np.ndarray
+    map_size: np.ndarray
     fingerprint: np.ndarray = field(default_factory=lambda: np.array(""))
 
 
@@ -56,11 +57,13 @@ class TallyStatistic:
             raise ValueError(f"iou_union is {iou_union!r}: it must be one of {', '.join(UNIONS)}")
         self.thresholds, self.concepts, self.carries = thresholds, concepts, carries
         self.side_px, self.iou_union = side_px, iou_union
+        self.map_size = (0, 0)
         self.counts = Counts.zero(len(thresholds), len(concepts))
         self.best = BestImages(len(thresholds), len(concepts))
 
     def measure(self, maps, images, masks):
         """Count some images. maps: float32 (b, U, H, W). images: b indices. masks: see Dictionary.masks, per image."""
+        self.map_size = maps.shape[2:]  # the same in every thread
         packed = [(concepts, pack(of_image)) for concepts, of_image in masks]
         return count_images(maps, self.thresholds, images, packed, len(self.concepts), self.side_px)
 
@@ -86,6 +89,7 @@ class TallyStatistic:
             carries=self.carries,
             thresholds=self.thresholds,
             iou_union=np.array(self.iou_union),
+            map_size=np.array(self.map_size),
         )
 
 

@@ -29,9 +29,9 @@ def write_report(path, told):
 def bias_reports(features):
     """The stages made from a layer's features. features: suffixes of their files. make: function of path and Told."""
     return (
-        Stage("_nl_report.pdf", "report", (*features, "plots"), version=2, make=write_report),
-        Stage("_nl_probs.txt", "verdicts", features, version=2, make=write_verdicts),
-        Stage("_nl_probs.pkl", "probabilities", features, version=2, make=write_probabilities),
+        Stage("_nl_report.pdf", "report", (*features, "preset", "plots"), version=3, make=write_report),
+        Stage("_nl_probs.txt", "verdicts", (*features, "preset"), version=3, make=write_verdicts),
+        Stage("_nl_probs.pkl", "probabilities", (*features, "preset"), version=3, make=write_probabilities),
     )
 
 

@@ -33,10 +33,8 @@ REPORTS = (
 
 def summary(findings):
     """A layer in a few lines of text. findings: Findings."""
-    best = ", ".join(
-        f"{findings.top_concept(unit)} {findings.top_iou[unit]:.4f} (unit {unit})"
-        for unit in findings.units_by_iou()[:3]
-    )
+    best = [unit for unit in findings.units_by_iou()[:3] if findings.top_concept(unit)]
+    named = [f"{findings.top_concept(unit)} {findings.top_iou[unit]:.4f} (unit {unit})" for unit in best]
     regions, types = findings.units_per_region(), findings.units_per_type()
     return "\n".join(
         [
@@ -45,6 +43,7 @@ def summary(findings):
             f"  unique detectors {findings.unique_detectors} concepts",
             "  by region        " + ", ".join(f"{region} {count}" for region, count in regions.items()),
             "  by type          " + ", ".join(f"{kind} {count}" for kind, count in types.items()),
-            f"  best             {best}",
+            f"  best             {', '.join(named) or 'no unit touches a concept'}",
+            *(f"  warning          {warning}" for warning in findings.warnings),
         ]
     )

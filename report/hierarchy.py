@@ -52,6 +52,7 @@ def write_report(path, hierarchy, plot_folder):
     findings = hierarchy.findings
     notes = [
         f"{findings.units} units, {findings.detectors} interpretable",
+        *findings.warnings,
         *thresholds_of(hierarchy),
         *lonely_notes(hierarchy),
     ]
@@ -62,7 +63,7 @@ def write_report(path, hierarchy, plot_folder):
     write_pdf(path, [*table_pages(f"Hierarchy of {hierarchy.layer}", notes, tables), figure])
 
 
-_INPUTS = (MAPS.suffix, TALLY.suffix, "score_threshold")
+_INPUTS = (MAPS.suffix, TALLY.suffix, "score_threshold", "preset")
 
 # make: function of the path, the Hierarchy and the folder of plots.
 HIERARCHY_REPORTS = (
@@ -95,8 +96,10 @@ def lonely_notes(hierarchy):
 
 
 def thresholds_of(hierarchy):
+    """How units and concepts are counted, a line each."""
     return [
-        f"interpretable: IoU above {hierarchy.findings.score_threshold:g}",
+        f"interpretable: IoU {'from' if hierarchy.findings.inclusive else 'above'} "
+        f"{hierarchy.findings.score_threshold:g}" + (" on" if hierarchy.findings.inclusive else ""),
         f"detected: P(c|u,R) above {DETECTION_FACTOR:g} / number of the region's concepts in the dictionary",
         f"{UNLOCALIZABLE}: units that are not interpretable or whose concept lies in no region, counted as units",
     ]

@@ -36,7 +36,7 @@ def write(path, dissection):
     room_mm = _picture_room(top_images)
 
     def render_unit(unit):
-        images = findings.tally.maps[unit, findings.ranking[unit, 0], :top_images]
+        images = findings.tally.maps[unit, findings.ranking[unit, 0], :top_images] if findings.top_concept(unit) else []
         return [_render(dissection, unit, index, room_mm) for index in images]
 
     rendered = mapped(render_unit, order, dissection.workers, f"report of {dissection.layer}", "unit")
@@ -56,7 +56,7 @@ def _new_pdf(name, findings):
             self.set_text_color(110)
             self.set_xy(_MARGIN, _MARGIN - 5)
             found = f"{findings.detectors} of {findings.units} units interpretable (IoU > {findings.score_threshold:g})"
-            self.cell(_PAGE_WIDTH - 2 * _MARGIN, 4, f"{name}   {found}")
+            self.cell(_PAGE_WIDTH - 2 * _MARGIN, 4, "   ".join([name, *(findings.warnings or [found])]))
             self.set_xy(_MARGIN, _MARGIN - 5)
             self.cell(_PAGE_WIDTH - 2 * _MARGIN, 4, f"page {self.page_no()} of {pages}", align="R")
 
@@ -86,7 +86,7 @@ def _draw_unit(pdf, findings, unit, pictures, row, width_mm):
     pdf.set_xy(_MARGIN, top)
     pdf.set_font(_FONT, style="B", size=10)
     pdf.set_text_color(0 if findings.interpretable[unit] else 130)
-    pdf.cell(0, _TITLE - 1, unit_title(unit, findings.concepts[concept], findings.top_iou[unit]))
+    pdf.cell(0, _TITLE - 1, unit_title(unit, findings.top_concept(unit), findings.top_iou[unit]))
     pdf.set_font(_FONT, size=6.5)
     pdf.set_text_color(110)
     for place, picture in enumerate(pictures):
@@ -101,8 +101,8 @@ def _draw_unit(pdf, findings, unit, pictures, row, width_mm):
 
 
 def unit_title(unit, concept, score):
-    """The title over a unit's images, as the published report has it."""
-    return f"UNIT - {unit},  CLASS - {concept}, IOU - {score:.4f}"
+    """The title over a unit's images, as the published report has it. concept: None for a unit without."""
+    return f"UNIT - {unit},  CLASS - {concept or 'none'}, IOU - {score:.4f}"
 
 
 def _render(dissection, unit, index, room_mm):

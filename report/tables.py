@@ -25,12 +25,11 @@ def write_units(path, dissection):
 
 
 def _unit_line(findings, unit):
-    (concept, score), *others = [
-        (findings.concepts[index], repr(float(findings.tally.tally[unit, index])))
-        for index in findings.ranking[unit, :3]
-    ]
-    others += [("", "")] * (2 - len(others))
-    described = [concept, findings.type_of[concept], findings.region_of[concept], score]
+    """The row of a unit; a concept that it does not touch (IoU 0) is none of its concepts."""
+    ranked = [(findings.concepts[index], float(findings.tally.tally[unit, index])) for index in findings.ranking[unit]]
+    touched = [(concept, repr(score)) for concept, score in ranked[:3] if score > 0]
+    (concept, score), *others = [*touched, *[("", "")] * (3 - len(touched))]
+    described = [concept, findings.type_of.get(concept, ""), findings.region_of.get(concept, ""), score or "0.0"]
     threshold = repr(float(findings.tally.thresholds[unit]))
     return [unit, *described, int(findings.interpretable[unit]), *others[0], *others[1], threshold]
 

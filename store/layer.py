@@ -45,11 +45,13 @@ class Stage:
 class LayerStore:
     """The files of one layer. folder: where they lie. layer: `{TASK}_{LAYER_NAME}`, the start of their names.
 
-    facts: {name: JSON value} about the run, of which stages name the ones that decide their bytes.
+    facts: {name: JSON value} about the run, of which stages name the ones that decide their bytes. settings: {name:
+    [values that say the same]} of the run, remembered with every file for people and for those who read it later.
     """
 
-    def __init__(self, folder, layer, facts=None):
+    def __init__(self, folder, layer, facts=None, settings=None):
         self.folder, self.layer, self.facts = Path(folder), layer, dict(facts or {})
+        self.settings = settings or {}
         self._told = False  # whether it was said that nothing is taken from the manifest
 
     def path(self, suffix):
@@ -137,8 +139,19 @@ class LayerStore:
         status = path.stat()
         entry = {
             "made_from": made_from, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "digest": digest(path),
+            "settings": self.settings,
         }  # fmt: skip
         self._write({**self._entries(), stage.suffix: entry})
+
+    def remember_settings(self):
+        """Note the present settings with every file, once all of them are known to hold under these."""
+        entries = self._entries()
+        if any(entry.get("settings") != self.settings for entry in entries.values()):
+            self._write({suffix: {**entry, "settings": self.settings} for suffix, entry in entries.items()})
+
+    def settings_of(self, suffix):
+        """The settings that a file was made under or was last found to hold under: {name: [values]}."""
+        return self._entries()[suffix].get("settings", {})
 
     def forget(self, suffix):
         """Strike a file out of the manifest; the file itself stays."""

@@ -118,10 +118,39 @@ def layer_stores(config, model, dictionary):
         "score_threshold": config.SCORE_THRESHOLD,
         "images_shown": config.TOPN,
     }
+    settings = used_settings(config, model)
     return {
         layer: LayerStore(
             config.OUTPUT_FOLDER, f"{run_name(config, config.TASK)}_{layer}",
-            {**facts, "network": model.provenance(layer)},
+            {**facts, "network": model.provenance(layer)}, settings,
         )
         for layer in model.layers
     }  # fmt: skip
+
+
+# Settings that decide what main.py makes of every network.
+_DECIDING = ("DICTIONARY", "WEIGHTS", "QUANTILE", "SEG_THRESHOLD", "IOU_UNION", "FEATURE_DTYPE")
+
+
+def used_settings(config, model):
+    """The settings that decide what main.py makes of a network: {name: [value, and what None stood for]}."""
+    names = [*_DECIDING, *(name.upper() for name in model.spec.options)]
+    names += ["SEED"] if config.WEIGHTS == RANDOM_WEIGHTS else []
+    used = {name: [getattr(config, name)] for name in names}
+    return {
+        **used,
+        "INPUT_SIZE": [config.INPUT_SIZE, model.side_px],
+        "CROP": [config.CROP, crops_faces(config, model)],
+    }
+
+
+def unlike_settings(config, used):
+    """{name: (value then, value now)} of the settings that differ from those that something was made under.
+
+    used: see used_settings.
+    """
+    return {
+        name: (values[-1], getattr(config, name))
+        for name, values in used.items()
+        if hasattr(config, name) and getattr(config, name) not in values
+    }

@@ -17,6 +17,7 @@ from dictionary.concepts import REGIONS
 from dictionary.images import crop, load_rgb, resize_image
 from loader.models import load_model
 from loader.recorder import ActivationRecorder
+from method.bias import BiasFeatures
 from method.tally import Tally
 from report.plots import colours, table_pages
 from store.arrays import load_as
@@ -310,14 +311,81 @@ def test_artifacts_that_do_not_belong_together_are_refused(dissected, run, tmp_p
     assert "was changed after it was made" in message_of(run, cluster_top, TASKS="pnet")
 
 
-def test_layers_that_were_made_unlike_are_compared_with_a_remark(dissected, run, tmp_path, caplog):
+def test_layers_of_another_dictionary_are_compared_with_a_remark(dissected, run, small_dictionary, caplog):
     with caplog.at_level(logging.INFO):
         run(cluster_top)
     assert "beware" not in caplog.text
-    dissected(TASK="pnet", QUANTILE=0.02)
+    mask = next(small_dictionary.glob("*/000003/[!o]*.png"))
+    cv2.imwrite(str(mask), 255 - cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE))
+    dissected(TASK="pnet")
     with caplog.at_level(logging.INFO):
         run(cluster_top)
-    assert "beware: made with different quantile: pnet_layer3 0.02, onet_layer3 0.005" in caplog.text
+    assert "beware: made with different dictionary masks: pnet_layer3, onet_layer3" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "told"),
+    [
+        ({"QUANTILE": 0.02}, {}, "QUANTILE=0.02 and this run has QUANTILE=0.005: give this run QUANTILE=0.02, or"),
+        ({}, {"QUANTILE": 0.02}, "QUANTILE=0.005 and this run has QUANTILE=0.02"),
+        ({"IOU_UNION": "active"}, {}, "IOU_UNION='active' and this run has IOU_UNION='all'"),
+        ({}, {"IOU_UNION": "active"}, "IOU_UNION='all' and this run has IOU_UNION='active'"),
+        ({"SEG_THRESHOLD": 0.2}, {}, "SEG_THRESHOLD=0.2 and this run has SEG_THRESHOLD=0.5"),
+        ({"INPUT_SIZE": 64}, {}, "INPUT_SIZE=64 and this run has INPUT_SIZE=48"),
+        ({"FEATURE_DTYPE": "float16"}, {}, "FEATURE_DTYPE='float16' and this run has FEATURE_DTYPE='float32'"),
+        ({}, {"CROP": True}, "CROP=False and this run has CROP=True"),
+        ({}, {"WEIGHTS": "model/another.pth"}, "WEIGHTS=None and this run has WEIGHTS='model/another.pth'"),
+        ({"WEIGHTS": "random", "SEED": 3}, {"WEIGHTS": "random"}, "SEED=3 and this run has SEED=0"),
+        ({}, {"PRESET": "published"}, "QUANTILE=0.005 and this run has QUANTILE=0.05"),
+    ],
+)
+def test_a_tally_of_other_settings_is_refused_with_both_values_and_the_command(
+    small_dictionary, run_main, run, tmp_path, then, now, told
+):
+    run_main(TASK="pnet", **then)
+    message = message_of(run, cluster_top, TASKS="pnet", **now)
+    assert f"it was dissected with {told}" in message
+    assert "or dissect it anew with\n    python main.py TASK=pnet LAYER_NAME=layer3 CLEAN=False" in message
+    assert all(f"{name}={value}" in message for name, value in now.items())
+    run(cluster_top, TASKS="pnet", **then)
+    used = json.loads((tmp_path / "result" / "hierarchy_settings.json").read_text())
+    (layer,) = used["dissected with"].values()
+    assert all(used[name] == layer[name] == value for name, value in then.items())
+
+
+def test_what_none_stands_for_is_no_difference(small_dictionary, run_main, run):
+    run_main(TASK="pnet", INPUT_SIZE=None)
+    run(cluster_top, TASKS="pnet", INPUT_SIZE=128, CROP=False)
+    assert "INPUT_SIZE=128 and this run has INPUT_SIZE=64" in message_of(run, cluster_top, TASKS="pnet", INPUT_SIZE=64)
+
+
+def test_the_published_preset_counts_as_the_published_program(small_dictionary, run_main, run, tmp_path, subgroups):
+    result = run_main(PRESET="published")
+    tally = load_as(Tally, result / "onet_layer3_tally.npz")
+    assert str(tally.iou_union) == "active"
+    snapshot = json.loads((result / "onet_layer3_settings.json").read_text())
+    assert (snapshot["PRESET"], snapshot["QUANTILE"], snapshot["IOU_UNION"]) == ("published", 0.05, "active")
+    threshold = float(np.sort(tally.tally.max(axis=1))[20])  # a unit lies exactly at it
+    words = {"TASKS": "onet", "PRESET": "published", "SCORE_THRESHOLD": threshold}
+    run(cluster_top, **words)
+    content = pickle.loads((result / "onet_layer3_unit_concept_probs.pkl").read_bytes())
+    assert list(content) == np.flatnonzero(tally.tally.max(axis=1) >= threshold).tolist()
+    with open(result / "onet_layer3_detected_concepts.csv", newline="", encoding="utf-8") as file:
+        detected = {row["concept"]: int(row["units_that_detect_it"]) for row in csv.DictReader(file)}
+    limits = {region: 1.5 / len(concepts) for region, concepts in REGIONS.items()}  # of all the region's concepts
+    shares = [share for of in content.values() for share in of.items()]
+    assert detected == {
+        concept: sum(name == concept and share > limits[region_of(concept)] for name, share in shares)
+        for concept in detected
+    }
+    run(nl_bias, **words)
+    arrays = np.load(tmp_path / "global" / "onet_layer3_model_bias(gender).npz")
+    features = BiasFeatures.of_arrays(dict(arrays), "")
+    found = pickle.loads((tmp_path / "global" / "onet_layer3_nl_probs.pkl").read_bytes())
+    expected = features.probabilities("order")
+    assert [list(of["gender"].values()) for of in found.values()] == expected.tolist()
+    message = message_of(run, nl_bias, TASKS="onet", PRESET="published", QUANTILE=0.01)
+    assert message == "QUANTILE=0.01 and a PRESET that sets 0.05: leave one of them out"
 
 
 def test_a_task_half_dissected_is_missing_too(dissected, run, tmp_path):

@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 
 from method.bias import BiasFeatures, ConceptBias, as_dict
-from method.probability import bias_threshold, group_probabilities, image_weights, region_probabilities
+from method.probability import bias_threshold, group_probabilities, image_weights, ranks, region_probabilities
 from report.bias import table, write_text
 
 
 def plain_weights(peaks, lowest, highest):
     """One unit: peaks a list of numbers."""
     count = len(peaks)
-    order = sorted(range(count), key=lambda image: (peaks[image], image))
     weights = [0.0] * count
-    for position, image in enumerate(order, 1):
+    for image, peak in enumerate(peaks):
+        below, equal = sum(other < peak for other in peaks), sum(other == peak for other in peaks)
+        rank = (below + (equal + 1) / 2) / count  # the mean of the positions that equal peaks take
         if highest > lowest:
-            weights[image] = position / count * (peaks[image] - lowest) / (highest - lowest)
+            weights[image] = rank * (peak - lowest) / (highest - lowest)
     return weights
 
 
@@ -60,8 +61,27 @@ def test_weights_equal_the_plain_loop():
     assert weights.max() <= 1
 
 
-def test_equal_peaks_rank_in_the_order_of_the_images():
-    assert image_weights([[1, 2, 1, 2]], [0], [2])[0].tolist() == [1 / 4 / 2, 3 / 4, 2 / 4 / 2, 1]
+def test_equal_peaks_share_the_mean_of_their_positions():
+    peaks = np.array([[1, 2, 1, 2], [3, 3, 3, 3], [4, 3, 2, 1]])
+    assert (4 * ranks(peaks)).tolist() == [[1.5, 3.5, 1.5, 3.5], [2.5] * 4, [4, 3, 2, 1]]
+    assert (4 * ranks(peaks, "order")).tolist() == [[1, 3, 2, 4], [1, 2, 3, 4], [4, 3, 2, 1]]
+    assert image_weights(peaks[:1], [0], [2])[0].tolist() == [1.5 / 4 / 2, 3.5 / 4, 1.5 / 4 / 2, 3.5 / 4]
+    random = np.random.default_rng(0)
+    many = random.integers(0, 5, (20, 33)).astype(np.float32)
+    below = (many[:, None, :] < many[:, :, None]).sum(axis=2)
+    equal = (many[:, None, :] == many[:, :, None]).sum(axis=2)
+    assert np.allclose(33 * ranks(many), below + (equal + 1) / 2, atol=1e-12)
+
+
+def test_a_unit_that_saturates_leans_to_nobody():
+    # Behind ReLU6 most peaks are 6: ranked in the order of the images, the last group would have the higher ranks.
+    random = np.random.default_rng(0)
+    peaks = np.minimum(random.exponential(20, (8, 400)), 6).astype(np.float32)
+    members = np.repeat([0, 1], 200)
+    bounds = np.zeros(8), np.full(8, 6)
+    assert (group_probabilities(peaks, *bounds, members) < bias_threshold(2)).all()
+    in_order = group_probabilities(peaks, *bounds, members, ties="order")
+    assert (in_order[:, 1] >= bias_threshold(2)).all()
 
 
 @pytest.mark.parametrize("sizes", [(11, 12), (1, 22), (3, 9, 5, 6), (20, 1, 2)])
@@ -110,14 +130,14 @@ def test_the_thresholds_are_the_published_ones():
 def test_a_unit_that_prefers_a_subgroup_comes_out_biased_with_the_probability_worked_out_by_hand():
     # Two images per group. Unit 0 peaks at 1, 2 for the first and 3, 4 for the second; its maps start at 0. Weights:
     # 1/4 * 1/4, 2/4 * 2/4, 3/4 * 3/4, 1 * 1; means 5/32 and 25/32; probabilities 5/30 and 25/30.
-    # Unit 1 peaks at 2 everywhere, with equal ranks in the order of the images: 1/4 ... 1; means 3/8, 7/8.
+    # Unit 1 peaks at 2 everywhere: equal ranks, and no preference.
     first = np.array([[1, 2], [2, 2]], np.float32)
     second = np.array([[3, 2], [4, 2]], np.float32)
     features = BiasFeatures({"male": first, "female": second}, np.zeros(2, np.float32), np.array([4, 2], np.float32))
     bias = ConceptBias("gender", ("male", "female"), features.probabilities())
-    assert np.allclose(bias.probabilities, [[1 / 6, 5 / 6], [0.3, 0.7]], atol=1e-12)
+    assert np.allclose(bias.probabilities, [[1 / 6, 5 / 6], [0.5, 0.5]], atol=1e-12)
     assert bias.verdict(0) == "biased : female 0.8333"
-    assert bias.counts() == {"male": 0, "female": 2, "unbiased": 0}
+    assert bias.counts() == {"male": 0, "female": 1, "unbiased": 1}
 
 
 def test_shuffled_labels_leave_no_more_biased_units_than_chance():

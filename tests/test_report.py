@@ -30,7 +30,7 @@ def made_up_tally(units, images=3, seed=0):
         tally=scores, maps=best, scores=np.zeros(best.shape), intersection=counts, union=counts, union_active=counts,
         concepts=np.array(CONCEPTS), types=np.array(TYPES), regions=np.array([region_of(name) for name in CONCEPTS]),
         carries=np.ones((images, len(CONCEPTS)), bool),
-        thresholds=np.zeros(units), iou_union=np.array("all"), fingerprint=np.array("0"),
+        thresholds=np.zeros(units), iou_union=np.array("all"), map_size=np.array((4, 4)),
     )  # fmt: skip
 
 
@@ -69,19 +69,38 @@ def test_every_unit_is_in_the_report_four_to_a_page(write, units, expected, monk
     shown = [score for _, _, score in titles]
     assert shown == sorted(shown, reverse=True)
     for unit, concept, score in titles:
-        assert concept == report.top_concept(unit)
+        assert concept == report.top_concept(unit) and (concept or score == 0)
         assert score == report.tally.tally[unit].max()
 
 
 def test_the_title_is_the_published_one():
     assert unit_title(146, "Eyeglasses", 0.24444) == "UNIT - 146,  CLASS - Eyeglasses, IOU - 0.2444"
+    assert unit_title(3, None, 0.0) == "UNIT - 3,  CLASS - none, IOU - 0.0000"
+
+
+def test_a_unit_that_touches_nothing_has_no_concept():
+    tally = made_up_tally(3)
+    tally.tally[:] = 0
+    findings = Findings(tally, 0.0)
+    assert [findings.top_concept(unit) for unit in range(3)] == [None] * 3
+    assert not findings.interpretable.any() and not Findings(tally, 0.0, inclusive=True).interpretable.any()
+    assert findings.units_per_region()["Unlocalizable"] == 3
+    assert "best             no unit touches a concept" in summary(findings)
+
+
+def test_maps_without_places_are_said_and_none_of_their_units_is_interpretable(write):
+    tally = made_up_tally(3)
+    tally.map_size[:] = 1
+    findings = Findings(tally, 0.01)
+    assert findings.detectors == 0 and tally.tally.max() > 0.01
+    assert "warning          1×1 maps: the layer has no places" in summary(findings)
 
 
 @pytest.mark.parametrize("top_images", [1, 4, 20])
 def test_as_many_pictures_as_there_are(write, top_images):
     pdf, _ = write(made_up_tally(2), top_images)
-    # The same picture of the same unit at the same size is stored once; three images carry the concept.
-    assert len(re.findall(rb"/Subtype\s*/Image\b", pdf.read_bytes())) == 2 * min(top_images, 3)
+    # Three images carry the concept; the second unit has none and shows none.
+    assert len(re.findall(rb"/Subtype\s*/Image\b", pdf.read_bytes())) == min(top_images, 3)
 
 
 def test_ties_go_to_the_first_concept_and_the_lower_unit():

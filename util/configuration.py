@@ -14,6 +14,9 @@ from types import SimpleNamespace
 
 from util.errors import DissectionError, nearest
 
+# What a PRESET sets beside what scripts do by it.
+PRESETS = {"published": {"QUANTILE": 0.05, "IOU_UNION": "active"}}
+
 _BOUNDS = {
     "above": lambda value, bound: value > bound,
     "below": lambda value, bound: value < bound,
@@ -102,6 +105,10 @@ def read_settings(module, words, description):
         raise DissectionError(f"settings.py lacks {', '.join(missing)}: give each a value before its comment")
     values = {name: getattr(module, name) for name in rules}
     overrides = dict(_parse_word(word, rules) for word in parser.parse_args(words).overrides)
+    preset = PRESETS.get({**values, **overrides}["PRESET"], {})
+    for name, value in preset.items():
+        if overrides.setdefault(name, value) != value:
+            raise DissectionError(f"{name}={overrides[name]!r} and a PRESET that sets {value!r}: leave one of them out")
     for name, value in {**values, **overrides}.items():
         if not rules[name].allows(value):
             raise DissectionError(f"{name} is {value!r}: it must be {rules[name].words}")
