@@ -44,7 +44,7 @@ def main():
     require_one_checkpoint(config)
     tasks = tasks_of(config)
     concepts = global_concepts(Path(config.DICTIONARY), config.MORE_GLOBAL_CONCEPTS)
-    subgroups = read_subgroups(config, concepts)
+    subgroups, notes = read_subgroups(config, concepts)
     device = prepare_device(config)
     biases = {}
     for task in tasks:
@@ -54,14 +54,15 @@ def main():
         with locked(stores.values()):
             read_features(config, model, images, boxes, stores)
             for store in stores.values():
-                biases[store.layer] = analyse(config, store, images, concepts)
+                biases[store.layer] = analyse(config, store, images, concepts, notes)
+                set_aside(config, store, images)
     path = compare(biases, concepts, config.NL_FOLDER, config.PLOT_FOLDER)
     print(f"\ncomparison: {path}\nplots: {config.PLOT_FOLDER}")
     replace_text(Path(config.NL_FOLDER) / SETTINGS_FILE, snapshot(config))
 
 
 def read_subgroups(config, concepts):
-    """The usable images of the dictionary's subgroups: list of Subgroups."""
+    """The usable images of the dictionary's subgroups: list of Subgroups. Also notes on what is missing, texts."""
     ensure_rendered(config.DICTIONARY)
     subgroups, problems = open_subgroups(
         config.DICTIONARY, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS, skip_bad=config.SKIP_BAD_IMAGES,
@@ -69,10 +70,10 @@ def read_subgroups(config, concepts):
         required=config.MORE_GLOBAL_CONCEPTS,
     )  # fmt: skip
     for problem in problems:
-        log.info("left out: %s", problem)
+        log.info("%s: %s", "left out" if problem.fatal else "note", problem)
     for concept in subgroups:
         log.info("%s: %s", concept.concept, ", ".join(f"{group} {len(of)}" for group, of in concept.groups.items()))
-    return subgroups
+    return subgroups, [str(problem) for problem in problems if not problem.fatal]
 
 
 def faces_of(config, model, subgroups):
@@ -160,8 +161,19 @@ def extract(config, model, layers, concept, boxes):
     return {layer: consumer.features(sizes) for layer, consumer in peaks.items()}
 
 
-def analyse(config, store, subgroups, concepts):
-    """Compute, save and show one layer's bias. Returns list of ConceptBias, a global concept each."""
+def set_aside(config, store, subgroups):
+    """Take features and plots of concepts that are not analysed any more away from the new ones."""
+    wanted = {features_stage(subgroup.concept).suffix for subgroup in subgroups}
+    for suffix in [suffix for suffix in store.suffixes() if suffix.startswith("_model_bias(") and suffix not in wanted]:
+        concept = suffix.removeprefix("_model_bias(").removesuffix(").npz")
+        place = store.set_aside(suffix)
+        log.info("%s: %s is not analysed any more: what was found about it lies in %s", store.layer, concept, place)
+        for plot in (f"{store.layer}_bias({concept}).png", f"bias_comparison({concept}).png"):
+            (Path(config.PLOT_FOLDER) / plot).unlink(missing_ok=True)
+
+
+def analyse(config, store, subgroups, concepts, notes):
+    """Compute, save and show one layer's bias. notes: for its report. Returns list of ConceptBias, one per concept."""
     biases, sizes = [], []
     ties = "order" if config.PRESET == "published" else "mean"
     for concept in (subgroup.concept for subgroup in subgroups):
@@ -169,7 +181,7 @@ def analyse(config, store, subgroups, concepts):
         features = BiasFeatures.of_arrays(load_arrays(path), path)
         sizes.append(f"{concept}: " + ", ".join(f"{len(of)} images {group}" for group, of in features.groups.items()))
         biases.append(ConceptBias(concept, tuple(features.groups), features.probabilities(ties)))
-    told = Told(store.layer, biases, sizes)
+    told = Told(store.layer, biases, [*sizes, *notes])
     if config.PLOT:
         told.draw(concepts, config.PLOT_FOLDER)
     reports = bias_reports(tuple(features_stage(bias.concept).suffix for bias in biases))

@@ -13,11 +13,10 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from dictionary.concepts import global_concepts
 from dictionary.dictionary import check_files, format_of
 from dictionary.images import ImageError, inspect_image, read_bytes
 from dictionary.rows import Problem
-from dictionary.subgroups import GLOBAL_FOLDER, subgroup_images
+from dictionary.subgroups import GLOBAL_FOLDER, find_subgroups
 from util.errors import run_script
 from util.parallel import mapped
 
@@ -40,40 +39,14 @@ def find_problems(root, workers):
         f"{len(rows)} images, {sum(carried.values())} masks of {len(carried)} concepts",
         *(["concepts without a mask: " + ", ".join(absent)] if absent else []),
     ]
-    groups = subgroup_images(root)
+    groups, unlike = find_subgroups(root)
     for concept, images_of in groups.items():
         summary.append(f"{concept}: " + ", ".join(f"{group} {len(images)}" for group, images in images_of.items()))
-    return problems + _global_problems(Path(root), groups, workers), summary
-
-
-def _global_problems(root, groups, workers):
-    """What is wrong under non_localizable/: unknown folders, empty subgroups, unreadable images."""
-    problems = []
-    concepts = global_concepts(root)
-    known = {description.folder: description.groups.values() for description in concepts.values()}
-    for folder in _folders(root / GLOBAL_FOLDER):
-        where = f"{GLOBAL_FOLDER}/{folder}"
-        if folder not in known:
-            problems.append(Problem(where, f"unknown global concept, expected one of {', '.join(known)}", fatal=False))
-            continue
-        for name in _folders(root / where):
-            if name not in known[folder]:
-                expected = ", ".join(known[folder])
-                problems.append(
-                    Problem(f"{where}/{name}", f"unknown subgroup, expected one of {expected}", fatal=False)
-                )
-    for concept, images_of in groups.items():
-        for group, images in images_of.items():
-            if not images:
-                folder = f"{GLOBAL_FOLDER}/{concepts[concept].folder}/{concepts[concept].groups[group]}"
-                problems.append(Problem(folder, f"subgroup {group} of {concept} has no images", fatal=False))
+        for group in (group for group, images in images_of.items() if not images):
+            unlike.append(Problem(GLOBAL_FOLDER, f"subgroup {group} of {concept} has no images", fatal=False))
     images = [image for images_of in groups.values() for group in images_of.values() for image in group]
-    checked = mapped(lambda image: _image_problem(root, image), images, workers, "checking subgroups")
-    return problems + [problem for _, problem in checked if problem]
-
-
-def _folders(folder):
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if folder.is_dir() else []
+    checked = mapped(lambda image: _image_problem(Path(root), image), images, workers, "checking subgroups")
+    return problems + unlike + [problem for _, problem in checked if problem], summary
 
 
 def _image_problem(root, image):

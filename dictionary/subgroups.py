@@ -4,10 +4,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from dictionary.concepts import global_concepts
+from dictionary.concepts import OWN_GROUPS, global_concepts
 from dictionary.file_memory import FileMemory
 from dictionary.rows import Problem, no_dictionary, unusable
-from util.errors import DissectionError
+from util.errors import DissectionError, did_you_mean
 from util.files import fingerprint
 from util.parallel import mapped
 
@@ -15,24 +15,62 @@ GLOBAL_FOLDER = "non_localizable"
 
 
 def subgroup_images(root, concepts=None):
-    """The images of each subgroup that the dictionary has (method.md §1.3).
+    """The images of each subgroup that the dictionary has (method.md §1.3), see find_subgroups.
 
-    concepts: {concept: GlobalConcept}, by default those of tables (see concepts.global_concepts). Returns {concept:
-    {group: [path relative to root, sorted by name]}}, concepts and groups in the table's order, those without a folder
-    left out.
+    Returns {concept: {group: [path relative to root, sorted by name]}}.
     """
-    found = {}
-    for concept, description in (concepts or global_concepts(Path(root))).items():
-        folder = Path(root) / GLOBAL_FOLDER / description.folder
-        groups = {group: folder / name for group, name in description.groups.items() if (folder / name).is_dir()}
+    return find_subgroups(root, concepts)[0]
+
+
+def find_subgroups(root, concepts=None):
+    """Look for the subgroups of a dictionary, whose folders match whatever their capitals.
+
+    concepts: {concept: GlobalConcept}, by default those of tables (see concepts.global_concepts). Returns (images,
+    problems): {concept: {group: [path relative to root, sorted by name]}}, concepts and groups in the table's order,
+    those without a folder left out; list of Problem: a folder that no table names and one there twice are fatal, what
+    is missing is not.
+    """
+    root, found = Path(root), {}
+    concepts = concepts or global_concepts(root)
+    folder_of = {concept: description.folder for concept, description in concepts.items()}
+    places, problems = _matching(root, GLOBAL_FOLDER, folder_of, "global concept")
+    missing = [concept for concept in concepts if concept not in places]
+    for concept, place in places.items():
+        groups, unlike = _matching(root, place, concepts[concept].groups, f"subgroup of {concept}")
+        problems += unlike
+        missing += [f"{group} of {concept}" for group in concepts[concept].groups if group not in groups]
         if groups:
-            found[concept] = {group: _files_in(root, place) for group, place in groups.items()}
-    return found
+            found[concept] = {group: _files_in(root, folder) for group, folder in groups.items()}
+    if missing and places:
+        problems.append(Problem(GLOBAL_FOLDER, f"no folder for {', '.join(missing)}", fatal=False))
+    return found, problems
+
+
+def _matching(root, where, expected, kind):
+    """Which folders below one are the expected. where: path relative to root. expected: {name: folder}.
+
+    Returns ({name: path relative to root}, in the order of expected; list of Problem).
+    """
+    by_name, problems = {}, []
+    for entry in sorted(os.scandir(root / where), key=lambda entry: entry.name) if (root / where).is_dir() else ():
+        if entry.is_dir() and not entry.name.startswith((".", "__")):
+            by_name.setdefault(entry.name.casefold(), []).append(entry.name)
+    known = {folder.casefold() for folder in expected.values()}
+    for name, same in by_name.items():
+        if name not in known:
+            hint = did_you_mean(same[0], tuple(expected.values()))
+            what = f"unknown {kind}, {hint} (one of the dictionary's own needs a line in {OWN_GROUPS})"
+            problems.append(Problem(f"{where}/{same[0]}", what))
+        elif len(same) > 1:
+            what = "differ by capitals alone: put their images into one folder"
+            problems.append(Problem(where, f"{' and '.join(same)} {what}"))
+    places = {name: by_name.get(folder.casefold(), [None])[0] for name, folder in expected.items()}
+    return {name: f"{where}/{folder}" for name, folder in places.items() if folder}, problems
 
 
 def _files_in(root, folder):
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file() and not entry.name.startswith("."))
-    return [(folder / name).relative_to(root).as_posix() for name in names]
+    names = sorted(entry.name for entry in os.scandir(root / folder) if entry.is_file())
+    return [f"{folder}/{name}" for name in names if not name.startswith(".")]
 
 
 @dataclass(frozen=True)
@@ -54,19 +92,20 @@ def open_subgroups(
     """Read the global concepts of a dictionary, decoding each image once (see open_dictionary for the arguments).
 
     limit: read the first images of each subgroup only. required: concepts whose folders must be there. Returns (list of
-    Subgroups, list of Problem). A subgroup whose folder is absent is not there; one without a usable image is an error,
-    or left out where skip_bad, as is a concept of which fewer than two subgroups remain. Raises DissectionError.
+    Subgroups, list of Problem). What is missing is a problem that is not fatal; a folder that no table names is an
+    error, as is a subgroup without a usable image, or both are left out where skip_bad, like a concept of which fewer
+    than two subgroups remain. Raises DissectionError.
     """
     root = Path(root)
     if not root.is_dir():
         raise no_dictionary(root)
     concepts = concepts or global_concepts(root)
+    found, unlike = find_subgroups(root, concepts)
     for concept in required:
-        for name in concepts[concept].groups.values():
-            folder = root / GLOBAL_FOLDER / concepts[concept].folder / name
-            if not folder.is_dir():
+        for group, name in concepts[concept].groups.items():
+            if group not in found.get(concept, ()):
+                folder = root / GLOBAL_FOLDER / concepts[concept].folder / name
                 raise DissectionError(f"there is no folder {folder}, which {concept} in MORE_GLOBAL_CONCEPTS asks for")
-    found = subgroup_images(root, concepts)
     if not found:
         raise DissectionError(
             f"{root}/{GLOBAL_FOLDER} holds no subgroup of {', '.join(concepts)}: there is nothing to compare"
@@ -75,7 +114,7 @@ def open_subgroups(
     paths = [image for groups in found.values() for images in groups.values() for image in images]
     with FileMemory(root, memory_folder) as memory:
         facts = dict(mapped(memory.facts, paths, workers, "checking subgroups"))
-    problems = [Problem(GLOBAL_FOLDER, of_file.error) for of_file in facts.values() if of_file.error]
+    problems = unlike + [Problem(GLOBAL_FOLDER, of_file.error) for of_file in facts.values() if of_file.error]
     sound = {
         concept: {
             group: {image: facts[image].digest for image in images if not facts[image].error}
@@ -97,8 +136,9 @@ def settle_subgroups(root, found, problems, skip_bad):
         for group, images in groups.items()
         if not images
     ]
-    if problems and not skip_bad:
-        raise unusable(f"{len(problems)} images or subgroups of {root}", problems, root)
+    fatal = [problem for problem in problems if problem.fatal]
+    if fatal and not skip_bad:
+        raise unusable(f"{len(fatal)} images or subgroups of {root}", fatal, root)
     kept = [
         Subgroups(concept, {group: images for group, images in of.items() if images}) for concept, of in found.items()
     ]

@@ -21,7 +21,7 @@ def write_verdicts(path, told):
 
 def write_report(path, told):
     """Write one layer's PDF: numbers, then the plots that were drawn."""
-    notes = [f"{told.units} units", *map(threshold_note, told.biases), *told.sizes]
+    notes = [f"{told.units} units", *map(threshold_note, told.biases), *told.notes]
     tables = [table(bias) for bias in told.biases]
     write_pdf(path, [*table_pages(f"Global bias of {told.layer}", notes, tables), *told.figures])
 
@@ -36,13 +36,13 @@ def bias_reports(features):
 
 
 class Told:
-    """What the reports on a layer tell. layer: its name. biases: list of ConceptBias. sizes: texts on the subgroups.
+    """What the reports on a layer tell. layer: its name. biases: list of ConceptBias. notes: texts on the subgroups.
 
     figures: the plots, filled by draw().
     """
 
-    def __init__(self, layer, biases, sizes):
-        self.layer, self.biases, self.sizes, self.figures = layer, biases, sizes, []
+    def __init__(self, layer, biases, notes):
+        self.layer, self.biases, self.notes, self.figures = layer, biases, notes, []
 
     @property
     def units(self):

@@ -9,6 +9,7 @@ replaced: at no moment an old entry can vouch for a new file, or the reverse.
 
 import json
 import logging
+import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +143,20 @@ class LayerStore:
             "settings": self.settings,
         }  # fmt: skip
         self._write({**self._entries(), stage.suffix: entry})
+
+    def suffixes(self):
+        """The suffixes of the files that were made, list of text."""
+        return list(self._entries())
+
+    def set_aside(self, suffix):
+        """Move a file that no longer belongs beside the others into a folder `earlier`. Returns its new path."""
+        self.forget(suffix)
+        place = self.folder / "earlier" / self.path(suffix).name
+        with explained(place):
+            place.parent.mkdir(exist_ok=True)
+            if self.path(suffix).exists():
+                os.replace(self.path(suffix), place)
+        return place
 
     def remember_settings(self):
         """Note the present settings with every file, once all of them are known to hold under these."""

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import pickle
+import shutil
 import sys
 
 import cv2
@@ -13,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import cluster_top
 import nl_bias
+from dictionary.check import find_problems
 from dictionary.concepts import REGIONS
 from dictionary.images import crop, load_rgb, resize_image
 from loader.models import load_model
@@ -32,18 +34,21 @@ TASKS = ("pnet", "onet")
 
 @pytest.fixture
 def subgroups(small_dictionary):
-    """Images of two ages, both genders and a global concept of one's own, unequal in number."""
+    """Images of two ages and both genders, unequal in number."""
     random = np.random.default_rng(7)
     for folder, count in {
         "Age/twenty_to_forty": 5, "Age/sixty_plus": 3, "Gender/Male": 4, "Gender/Female": 6,
-        "tint/red": 3, "tint/blue": 3,
     }.items():  # fmt: skip
-        place = small_dictionary / "non_localizable" / folder
-        place.mkdir(parents=True)
-        for number in range(count):
-            image = cv2.resize(random.integers(0, 256, (6, 5, 3), np.uint8), (50, 60))
-            cv2.imwrite(str(place / f"{number}.png"), image)
+        add_subgroup(small_dictionary / "non_localizable" / folder, count, random)
     return small_dictionary / "non_localizable"
+
+
+def add_subgroup(place, count, random):
+    """Write a folder of made-up images. random: numpy.random.Generator."""
+    place.mkdir(parents=True)
+    for number in range(count):
+        image = cv2.resize(random.integers(0, 256, (6, 5, 3), np.uint8), (50, 60))
+        cv2.imwrite(str(place / f"{number}.png"), image)
 
 
 @pytest.fixture
@@ -81,6 +86,8 @@ def message_of(run, script, **words):
 
 
 def test_every_concept_and_model_is_analysed_and_compared(subgroups, run, tmp_path, capsys):
+    for group in ("red", "blue"):
+        add_subgroup(subgroups / "tint" / group, 3, np.random.default_rng(8))
     run(nl_bias, MORE_GLOBAL_CONCEPTS="{'tint': ['red', 'blue']}")
     for task in TASKS:
         for concept, groups in {"age": (5, 3), "gender": (4, 6), "tint": (3, 3)}.items():
@@ -205,6 +212,60 @@ def test_errors_of_the_global_analysis(small_dictionary, run, tmp_path):
         assert f"{name!r} cannot be a name here" in message
         assert "cannot be a name" in message_of(run, nl_bias, MORE_GLOBAL_CONCEPTS=f"{{{name!r}: ['red', 'blue']}}")
     assert "a dict of names" in message_of(run, nl_bias, MORE_GLOBAL_CONCEPTS="tint")
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("Age/Sixty_pluss", "non_localizable/Age/Sixty_pluss: unknown subgroup of age, did you mean sixty_plus?"),
+        ("Gender/Males", "non_localizable/Gender/Males: unknown subgroup of gender, did you mean Male"),
+        (
+            "Gender/Other",
+            "unknown subgroup of gender, known: Male, Female (one of the dictionary's own needs",
+        ),
+        ("Genders/Male", "non_localizable/Genders: unknown global concept, did you mean Gender?"),
+        ("Etnicity/white", "non_localizable/Etnicity: unknown global concept, did you mean Ethnicity?"),
+        ("Gender/male", "non_localizable/Gender: Male and male differ by capitals alone: put their images into one"),
+        ("GENDER/Male", "non_localizable: GENDER and Gender differ by capitals alone"),
+    ],
+)
+def test_a_folder_of_subgroups_that_no_table_names_is_an_error(subgroups, run, small_dictionary, folder, message):
+    add_subgroup(subgroups / folder, 2, np.random.default_rng(1))
+    assert message in message_of(run, nl_bias, TASKS="onet")
+    assert message in "\n".join(map(str, find_problems(small_dictionary, workers=1)[0]))
+    run(nl_bias, TASKS="onet", SKIP_BAD_IMAGES=True, PLOT=False)
+
+
+def test_folders_match_whatever_their_capitals(subgroups, run, tmp_path, caplog, monkeypatch):
+    shown = []  # on the first page of the report
+    monkeypatch.setattr(
+        "report.bias.table_pages", lambda title, notes, tables: shown.extend(notes) or table_pages(title, notes, tables)
+    )
+    (subgroups / "Age").rename(subgroups / "AGE")
+    (subgroups / "AGE" / "sixty_plus").rename(subgroups / "AGE" / "Sixty_Plus")
+    (subgroups / "Gender" / "Male").rename(subgroups / "Gender" / "MALE")
+    caplog.set_level(logging.INFO)
+    run(nl_bias, TASKS="onet", PLOT=False)
+    for concept, sizes in {"age": {"twenty_to_forty": 5, "sixty_plus": 3}, "gender": {"male": 4, "female": 6}}.items():
+        arrays = np.load(tmp_path / "global" / f"onet_layer3_model_bias({concept}).npz")
+        assert {name: len(arrays[name]) for name in arrays.files if name not in ("p_min", "p_max")} == sizes
+    missing = "no folder for ethnic, skin_tone, zero_to_twenty of age, forty_to_sixty of age"
+    assert f"note: non_localizable: {missing}" in caplog.text
+    assert any(missing in note for note in shown)
+
+
+def test_a_result_of_a_concept_that_is_no_longer_there_is_set_aside(subgroups, run, tmp_path, caplog):
+    run(nl_bias, TASKS="onet")
+    shutil.rmtree(subgroups / "Age")
+    caplog.set_level(logging.INFO)
+    run(nl_bias, TASKS="onet")
+    left = {path.name for path in (tmp_path / "global").iterdir() if path.is_file()}
+    assert "onet_layer3_model_bias(gender).npz" in left and "onet_layer3_model_bias(age).npz" not in left
+    assert (tmp_path / "global" / "earlier" / "onet_layer3_model_bias(age).npz").is_file()
+    assert not (tmp_path / "plots" / "onet_layer3_bias(age).png").exists()
+    assert not (tmp_path / "plots" / "bias_comparison(age).png").exists()
+    assert "age is not analysed any more: what was found about it lies in" in caplog.text
+    assert list(pickle.loads((tmp_path / "global" / "onet_layer3_nl_probs.pkl").read_bytes())[0]) == ["gender"]
 
 
 def test_a_task_may_have_a_layer_of_its_own(subgroups, run, tmp_path):

@@ -351,9 +351,10 @@ def test_the_check_lists_everything_in_one_pass(three_rows, capsys, monkeypatch)
         "Parts/000009/nose.png is missing",
         "Attributes/000000/Big_Nose.png is an empty mask",
         "Attributes/000000/Smiling.png looks inverted: it covers 90% of the picture and 92% of its border",
-        "non_localizable/Gender/Other: unknown subgroup, expected one of Male, Female",
-        "non_localizable/Height: unknown global concept, expected one of Age, Gender",
-        "non_localizable/Gender/Female: subgroup female of gender has no images",
+        "non_localizable/Gender/Other: unknown subgroup of gender, known: Male, Female (one of the dictionary's own",
+        "non_localizable/Height: unknown global concept, known: Age, Gender",
+        "non_localizable: subgroup female of gender has no images",
+        "non_localizable: no folder for age, ethnic, skin_tone",
         "non_localizable: non_localizable/Gender/Male/a.jpg is not a readable image",
     ):
         assert expected in texts
@@ -363,7 +364,7 @@ def test_the_check_lists_everything_in_one_pass(three_rows, capsys, monkeypatch)
     with pytest.raises(SystemExit) as ended:
         check_main()
     assert ended.value.code == 1
-    assert "4 errors, 5 notes" in capsys.readouterr().out
+    assert "6 errors, 4 notes" in capsys.readouterr().out
 
 
 def test_a_sound_dictionary_passes_the_check(three_rows, capsys, monkeypatch):
