@@ -9,7 +9,7 @@ non_localizable/. The tables are CSV files whose first column is `image`, a path
     --landmarks    image,x0,y0,...,x67,y67        the 68 iBUG points in pixels
     --attributes   image,Smiling,AU_12,...        1 shown, 0 or -1 not shown, empty unknown
     --groups       image,age,gender,...           names of subgroups, empty unknown
-CelebA's list_attr_celeba.txt is understood as it is.
+CelebA's list_attr_celeba.txt and FairFace's label files are understood as they are.
 """
 
 import argparse
@@ -36,22 +36,18 @@ from dictionary.entries import (
     write_group_image,
     write_indexes,
 )
-from dictionary.images import ImageError, decode_rgb, inspect_image, load_rgb, read_bytes
-from dictionary.landmarks import FaceLandmarkDetector, read_landmarks, write_landmarks
+from dictionary.images import FORMATS, ImageError, decode_rgb, inspect_image, load_rgb, read_bytes
+from dictionary.landmarks import FaceLandmarkDetector, doubt_landmarks, read_landmarks, write_landmarks
 from dictionary.subgroups import GLOBAL_FOLDER
-from dictionary.tables import Labels, read_attributes, read_groups
+from dictionary.tables import GroupLabels, Labels, read_attributes, read_groups
 from util.errors import DissectionError, first_few, run_script
 from util.files import replacing_folder
 from util.parallel import mapped, usable_cores
 
 log = logging.getLogger(__name__)
 
-# What --detect takes for a photograph. Tables may name files of any ending.
-PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-
-# How far outside the image a landmark may lie, as a share of the image's size. A face at the edge has some landmarks
-# outside; further out they belong to another image, or to another size of this one.
-LANDMARK_MARGIN = 0.5
+# What readers of the layout can be trusted to know; a photograph of another format is stored as PNG.
+KEPT_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 
 EXIF_ORIENTATION, UPRIGHT = 274, 1
 
@@ -60,13 +56,16 @@ EXIF_ORIENTATION, UPRIGHT = 274, 1
 class Photograph:
     """What is known of one photograph. name: path relative to --images; path: where it lies.
 
-    landmarks: float64 (68, 2) or None; concepts: of its positive labels; groups: global concept -> subgroup.
+    landmarks: float64 (68, 2) or None; source: where they stand. concepts: of its positive labels; labelled: the types
+    of concepts of which its labels say something. groups: global concept -> subgroup.
     """
 
     name: str
     path: Path
     landmarks: np.ndarray | None = None
+    source: str = ""
     concepts: tuple = ()
+    labelled: tuple = ()
     groups: dict = field(default_factory=dict)
 
     @property
@@ -87,20 +86,20 @@ def main(arguments=None):
 
 def build(options, out):
     """Read the tables, draw the masks and have the dictionary appear at out (resolved)."""
-    labels = read_attributes(options.attributes) if options.attributes else Labels({}, {})
-    groups = read_groups(options.groups) if options.groups else {}
-    landmarks = read_landmarks(options.landmarks) if options.landmarks else {}
+    labels = read_attributes(options.attributes) if options.attributes else Labels({}, {}, {})
+    groups = read_groups(options.groups) if options.groups else GroupLabels({}, [], {})
+    landmarks, lines = read_landmarks(options.landmarks) if options.landmarks else ({}, {})
     if options.detect:
         landmarks = detect_landmarks(options)
-    photographs = plan(options, landmarks, labels, groups)
-    notice_what_is_left_out(options, landmarks, labels)
+    photographs = plan(options, landmarks, lines, labels, groups.of_image)
+    notice_what_is_left_out(options, photographs, landmarks, labels, groups)
 
     with replacing_folder(out) as folder:
         written = write_photographs(photographs, folder, options)
         indexes = write_indexes(folder, written)
         if not indexes and not groups:
             raise DissectionError("nothing to build: every mask lies outside its image")
-    summarise(options.out, photographs, indexes)
+    summarise(options.out, [one for one, of in zip(photographs, written, strict=True) if not of.problem], indexes)
 
 
 # ------------------------------------------------------------------------------------------------------ the arguments
@@ -119,6 +118,7 @@ def parse_arguments(arguments=None):
     add("--save-landmarks", type=Path, metavar="FILE", help="with --detect: write what was found, for --landmarks")
     add("--attributes", type=Path, metavar="FILE", help="labels of attributes and action units")
     add("--groups", type=Path, metavar="FILE", help="subgroups of global concepts")
+    add("--skip-bad", action="store_true", help="go on without photographs that cannot be used, and list them")
     add("--pictures", action="store_true", help="add *_overlap.png and lm.png, for people to look at")
     add("--overwrite", action="store_true", help="replace the dictionary at --out once the new one is complete")
     add("--workers", type=int, default=usable_cores(), metavar="N", help="threads (default: %(default)s)")
@@ -160,14 +160,20 @@ def check_out(out, options):
 def detect_landmarks(options):
     """Find the face in every photograph of --images. Returns {name: float64 (68, 2)}, without those that show none.
 
-    Raises DissectionError for images that cannot be read, before the long search begins.
+    What is no picture is named and passed over. Raises DissectionError for pictures that cannot be read, before the
+    long search begins, unless --skip-bad.
     """
     detector = FaceLandmarkDetector()
-    paths = (path for path in options.images.rglob("*") if path.suffix.lower() in PHOTOGRAPH_SUFFIXES)
-    names = sorted(path.relative_to(options.images).as_posix() for path in paths if path.is_file())
-    if not names:
-        raise DissectionError(f"--images {options.images} holds no photographs ({' '.join(PHOTOGRAPH_SUFFIXES)})")
-    check_photographs([options.images / name for name in names], options.workers)
+    names = files_below(options.images)
+    # A file of such a name should be a picture; if it cannot be read, that is an error.
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
+    pictures = [name for name in names if Path(name).suffix.lower() in endings or is_picture(options.images / name)]
+    others = [name for name in names if name not in set(pictures)]
+    if others:
+        log.info("%d files are no pictures that Pillow reads, and left out: %s", len(others), first_few(others))
+    if not pictures:
+        raise DissectionError(f"--images {options.images} holds no photographs among its {len(names)} files")
+    names = sound_photographs(pictures, options)
     # Decoded ahead by one thread: the networks use the processor's cores by themselves.
     decoded = mapped(lambda name: load_rgb(options.images / name), names, 1, "finding faces")
     faces = {name: face for name, image in decoded if (face := detector.detect(image))}
@@ -180,10 +186,31 @@ def detect_landmarks(options):
     return {name: face.landmarks for name, face in faces.items()}
 
 
-def check_photographs(paths, workers):
-    """Raise DissectionError, naming the first, when some of the photographs cannot be read."""
-    checked = mapped(_photograph_problem, paths, workers, "checking the photographs")
-    raise_problems([problem for _, problem in checked if problem])
+def files_below(folder):
+    """The files of a folder and those in it, hidden ones left out. Returns sorted list of paths relative to folder."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
+
+
+def is_picture(path):
+    """Whether a file begins as a picture that Pillow reads, whatever its name."""
+    try:
+        with Image.open(path, formats=FORMATS):
+            return True
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
+def sound_photographs(names, options):
+    """The photographs of --images that can be read to their last byte, among names.
+
+    Raises DissectionError for the others, or with --skip-bad lists them.
+    """
+    checked = mapped(_photograph_problem, [options.images / name for name in names], options.workers,
+                     "checking the photographs")  # fmt: skip
+    problems = dict(zip(names, (problem for _, problem in checked), strict=True))
+    settle_problems([problem for problem in problems.values() if problem], options)
+    return [name for name, problem in problems.items() if not problem]
 
 
 def _photograph_problem(path):
@@ -204,17 +231,20 @@ def read_photograph(path):
     return content, decode_rgb(content, path)
 
 
-def raise_problems(problems):
-    """Raise DissectionError, one line with the first problems and the number of the rest, if there are any."""
-    if problems:
-        raise DissectionError(first_few(problems, separator="; "))
+def settle_problems(problems, options):
+    """Raise DissectionError, one line with the first problems and the number of the rest; list all with --skip-bad."""
+    if problems and not options.skip_bad:
+        raise DissectionError(first_few(problems, separator="; ") + " (--skip-bad goes on without them)")
+    for problem in problems:
+        log.info("left out: %s", problem)
 
 
-def plan(options, landmarks, labels, groups):
+def plan(options, landmarks, lines, labels, groups):
     """Join the tables. Returns the list of Photograph that the dictionary will hold, sorted by name.
 
-    landmarks: {name: (68, 2)}; labels: Labels; groups: {name: {global concept: subgroup}}. Raises DissectionError
-    for names that are not in --images, and for names that would share a folder of the dictionary.
+    landmarks: {name: (68, 2)}; lines: {name: line of their table}; labels: Labels; groups: {name: {global concept:
+    subgroup}}. Raises DissectionError for names that are not in --images, and for names that would share a folder of
+    the dictionary.
     """
     names = sorted({*landmarks, *groups})
     if not names:
@@ -231,14 +261,25 @@ def plan(options, landmarks, labels, groups):
         raise DissectionError(f"images share a name and would share a folder, rename them: {first_few(clashes)}")
     return [
         Photograph(
-            name, options.images / name, landmarks.get(name), labels.positive.get(name, ()), groups.get(name, {})
+            name, options.images / name, landmarks.get(name),
+            f"{options.landmarks} line {lines[name]} ({name})" if name in lines else name,
+            labels.positive.get(name, ()), labels.labelled.get(name, ()), groups.get(name, {}),
         )
         for name in names
-    ]
+    ]  # fmt: skip
 
 
-def notice_what_is_left_out(options, landmarks, labels):
-    """Say once which columns and which images of the tables do not come into the dictionary."""
+def notice_what_is_left_out(options, photographs, landmarks, labels, groups):
+    """Say once which columns, cells, images of the tables and files do not come into the dictionary."""
+    if groups.left_out:
+        log.info("%s: no global concept, left out: %s", options.groups, ", ".join(groups.left_out))
+    if groups.without:
+        cells = ", ".join(f"{cell} ({count} images)" for (_, cell), count in groups.without.items())
+        log.info("%s: no subgroup of the dictionary, left out: %s", options.groups, cells)
+    if not options.detect:
+        unused = sorted({*files_below(options.images)} - {photograph.name for photograph in photographs})
+        if unused:
+            log.info("%d files of --images stand in no table, left out: %s", len(unused), first_few(unused))
     if labels.left_out:
         columns = ", ".join(f"{name} ({meant}?)" if meant else name for name, meant in labels.left_out.items())
         log.info("%s: no attribute and no action unit, left out: %s", options.attributes, columns)
@@ -257,11 +298,11 @@ def notice_what_is_left_out(options, landmarks, labels):
 def write_photographs(photographs, folder, options):
     """Write the files of all photographs below folder. Returns the list of Written, in order.
 
-    Raises DissectionError naming the first of the photographs that cannot be used.
+    Raises DissectionError naming the first of the photographs that cannot be used, unless --skip-bad.
     """
     write = partial(write_photograph, folder=folder, pictures=options.pictures)
     written = [result for _, result in mapped(write, photographs, options.workers, "building the dictionary")]
-    raise_problems([result.problem for result in written if result.problem])
+    settle_problems([result.problem for result in written if result.problem], options)
     outside = [
         f"{photograph.name} {concept}"
         for photograph, result in zip(photographs, written, strict=True)
@@ -282,33 +323,25 @@ def write_photograph(photograph, folder, pictures):
         write_group_image(Path(photograph.name).name, content, concept, group, folder)
     if photograph.landmarks is None:
         return Written()
-    if problem := landmarks_problem(photograph, image):
-        return Written(problem=problem)
+    if doubt := doubt_landmarks(photograph.landmarks, *image.shape[1::-1]):
+        return Written(problem=f"{photograph.source} {doubt}")
     shown = [concept for concept in FACE_CONCEPTS if concept.type == "Parts" or concept.name in photograph.concepts]
     rules = {concept: ELLIPSE_RULES[concept.name] for concept in shown}
     original = original_bytes(content, image)
-    return write_entries(photograph.stem, original, image, photograph.landmarks, rules, folder, pictures)
-
-
-def landmarks_problem(photograph, image):
-    """What is wrong with landmarks that cannot belong to this image, in words, or None. image: uint8 (H, W, 3)."""
-    size = np.array(image.shape[1::-1])  # width, height, as x, y
-    far = (photograph.landmarks < -LANDMARK_MARGIN * size) | (photograph.landmarks > (1 + LANDMARK_MARGIN) * size)
-    if not far.any():
-        return None
-    number = int(far.any(axis=1).argmax())
-    x, y = photograph.landmarks[number]
-    return f"{photograph.path}: landmark {number} at ({x:g}, {y:g}) is far outside the image of {size[0]}x{size[1]}"
+    return write_entries(
+        photograph.stem, original, image, photograph.landmarks, rules, folder, pictures, photograph.labelled
+    )
 
 
 def original_bytes(content, image):
     """What to store as original.png. content: bytes of the photograph; image: uint8 (H, W, 3), RGB, its pixels.
 
-    A photograph's own content, whatever its format, is kept: readers of the layout go by content. Only what not every
-    reader shows alike is encoded anew: what its EXIF orientation turns, and what is not 8-bit gray or RGB.
+    A photograph's own content is kept: readers of the layout go by content. Only what not every reader shows alike is
+    encoded anew: rarer formats, what its EXIF orientation turns, and what is not 8-bit gray or RGB.
     """
-    header = Image.open(io.BytesIO(content))
-    as_it_is = header.mode in ("L", "RGB") and header.getexif().get(EXIF_ORIENTATION, UPRIGHT) == UPRIGHT
+    header = Image.open(io.BytesIO(content), formats=FORMATS)
+    upright = header.getexif().get(EXIF_ORIENTATION, UPRIGHT) == UPRIGHT
+    as_it_is = header.format in KEPT_FORMATS and header.mode in ("L", "RGB") and upright
     return content if as_it_is else encode_png(image)
 
 

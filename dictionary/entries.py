@@ -127,12 +127,13 @@ def write_group_image(name, content, concept, group, folder):
     (place / name).write_bytes(content)
 
 
-def write_entries(stem, original, image, landmarks, concepts, folder, pictures=False):
+def write_entries(stem, original, image, landmarks, concepts, folder, pictures=False, labelled=()):
     """Write an image with its masks: one entry per type of the concepts that it shows.
 
     stem: name of the entries' folders. original: bytes of original.png. image: uint8 (H, W, 3), RGB, its pixels.
     landmarks: (68, 2), px. concepts: {Concept: its mask's ellipses}. folder: the dictionary. pictures: add
-    *_overlap.png and lm.png. Returns Written; masks that would be empty are left out and noted in it.
+    *_overlap.png and lm.png. labelled: types of which the image gets a row also when it shows none of their concepts,
+    so that there are images that lack them. Returns Written; masks that would be empty are left out and noted in it.
     """
     written = Written()
     for kind, (index, place) in PLACES.items():
@@ -140,7 +141,7 @@ def write_entries(stem, original, image, landmarks, concepts, folder, pictures=F
         masks = {name: draw_mask(ellipses, landmarks, *image.shape[:2]) for name, ellipses in rules.items()}
         written.outside += [concept for concept, mask in masks.items() if not mask.any()]
         masks = {concept: mask for concept, mask in masks.items() if mask.any()}
-        if not masks:
+        if not masks and kind not in labelled:
             continue
         entry = f"{place}/{stem}"
         (folder / entry).mkdir(parents=True)

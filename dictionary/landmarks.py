@@ -7,6 +7,7 @@ of the face stands in rendering/landmarks.py.
 import csv
 import importlib.util
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from dictionary.faces import face_finder
 from dictionary.tables import Table
-from rendering.landmarks import LANDMARKS
+from rendering.landmarks import LANDMARKS, LEFT_EYE, MOUTH, RIGHT_EYE, face_size_px
 from util.errors import DissectionError, first_few
 from util.files import replace_text
 
@@ -41,21 +42,25 @@ class Face:
 def read_landmarks(path):
     """Read the landmarks of many images. path: CSV, columns image, x0, y0 .. x67, y67; others are not read.
 
-    Returns {image: float64 (68, 2)}. Raises DissectionError with the first problems of the table.
+    Returns ({image: float64 (68, 2)}, {image: line of the table}). Raises DissectionError with the first problems.
     """
     table = Table(path)
     missing = [column for column in POINT_COLUMNS if column not in table.columns]
     if missing:
         raise DissectionError(f"{path}: missing column {first_few(missing)}; 68 landmarks need x0,y0 to x67,y67")
-    landmarks = {}
+    more = [column for column in table.columns if re.fullmatch(r"[xy]\d+", column) and column not in POINT_COLUMNS]
+    if more:
+        last = max(int(column[1:]) for column in more)
+        raise DissectionError(f"{path} has points up to x{last},y{last}: {last + 1} landmarks, not the 68 of iBUG")
+    landmarks, lines = {}, {}
     for row in table.rows():
         numbers = np.array([_number(row.values[column]) for column in POINT_COLUMNS])
         if not np.isfinite(numbers).all():
             column = POINT_COLUMNS[int(np.argmin(np.isfinite(numbers)))]
             table.problems.append(f"line {row.line}, column {column}: {row.values[column]!r} is not a number")
-        landmarks[row.image] = numbers.reshape(LANDMARKS, 2)
+        landmarks[row.image], lines[row.image] = numbers.reshape(LANDMARKS, 2), row.line
     table.raise_problems()
-    return landmarks
+    return landmarks, lines
 
 
 def _number(text):
@@ -63,6 +68,55 @@ def _number(text):
         return float(text)
     except ValueError:
         return np.nan
+
+
+# How far a point may be on the wrong side of another, as a share of the face's size: faces are drawn crooked, too.
+_SLACK = 0.15
+_LEAST_FACE_PX = 6
+# How far outside the image a landmark may lie, as a share of the image's size. A face at the edge has some landmarks
+# outside; further out they belong to another image, or to another size of this one.
+_MARGIN = 0.5
+
+
+def doubt_landmarks(points, width, height):
+    """What shows that points are not the 68 iBUG landmarks of a face in pixels, in words, or None.
+
+    points: float64 (68, 2), (x, y). width, height: of the image, pixels. Everything is judged along the face's own
+    axes, however it is turned in the picture.
+    """
+    if points.min() >= -1 and points.max() <= 2 and min(width, height) > 20:
+        return "lies within 0..2: these look like shares of the picture, not pixels"
+    image = np.array((width, height))
+    far = ((points < -_MARGIN * image) | (points > (1 + _MARGIN) * image)).any(axis=1)
+    inside = ((points >= 0) & (points <= image)).all(axis=1)
+    if far.any() or inside.mean() < 0.5:
+        number = int(far.argmax() if far.any() else inside.argmin())
+        x, y = points[number]
+        where = f"landmark {number} at ({x:g}, {y:g}) is far outside the image of {width}x{height}"
+        return f"{where}, and {68 - inside.sum()} of 68 points are not within it"
+    size = face_size_px(points)
+    if size < _LEAST_FACE_PX:
+        return f"gives a face of {size:.1f} px from eyes to mouth: too small for pixels of this image"
+    left_eye, right_eye, mouth = (points[part].mean(axis=0) for part in (LEFT_EYE, RIGHT_EYE, MOUTH))
+    down = mouth - (left_eye + right_eye) / 2
+    down /= np.linalg.norm(down)
+    across = np.array((down[1], -down[0]))  # to the right of the picture for an upright face
+    if (right_eye - left_eye) @ across < -_SLACK * size:
+        mirrored = "left and right are exchanged, or y stands before x"
+        return f"has the left eye (points 36-41) right of the right one (42-47): {mirrored}"
+    levels = {
+        "brows (17-26)": points[17:27], "eyes (36-47)": points[36:48], "nostrils (31-35)": points[31:36],
+        "mouth (48-67)": points[48:68], "chin (8)": points[8:9],
+    }  # fmt: skip
+    depths = [(name, float((part.mean(axis=0) @ down) / size)) for name, part in levels.items()]
+    for (upper, above), (lower, below) in zip(depths, depths[1:], strict=False):
+        if above > below + _SLACK:
+            return f"has the {upper} below the {lower}: these are not the 68 iBUG points in their order"
+    if (points[16] - points[0]) @ across < 0.3 * size:
+        return (
+            "has an outline (0-16) that does not run from ear to ear: these are not the 68 iBUG points in their order"
+        )
+    return None
 
 
 def write_landmarks(path, faces):

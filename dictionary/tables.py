@@ -1,20 +1,49 @@
 """The tables that name photographs: reading them, and naming everything that is wrong with one at once.
 
-A table is a CSV file whose first column is `image`, or CelebA's own text format (a count, then the column names, then
-one line per image, all separated by blanks). Which of the two it is shows in its content.
+A table is a CSV file with a column of image names, or CelebA's own text format (a count, then the column names, then
+one line per image, all separated by blanks). Which of the two it is shows in its content, as does what separates the
+cells; people's and programs' ways of spelling the same are data here.
 """
 
 import csv
 import io
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from dictionary.concepts import FACE_CONCEPTS, GLOBAL_CONCEPTS
-from util.errors import DissectionError, did_you_mean, first_few
+from util.errors import DissectionError, did_you_mean, first_few, nearest
 
-# How a table says that an image shows a concept, does not show it, or that nobody knows.
-POSITIVE, NEGATIVE, UNKNOWN = ("1",), ("0", "-1"), ("",)
+# What the column of image names is called; columns without a name before it number the lines.
+IMAGE_COLUMNS = ("image", "image_id", "image_path", "img", "file", "filename", "file_name", "path")
+SEPARATORS = (",", ";", "\t", "|")
+
+# How a table says that an image shows a concept, does not show it, or that nobody knows; capitals do not matter.
+POSITIVE = ("1", "1.0", "true", "yes")
+NEGATIVE = ("0", "0.0", "-1", "-1.0", "false", "no")
+UNKNOWN = ("", "nan", "none", "null", "na", "n/a", "unknown", "?")
+
+# What tables of other projects, FairFace's for one, call global concepts and subgroups. An empty subgroup is one that
+# the dictionary does not have: the image then counts as unlabelled.
+CONCEPT_NAMES = {"race": "ethnic", "ethnicity": "ethnic", "sex": "gender", "skin tone": "skin_tone"}
+GROUP_NAMES = {
+    "age": {
+        **dict.fromkeys(("0-2", "3-9", "10-19"), "zero_to_twenty"),
+        **dict.fromkeys(("20-29", "30-39"), "twenty_to_forty"),
+        **dict.fromkeys(("40-49", "50-59"), "forty_to_sixty"),
+        **dict.fromkeys(("60-69", "70+", "more than 70"), "sixty_plus"),
+    },
+    "gender": {"m": "male", "f": "female", "man": "male", "woman": "female"},
+    "ethnic": {
+        **dict.fromkeys(("east asian", "southeast asian"), "asian"),
+        **dict.fromkeys(("latino_hispanic", "middle eastern"), ""),
+    },
+    "skin_tone": {"light": "bright"},
+}
+# Years at which the age groups begin.
+_AGE_BEGINS = {"zero_to_twenty": 0, "twenty_to_forty": 20, "forty_to_sixty": 40, "sixty_plus": 60}
+_OLDEST = 120
 
 # The types of concepts that need a label; parts are in every face.
 LABELLED_TYPES = ("AU", "Attr")
@@ -44,10 +73,12 @@ class Table:
         self._announced = int(first) if first.isdecimal() else None  # CelebA's count
         self._lines = _csv_lines(self.path, text) if self._announced is None else _celeba_lines(text)
         _, columns = next(self._lines, (1, []))
-        if columns[:1] != ["image"]:
+        named = [place for place, column in enumerate(columns) if column.lower() in IMAGE_COLUMNS]
+        if not named or any(columns[: named[0]]):
             found = ",".join(columns)[:60] or "nothing"
             raise DissectionError(f"{path}: the first line must name the columns, 'image,...', found {found!r}")
-        self.columns = tuple(columns[1:])
+        self._first = named[0]  # what stands before it numbers the lines
+        self.columns = tuple(columns[self._first + 1 :])
         repeated = sorted({column for column in self.columns if self.columns.count(column) > 1})
         if repeated:
             raise DissectionError(f"{path}: column {' and '.join(repeated)} occurs more than once")
@@ -56,9 +87,11 @@ class Table:
         """Yield the sound rows, once, as Row. Raises DissectionError when there is nothing below the header."""
         first_line = {}
         for line, fields in self._lines:
-            if len(fields) != 1 + len(self.columns):
-                self.problems.append(f"line {line} has {len(fields)} fields, expected {1 + len(self.columns)}")
+            expected = self._first + 1 + len(self.columns)
+            if len(fields) != expected:
+                self.problems.append(f"line {line} has {len(fields)} fields, expected {expected}")
                 continue
+            fields = fields[self._first :]
             image, reason = _checked_name(fields[0])
             if reason:
                 self.problems.append(f"line {line}: {reason}")
@@ -89,7 +122,9 @@ def _read_text(path):
 
 def _csv_lines(path, text):
     """Yield (line number, fields) of the lines that are not blank."""
-    reader = csv.reader(io.StringIO(text, newline=""))
+    header = next(filter(str.strip, io.StringIO(text)), "")
+    separator = max(SEPARATORS, key=header.count)  # a comma where there is none
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
         for fields in reader:
             if any(fields):
@@ -121,37 +156,46 @@ def _checked_name(name):
 class Labels:
     """What an attribute table says. positive: image -> its concepts in concept order.
 
-    left_out: the other columns, each with the concept that it may have been meant to be, or None.
+    labelled: image -> the types of concepts of which it says something. left_out: the other columns, each with the
+    concept that it may have been meant to be, or None.
     """
 
     positive: dict
+    labelled: dict
     left_out: dict
 
 
 def read_attributes(path):
     """Read attribute labels and action units. path: CSV or CelebA's list_attr_celeba.txt. Returns Labels.
 
-    1 means that the image shows the concept, 0 or -1 that it does not, nothing that it is not known. Columns that
-    are no labelled concept are left out. Raises DissectionError with the first problems of the table.
+    1 or true means that the image shows the concept, 0, -1 or false that it does not, nothing or nan that it is not
+    known. A column that differs from a concept only by capitals is taken; others that are no labelled concept are left
+    out. Raises DissectionError with the first problems of the table.
     """
     table = Table(path)
-    labelled = [concept.name for concept in FACE_CONCEPTS if concept.type in LABELLED_TYPES]
-    concepts = [name for name in labelled if name in table.columns]
-    if not concepts:
+    labelled = {concept.name: concept.type for concept in FACE_CONCEPTS if concept.type in LABELLED_TYPES}
+    by_name = {name.lower(): name for name in labelled}
+    concept_of = {column: by_name[column.lower()] for column in table.columns if column.lower() in by_name}
+    if not concept_of:
         first = table.columns[0] if table.columns else ""
         raise DissectionError(f"{path}: no column is a concept; {first!r}: {did_you_mean(first, labelled)}")
-    positive = {}
+    twice = sorted({name for name in concept_of.values() if [*concept_of.values()].count(name) > 1})
+    if twice:
+        raise DissectionError(f"{path}: {' and '.join(twice)} has more than one column")
+    positive, known = {}, {}
     for row in table.rows():
-        for concept in concepts:
-            if row.values[concept] not in POSITIVE + NEGATIVE + UNKNOWN:
-                table.problems.append(
-                    f"line {row.line}, column {concept}: {row.values[concept]!r} is none of 1, 0, -1 and empty"
-                )
-        positive[row.image] = tuple(concept for concept in concepts if row.values[concept] in POSITIVE)
+        cells = {concept: row.values[column].lower() for column, concept in concept_of.items()}
+        for column, concept in concept_of.items():
+            if cells[concept] not in POSITIVE + NEGATIVE + UNKNOWN:
+                cell = row.values[column]
+                table.problems.append(f"line {row.line}, column {column}: {cell!r} is none of 1, 0, -1 and empty")
+        positive[row.image] = tuple(name for name in labelled if cells.get(name) in POSITIVE)
+        said = {labelled[concept] for concept, cell in cells.items() if cell not in UNKNOWN}
+        known[row.image] = tuple(kind for kind in LABELLED_TYPES if kind in said)
     table.raise_problems()
-    meant = {_loosely(name): name for name in labelled if name not in concepts}
-    left_out = {name: meant.get(_loosely(name)) for name in table.columns if name not in concepts}
-    return Labels(positive, left_out)
+    meant = {_loosely(name): name for name in labelled if name not in concept_of.values()}
+    left_out = {name: meant.get(_loosely(name)) for name in table.columns if name not in concept_of}
+    return Labels(positive, known, left_out)
 
 
 def _loosely(name):
@@ -160,25 +204,69 @@ def _loosely(name):
     return re.sub(r"(?<=[a-z])0+(?=\d)", "", plain)
 
 
-def read_groups(path):
-    """Read subgroups of global concepts (method.md §1.3). path: CSV with one column per global concept.
+@dataclass(frozen=True)
+class GroupLabels:
+    """What a table of subgroups says. of_image: {image: {global concept: subgroup}}, images without any left out.
 
-    Returns {image: {global concept: subgroup}}, images without any subgroup left out. Raises DissectionError for a
-    column or a subgroup that is not in GLOBAL_CONCEPTS, naming those that look like it.
+    left_out: columns that are no global concept. without: {(global concept, cell): images}, of cells that name groups
+    which the dictionary does not have.
+    """
+
+    of_image: dict
+    left_out: list
+    without: dict
+
+
+def read_groups(path):
+    """Read subgroups of global concepts (method.md §1.3). path: CSV with a column per global concept.
+
+    FairFace's table is understood as it is published; an age may be given in years. Returns GroupLabels. Raises
+    DissectionError when no column is a global concept, when one looks like a misspelt one, and for cells that are no
+    subgroup.
     """
     table = Table(path)
-    for column in table.columns:
-        if column not in GLOBAL_CONCEPTS:
-            names = did_you_mean(column, tuple(GLOBAL_CONCEPTS))
-            raise DissectionError(f"{path}: column {column!r} is not a global concept; {names}")
-    subgroups = {}
+    concept_of = {column: _global_concept(column) for column in table.columns}
+    known = {column: concept for column, concept in concept_of.items() if concept}
+    left_out = [column for column, concept in concept_of.items() if not concept]
+    misspelt = [column for column in left_out if nearest(column, GLOBAL_CONCEPTS, cutoff=_SLIP)]
+    if misspelt or not known:
+        column = (misspelt or left_out or [""])[0]
+        names = did_you_mean(column, tuple(GLOBAL_CONCEPTS))
+        raise DissectionError(f"{path}: column {column!r} is not a global concept; {names}")
+    subgroups, without = {}, Counter()
     for row in table.rows():
-        for concept, group in row.values.items():
-            if group in UNKNOWN:
+        for column, concept in known.items():
+            cell = row.values[column]
+            if cell.lower() in UNKNOWN:
                 continue
-            if group not in GLOBAL_CONCEPTS[concept].groups:
-                names = did_you_mean(group, tuple(GLOBAL_CONCEPTS[concept].groups))
-                table.problems.append(f"line {row.line}: {group!r} is not a subgroup of {concept}; {names}")
-            subgroups.setdefault(row.image, {})[concept] = group
+            group = _subgroup(concept, cell)
+            if group:
+                subgroups.setdefault(row.image, {})[concept] = group
+            elif group == "":
+                without[concept, cell] += 1
+            else:
+                names = did_you_mean(cell, tuple(GLOBAL_CONCEPTS[concept].groups))
+                table.problems.append(f"line {row.line}: {cell!r} is not a subgroup of {concept}; {names}")
     table.raise_problems()
-    return subgroups
+    return GroupLabels(subgroups, left_out, dict(without))
+
+
+_SLIP = 0.75  # likeness from which on a column is a misspelt one
+
+
+def _global_concept(column):
+    """The global concept that a column is about, or None."""
+    name = column.lower()
+    name = CONCEPT_NAMES.get(name, name)
+    return name if name in GLOBAL_CONCEPTS else None
+
+
+def _subgroup(concept, cell):
+    """The subgroup that a cell names: '' for one that the dictionary does not have, None for what is none."""
+    name = cell.lower()
+    plain = re.sub(r"[ -]+", "_", name)
+    if plain in GLOBAL_CONCEPTS[concept].groups:
+        return plain
+    if concept == "age" and re.fullmatch(r"\d+(\.\d+)?", name) and float(name) <= _OLDEST:
+        return max((group for group, years in _AGE_BEGINS.items() if years <= float(name)), key=_AGE_BEGINS.get)
+    return GROUP_NAMES[concept].get(name)
