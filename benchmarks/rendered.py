@@ -12,21 +12,24 @@
 4. The seconds that rendering the dictionary takes. 5. Those of rendering and dissection together.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
-import time
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.measuring import read_options, timed
 from dictionary.ellipses import ELLIPSE_RULES, concept_mask
+from method.findings import Findings
+from method.tally import Tally
 from rendering.face import SWITCHES, switched
 from rendering.landmarks import LEFT_EYE, RIGHT_EYE, fill_ellipse, fit_ellipse
 from rendering.random_face import can_show, random_face
 from rendering.render import render
-from util.parallel import progress
+from store.arrays import load_as
+from util.parallel import mapped
 
 PROJECT = Path(__file__).resolve().parent.parent
 LEAST_PROBABILITY = 0.95
@@ -36,55 +39,29 @@ WIDENED_BY = 1.10
 DETECTED, SWITCHED = 1001, 1002
 
 
-def random_faces(stream, seed=0):
+def random_faces(stream):
     """Yield random faces without end, always the same ones."""
-    number = 0
-    while True:
-        yield random_face(np.random.default_rng([seed, stream, number]))
-        number += 1
+    for number in count():
+        yield random_face(np.random.default_rng([0, stream, number]))
 
 
-# ------------------------------------------------------------------------------------------------------- 1: a detector
+def detect(faces):
+    """Have MTCNN look at some faces. Returns (share in which it finds exactly one with LEAST_PROBABILITY, errors).
 
-
-def five_points(landmarks):
-    """What MTCNN looks for: eyes, tip of the nose, corners of the mouth. Returns float64 (5, 2), pixels."""
-    eyes = landmarks[LEFT_EYE].mean(axis=0), landmarks[RIGHT_EYE].mean(axis=0)
-    return np.array([*eyes, landmarks[30], landmarks[48], landmarks[54]])
-
-
-def detect(count):
-    """Have MTCNN look at faces. Returns the share in which it finds exactly one with LEAST_PROBABILITY, and its errors.
-
-    errors: float64 (M, 5), for the faces with any box, how far the landmarks of the first lie off, in distances between
-    the eyes.
+    errors: float64 (M, 5), for the faces with any box, how far the first's landmarks lie off, in distances of the eyes.
     """
     from facenet_pytorch import MTCNN
 
     detector, found, errors = MTCNN(), 0, []
-    with progress(count, "detecting", "face") as bar:
-        for _, face in zip(range(count), random_faces(DETECTED), strict=False):
-            image, landmarks = render(face)
-            boxes, probabilities, points = detector.detect(image, landmarks=True)
-            if boxes is not None:
-                found += len(boxes) == 1 and probabilities[0] >= LEAST_PROBABILITY
-                true = five_points(landmarks)
-                between_eyes = np.linalg.norm(true[1] - true[0])
-                errors.append(np.linalg.norm(np.asarray(points[0], float) - true, axis=1) / between_eyes)
-            bar.update()
-    return found / count, np.array(errors)
-
-
-# -------------------------------------------------------------------------------------------------------- 2: switching
-
-
-def widened_mask(concept, landmarks, height, width):
-    """The mask of a concept with every ellipse WIDENED_BY. Returns bool (height, width)."""
-    mask = np.zeros((height, width), np.uint8)
-    for ellipse in ELLIPSE_RULES[concept]:
-        centre, semi_axes, directions = fit_ellipse(ellipse, landmarks)
-        fill_ellipse(mask, centre, WIDENED_BY * semi_axes, directions)
-    return mask > 0
+    for _, (image, landmarks) in mapped(render, islice(random_faces(DETECTED), faces), 0, "detecting", "face"):
+        boxes, probabilities, points = detector.detect(image, landmarks=True)
+        if boxes is not None:
+            found += len(boxes) == 1 and probabilities[0] >= LEAST_PROBABILITY
+            eyes = landmarks[LEFT_EYE].mean(axis=0), landmarks[RIGHT_EYE].mean(axis=0)
+            true = np.array([*eyes, landmarks[30], landmarks[48], landmarks[54]])  # what MTCNN looks for
+            off = np.linalg.norm(np.asarray(points[0], float) - true, axis=1)
+            errors.append(off / np.linalg.norm(eyes[1] - eyes[0]))
+    return found / faces, np.array(errors)
 
 
 def change(face, concept):
@@ -95,52 +72,40 @@ def change(face, concept):
     without, _ = render(switched(face, concept, shown=False))
     shown, landmarks = render(switched(face, concept, shown=True))
     changed = np.abs(shown.astype(float) - without).mean(axis=2)
-    inside = concept_mask(concept, landmarks, *changed.shape) > 0
-    return changed.sum(), changed[widened_mask(concept, landmarks, *changed.shape)].sum(), changed[inside].mean()
+    inside, widened = concept_mask(concept, landmarks, *changed.shape), np.zeros(changed.shape, np.uint8)
+    for ellipse in ELLIPSE_RULES[concept]:
+        centre, semi_axes, directions = fit_ellipse(ellipse, landmarks)
+        fill_ellipse(widened, centre, WIDENED_BY * semi_axes, directions)
+    return changed.sum(), changed[widened > 0].sum(), changed[inside > 0].mean()
 
 
-def changes(concept, count):
-    """Switch a concept on count faces that can show it. Returns (share of the change within the mask, mean inside).
+def changes(concept, faces):
+    """Switch a concept on some faces that can show it. Returns (share of the change within the mask, mean inside).
 
     The share is that of the change of all faces together; the mean is over the faces.
     """
     able = (face for face in random_faces(SWITCHED) if can_show(concept, face.years, face.gender))
-    whole, within, inside = np.array([change(face, concept) for _, face in zip(range(count), able, strict=False)]).T
+    whole, within, inside = np.array([change(face, concept) for face in islice(able, faces)]).T
     return within.sum() / whole.sum(), inside.mean()
-
-
-# ---------------------------------------------------------------------------------------- 3, 4, 5: the dictionary
 
 
 def run(*words):
     """Run a script of the project. Returns seconds; ends this one when it fails."""
-    start = time.perf_counter()
-    ended = subprocess.run([sys.executable, *map(str, words)], cwd=PROJECT, capture_output=True, text=True, check=False)
+    command = [sys.executable, *map(str, words)]
+    ended, seconds = timed(subprocess.run, command, cwd=PROJECT, capture_output=True, text=True, check=False)
     if ended.returncode:
         sys.exit(ended.stderr)
-    return time.perf_counter() - start
+    return seconds
 
 
 def dissect(dictionary, folder, untrained=False):
     """Dissect O-Net's layer3, or that of its untrained twin. Returns (Findings, seconds)."""
-    from method.findings import Findings
-    from method.tally import Tally
-    from store.arrays import load_as
-
     seconds = run(
         "main.py", "TASK=onet", "LAYER_NAME=layer3", f"DICTIONARY={dictionary}", f"OUTPUT_FOLDER={folder / 'result'}",
         f"CACHE_FOLDER={folder / 'cache'}", f"WEIGHTS={'random' if untrained else None}",
     )  # fmt: skip
     tally = load_as(Tally, folder / "result" / f"onet_{'random_' if untrained else ''}layer3_tally.npz")
     return Findings(tally, score_threshold=0.04), seconds
-
-
-def build_from_photographs(photographs, out):
-    """Build a dictionary from a folder with images, landmarks.csv, attributes.csv and groups.csv."""
-    tables = [
-        word for name in ("landmarks", "attributes", "groups") for word in (f"--{name}", photographs / f"{name}.csv")
-    ]
-    run("-m", "dictionary.build", "--images", photographs / "images", *tables, "--out", out)
 
 
 def agreement(first, second):
@@ -151,12 +116,7 @@ def agreement(first, second):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--faces", type=int, default=500)
-    parser.add_argument("--per-concept", type=int, default=50)
-    parser.add_argument("--photographs", type=Path)
-    options = parser.parse_args()
-
+    options = read_options(__doc__, faces=500, per_concept=50, photographs="")
     share, errors = detect(options.faces)
     print(f"1. {options.faces} faces: exactly one found with p >= {LEAST_PROBABILITY} in {100 * share:.1f} %")
     medians = " ".join(f"{100 * error:.1f}" for error in np.median(errors, axis=0))
@@ -174,7 +134,9 @@ def main():
         untrained, _ = dissect(folder / "rendered", folder / "of_rendered", untrained=True)
         print(f"3. rendered: {report.detectors} interpretable units of {report.units}, untrained {untrained.detectors}")
         if options.photographs:
-            build_from_photographs(options.photographs, folder / "built")
+            given = Path(options.photographs)
+            tables = [f"--{name}={given / name}.csv" for name in ("landmarks", "attributes", "groups")]
+            run("-m", "dictionary.build", f"--images={given / 'images'}", *tables, f"--out={folder / 'built'}")
             other, _ = dissect(folder / "built", folder / "of_built")
             both, same = agreement(report, other)
             print(f"   photographs: {other.detectors}; both: {len(both)}, in the same region {len(same)}")

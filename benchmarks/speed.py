@@ -3,23 +3,22 @@
     python -m benchmarks.speed --images 2000
 
 The network is the age model's ResNet-50 at 128 px, untrained, whose layer4 has 512 units of 4x4; --layer layer1 takes
-64 units of 32x32. The bare forward pass is the same network, whole, on as many batches of noise made beforehand; image
-decoding is the reading of all images by the program's own threads. "main.py without report" is the sum of its stages:
-checking the dictionary, extraction, thresholds and tally. The plain loop goes image by image and unit by unit, on a few
-images.
+64 units of 32x32. --images says about how many, --batch BATCH_SIZE and --workers WORKERS. The bare forward pass is the
+same network, whole, on as many batches of noise made beforehand; image decoding is the reading of all images by the
+program's own threads. "main.py without report" is the sum of its stages: checking the dictionary, extraction,
+thresholds and tally. The plain loop goes image by image and unit by unit, on --loop-images images.
 """
 
-import argparse
 import os
 import platform
 import tempfile
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
+from benchmarks.measuring import read_options, timed
 from benchmarks.synthetic_dictionary import make_dictionary
 from dictionary.dictionary import open_dictionary
 from dictionary.images import load_image
@@ -36,13 +35,6 @@ from store.stages import MAPS, MAPS_SIZE
 from util.parallel import ordered_map
 
 QUANTILE, SCORE_THRESHOLD, TOPN = 0.005, 0.04, 4
-
-
-def timed(function, *arguments, **options):
-    """Returns (result, seconds)."""
-    start = time.perf_counter()
-    result = function(*arguments, **options)
-    return result, time.perf_counter() - start
 
 
 def decode(dictionary, side_px, workers):
@@ -87,54 +79,46 @@ def loop_tally(dictionary, features, thresholds, side_px, images):
                 np.logical_or(active, mask).sum()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=2000, help="about how many (default: %(default)s)")
-    parser.add_argument("--layer", default="layer4", help="layer of the age model (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=64, help="BATCH_SIZE (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=2, help="WORKERS (default: %(default)s)")
-    parser.add_argument("--loop-images", type=int, default=20, help="images for the plain loop (default: %(default)s)")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        measure(arguments, Path(folder))
-
-
-def measure(arguments, folder):
+def measure(options, folder):
     device = choose_device("auto")
-    model = load_model("age", [arguments.layer], weights="random", device=device)
-    side_px, layer = model.spec.side_px, arguments.layer
-    make_dictionary(folder / "dictionary", arguments.images, arguments.workers)
+    model = load_model("age", [options.layer], weights="random", device=device)
+    side_px, layer = model.spec.side_px, options.layer
+    make_dictionary(folder / "dictionary", options.images, options.workers)
     seconds = {}
 
     dictionary, seconds["check"] = timed(
-        open_dictionary, folder / "dictionary", memory_folder=folder, workers=arguments.workers
+        open_dictionary, folder / "dictionary", memory_folder=folder, workers=options.workers
     )
     images = len(dictionary.usable_rows)
-    bare_forward(model, 4 * arguments.batch, arguments.batch, side_px)  # warm-up
-    _, seconds["forward"] = timed(bare_forward, model, images, arguments.batch, side_px)
-    _, seconds["decode"] = timed(decode, dictionary, side_px, arguments.workers)
-    operator = FeatureOperator(
-        model, dictionary, side_px=side_px, batch_size=arguments.batch, workers=arguments.workers
-    )
+    bare_forward(model, 4 * options.batch, options.batch, side_px)  # warm-up
+    _, seconds["forward"] = timed(bare_forward, model, images, options.batch, side_px)
+    _, seconds["decode"] = timed(decode, dictionary, side_px, options.workers)
+    operator = FeatureOperator(model, dictionary, side_px=side_px, batch_size=options.batch, workers=options.workers)
     maps, seconds["extraction"] = timed(extract, operator, layer, folder)
     thresholds, seconds["threshold"] = timed(operator.quantile_threshold, maps, QUANTILE)
     statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, side_px)
     results, seconds["tally"] = timed(operator.tally, {layer: (maps, [statistic])})
     findings = Findings(results[layer][0], SCORE_THRESHOLD)
-    dissection = Dissection(layer, findings, dictionary, maps, side_px, TOPN, arguments.workers)
+    dissection = Dissection(layer, findings, dictionary, maps, side_px, TOPN, options.workers)
     _, seconds["PDF"] = timed(pdf.write, folder / "report.pdf", dissection)
-    _, loop_seconds = timed(loop_tally, dictionary, maps, thresholds, side_px, arguments.loop_images)
+    _, loop_seconds = timed(loop_tally, dictionary, maps, thresholds, side_px, options.loop_images)
 
     print(f"{platform.machine()}, {os.cpu_count()} cores, {describe_device(device)}, torch {torch.__version__}")
-    print(f"{images} images, {layer}: {maps.shape[1:]} maps, batches of {arguments.batch}")
+    print(f"{images} images, {layer}: {maps.shape[1:]} maps, batches of {options.batch}")
     for stage, duration in seconds.items():
         print(f"  {stage:<12} {duration:8.1f} s   {1000 * duration / images:7.2f} ms per image")
     whole = sum(seconds[stage] for stage in ("check", "extraction", "threshold", "tally"))
     print(f"  tally / forward                      {seconds['tally'] / seconds['forward']:.3f}")
     print(f"  main.py without report / (forward + decode) {whole / (seconds['forward'] + seconds['decode']):.3f}")
-    loop_share = (loop_seconds / arguments.loop_images) / (seconds["forward"] / images)
-    print(f"  plain loop / forward                 {loop_share:.3f}   ({arguments.loop_images} images)")
+    loop_share = (loop_seconds / options.loop_images) / (seconds["forward"] / images)
+    print(f"  plain loop / forward                 {loop_share:.3f}   ({options.loop_images} images)")
     print(f"  report: {findings.units} units, {(folder / 'report.pdf').stat().st_size / 1e6:.1f} MB")
+
+
+def main():
+    options = read_options(__doc__, images=2000, layer="layer4", batch=64, workers=2, loop_images=20)
+    with tempfile.TemporaryDirectory() as folder:
+        measure(options, Path(folder))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 Everything here is in face units: the distance between the eyes of the average adult is 1, (0, 0) lies between them, x
 runs to the right of the picture, y down and z towards the viewer. Tables name the landmarks of the left half of the
-picture and of the middle line; the right half is their mirror image. Numbers of landmarks: see
-landmarks.py.
+picture and of the middle line; the right half is their mirror image. Numbers of landmarks: see landmarks.py.
 """
 
 import numpy as np
@@ -119,10 +118,8 @@ def face_landmarks(traits, concepts):
     Returns float64 (68, 2), (x, y) in face units.
     """
     landmarks = _AVERAGE_FACE + sum(value * _TRAITS[trait] for trait, value in traits.items())
-    pulls = np.array(
-        [_PULLS[concept] for concept in sorted(concepts) if concept in _PULLS] or [np.zeros((LANDMARKS, 2))]
-    )
-    return landmarks + np.maximum(pulls.max(axis=0), 0.0) + np.minimum(pulls.min(axis=0), 0.0)
+    pulls = np.array([np.zeros((LANDMARKS, 2)), *(_PULLS[concept] for concept in concepts if concept in _PULLS)])
+    return landmarks + pulls.max(axis=0) + pulls.min(axis=0)
 
 
 def skull_arc(start_degrees, end_degrees, wider=0.0, count=25):

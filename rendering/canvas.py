@@ -1,7 +1,6 @@
-"""The canvas on which a head is painted from the front, in face units, and the soft shapes that layers paint with.
+"""The canvas on which layers paint a head from the front, in face units, and the soft shapes that they paint with.
 
-A canvas holds colour, relief and coverage. Layers paint; pose.py then turns the whole canvas in space, so that no layer
-has to know how the head is held.
+pose.py turns the whole canvas in space afterwards, so that no layer has to know how the head is held.
 """
 
 from dataclasses import dataclass
@@ -40,21 +39,9 @@ class Patch:
 
     def within(self, other):
         """The part of the shape that lies inside another one."""
-        alpha = np.zeros_like(self.alpha)
-        rows, columns = (
-            slice(max(own.start, of.start), min(own.stop, of.stop))
-            for own, of in zip(self.place, other.place, strict=True)
-        )
-        if rows.start < rows.stop and columns.start < columns.stop:
-            own = _relative(self.place, rows, columns)
-            alpha[own] = self.alpha[own] * other.alpha[_relative(other.place, rows, columns)]
-        return Patch(self.place, alpha)
-
-
-def _relative(place, rows, columns):
-    """Slices of the canvas as slices of a patch."""
-    top, left = place[0].start, place[1].start
-    return slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
+        whole = np.zeros((CANVAS_HEIGHT_PX, CANVAS_WIDTH_PX), np.float32)
+        whole[other.place] = other.alpha
+        return self.times(whole)
 
 
 class Canvas:
@@ -91,24 +78,13 @@ class Canvas:
         """Multiply the colour within the shape: amount 0.2 leaves 80 %, a negative one brightens."""
         self.colour[patch.place] *= 1 - np.float32(amount) * patch.alpha[..., None]
 
-    def shift(self, patch, change):
-        """Add to the colour within the shape. change: (3,), RGB."""
-        self.colour[patch.place] += patch.alpha[..., None] * np.asarray(change, np.float32)
 
-    def raise_form(self, patch, height):
-        """Lift the large relief within the shape. height: face units, negative for a hollow."""
-        self.form[patch.place] += np.float32(height) * patch.alpha
+def add(surface, patch, amount):
+    """Add to a surface of a canvas within the shape: relief towards the viewer, gloss or colour, negative to take away.
 
-    def raise_detail(self, patch, height):
-        """Lift the small relief within the shape, which light sees and the turn of the head does not."""
-        self.detail[patch.place] += np.float32(height) * patch.alpha
-
-    def polish(self, patch, amount):
-        """Add to the gloss within the shape; a negative amount makes it dull."""
-        self.gloss[patch.place] += np.float32(amount) * patch.alpha
-
-
-# ----------------------------------------------------------------------------------------------------------- the shapes
+    surface: form, detail or gloss of a Canvas, and amount a number; or its colour, and amount (3,), RGB.
+    """
+    surface[patch.place] += np.multiply.outer(patch.alpha, np.float32(amount))
 
 
 def _place(low, high):
@@ -128,10 +104,7 @@ def polygon(points, blur=0.0):
 
 
 def filled(points, width, height, blur_px):
-    """A filled polygon with a smooth edge. points: (N, 2), pixels. blur_px: standard deviation of the edge, pixels.
-
-    Returns float32 (height, width), 0..1.
-    """
+    """A polygon as float32 (height, width), 0..1. points: (N, 2), pixels; blur_px: deviation of its edge, pixels."""
     alpha = np.zeros((height, width), np.uint8)
     corners = np.rint(points * 2**_FRACTION_BITS).astype(np.int32)
     cv2.fillPoly(alpha, [corners], 255, cv2.LINE_AA, _FRACTION_BITS)
@@ -175,21 +148,20 @@ def ribbon(points, widths, blur=0.0):
     return polygon(np.concatenate([points + half, (points - half)[::-1]]), blur)
 
 
+def stroke(points, middle, blur=0.0, end=0.0):
+    """A band along a line, thickest in its middle. points: (N, 2); middle, end: its widths there, face units."""
+    return ribbon(points, end + (middle - end) * np.sin(np.linspace(0, np.pi, len(points))), blur)
+
+
 def curve(points, closed=False, steps=6):
     """A smooth line through points (Catmull-Rom). points: (N, 2). Returns (M, 2)."""
     points = np.asarray(points, np.float64)
     if closed:
-        before, start, end, after = (np.roll(points, shift, axis=0) for shift in (1, 0, -1, -2))
+        padded = np.concatenate([points[-1:], points, points[:2]])
     else:
         padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
-        before, start, end, after = padded[:-3], padded[1:-2], padded[2:-1], padded[3:]
     t = (np.arange(steps) / steps)[None, :, None]
-    p0, p1, p2, p3 = (part[:, None] for part in (before, start, end, after))
+    p0, p1, p2, p3 = (padded[first : len(padded) - 3 + first, None] for first in range(4))
     line = 0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * p1 - p0 - 3 * p2 + p3) * t**3)
     line = line.reshape(-1, 2)
     return line if closed else np.concatenate([line, points[-1:]])
-
-
-def taper(count, middle, end=0.0):
-    """Widths of a ribbon of count points that is thickest in its middle. Returns (count,)."""
-    return end + (middle - end) * np.sin(np.linspace(0, np.pi, count))

@@ -1,7 +1,6 @@
 """What a face can show or not: a row for each concept that is drawn, and nothing is labelled that has none.
 
-A new one is a file beside this with its layer, and a row here: its layer, the layer over which it is laid, and, for a
-concept that the face format does not list, its type, its region and the ellipses of its mask.
+A new one is a file beside this with its layer, and a row here.
 """
 
 from collections.abc import Callable
@@ -68,9 +67,7 @@ ALWAYS = ("nose", "left_brow", "right_brow", "left_eye", "right_eye", "mouth", "
 
 # Concepts that are not drawn together, because one would hide, undo or be taken for the other.
 CONTRADICTIONS = (
-    CHINS,
-    ("AU_12", "AU_15", "AU_20", "Smiling"),
-    ("AU_25", "AU_26", "Mouth_Slightly_Open", "Smiling", "AU_17"),
+    CHINS, ("AU_12", "AU_15", "AU_20", "Smiling"), ("AU_25", "AU_26", "Mouth_Slightly_Open", "Smiling", "AU_17"),
     ("AU_1", "AU_4"), ("AU_2", "AU_4"), ("AU_5", "Narrow_Eyes", "AU_6"), ("AU_2", "Arched_Eyebrows"),
     ("AU_4", "Arched_Eyebrows"), ("AU_1", "Arched_Eyebrows"), ("Big_Nose", "Pointy_Nose"),
     ("High_Cheekbones", "Rosy_Cheeks"), ("AU_6", "Bags_Under_Eyes"), ("Big_Lips", "Smiling"), ("Big_Lips", "AU_26"),
@@ -89,12 +86,3 @@ IMPLIED = {
 def contradicting(concept):
     """The concepts that are not drawn together with this one: set of names."""
     return {other for group in CONTRADICTIONS if concept in group for other in group} - {concept}
-
-
-def with_own_layers(layers):
-    """Layers with those that rows of DRAWN add, each behind the one that it is laid over. Returns tuple."""
-    found = list(layers)
-    for drawn in DRAWN.values():
-        if drawn.after is not None:
-            found.insert(found.index(drawn.after) + 1, drawn.layer)
-    return tuple(found)

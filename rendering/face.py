@@ -1,8 +1,4 @@
-"""A face as named parameters. Everything that a picture shows is a field of Face.
-
-Faces differ in what the tables here and in anatomy.py say; `switched(face, concept, shown)` turns one concept on or off
-and leaves every other field as it is. random_face.py draws faces.
-"""
+"""A face as named parameters: everything that a picture shows is a field of Face. random_face.py draws faces."""
 
 from dataclasses import dataclass, field, replace
 
@@ -12,7 +8,7 @@ from rendering.anatomy import TRAITS, TRAITS_OF_A_CHILD, TRAITS_OF_GENDER, TRAIT
 from rendering.concepts import IMPLIED, SWITCHES, contradicting
 from rendering.pose import Pose
 from rendering.styles import CHINS, GARMENTS, HAIR_STYLES
-from util.errors import DissectionError, nearest
+from util.errors import DissectionError, did_you_mean
 
 GENDERS = tuple(TRAITS_OF_GENDER)
 
@@ -80,9 +76,7 @@ class Face:
     @property
     def shown(self):
         """The switched concepts and those that go with them, in concept order: the labels of the picture."""
-        shown = set(self.concepts)
-        for concept in self.concepts:
-            shown.update(IMPLIED.get(concept, ()))
+        shown = self.concepts.union(*(IMPLIED.get(concept, ()) for concept in self.concepts))
         return tuple(concept for concept in SWITCHES if concept in shown)
 
     def random(self, what):
@@ -94,9 +88,7 @@ def known(what, names, alternatives):
     """Raise DissectionError for the first of names that is none of the alternatives. what: they are, in words."""
     for name in [names] if isinstance(names, str) else names:
         if name not in alternatives:
-            close = nearest(name, alternatives)
-            hint = f", did you mean {close[0]}?" if close else f": it must be one of {', '.join(alternatives)}"
-            raise DissectionError(f"{name!r} is no {what}{hint}")
+            raise DissectionError(f"{name!r} is no {what}, {did_you_mean(name, alternatives)}")
 
 
 def switched(face, concept, shown):

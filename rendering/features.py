@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rendering.canvas import blob, curve, ellipse, polygon, ribbon, taper
+from rendering.canvas import add, blob, curve, ellipse, polygon, ribbon, stroke
 
 WHITE, SCLERA, PUPIL, LASHES = (1.0, 1.0, 1.0), (0.93, 0.90, 0.88), (0.03, 0.03, 0.03), (0.09, 0.06, 0.05)
 THROAT, TONGUE, TEETH = (0.17, 0.05, 0.05), (0.60, 0.26, 0.26), (0.90, 0.87, 0.82)
@@ -16,34 +16,24 @@ LEAST_GAP = 0.035
 
 def eyes(head):
     canvas, face = head.canvas, head.face
-    iris = np.array(face.iris_colour)
-    radius = 0.102 * (1 + 0.12 * face.childhood)
+    iris, radius = np.array(face.iris_colour), 0.102 * (1 + 0.12 * face.childhood)
     hood = 0.18 if head.switched_on("Narrow_Eyes") else 0.08
+    lashes = 0.055 if face.gender == "female" and face.childhood < 0.4 else 0.036
     for half in head.halves:
-        upper = half.line((36,), (37,), (38,), (39,))
-        lower = half.line((39,), (40,), (41,), (36,))
+        upper, lower = half.line((36,), (37,), (38,), (39,)), half.line((39,), (40,), (41,), (36,))
         opening = polygon(np.concatenate([upper, lower[1:-1]]), 0.006)
         canvas.paint(opening, SCLERA)
         centre = half.eye(0.0, -0.025) + face.gaze
         for colour, size in ((0.45 * iris, 1.0), (iris, 0.84), (PUPIL, 0.45)):
             canvas.paint(ellipse(centre, (radius * size, radius * size), 0.006).within(opening), colour)
-        shadow_of_lid = ribbon(upper + (0.0, 0.03), taper(len(upper), hood, 0.03), 0.02)
-        canvas.darken(shadow_of_lid.within(opening), 0.42)
+        canvas.darken(stroke(upper + (0.0, 0.03), hood, 0.02, end=0.03).within(opening), 0.42)  # the shadow of the lid
         canvas.paint(blob(half.at(39, 0.025), (0.025, 0.02)), head.tint(0.95, 0.65, 0.62), 0.7)
-        lids(head, half, upper, lower)
+        canvas.paint(stroke([half.at(36, 0.03, -0.01), *upper], lashes, 0.008, end=0.015), LASHES, 0.88)
+        above = half.resting.line((36,), (37,), (38,), (39,)) + (0.0, -0.065)
+        canvas.darken(stroke(above, 0.035, 0.012, end=0.01), 0.36)  # the crease above the eye
+        add(canvas.detail, stroke(above + (0.0, 0.035), 0.05, 0.02), 0.02)
+        canvas.darken(stroke(lower + (0.0, 0.012), 0.028, 0.008, end=0.008), 0.32)  # the rim below
         canvas.paint(ellipse(centre + (0.03, -0.035), (0.020, 0.020), 0.006).within(opening), WHITE, 0.9)
-
-
-def lids(head, half, upper, lower):
-    """Lashes, the crease above the eye and the rim below. upper, lower: the edges of the opening, (N, 2)."""
-    canvas = head.canvas
-    thick = head.face.gender == "female" and head.face.childhood < 0.4
-    lashes = np.concatenate([[half.at(36, 0.03, -0.01)], upper])
-    canvas.paint(ribbon(lashes, taper(len(lashes), 0.055 if thick else 0.036, 0.015), 0.008), LASHES, 0.88)
-    crease = half.line((36,), (37,), (38,), (39,), resting=True) + (0.0, -0.065)
-    canvas.darken(ribbon(crease, taper(len(crease), 0.035, 0.01), 0.012), 0.36)
-    canvas.raise_detail(ribbon(crease + (0.0, 0.035), taper(len(crease), 0.05), 0.02), 0.02)
-    canvas.darken(ribbon(lower + (0.0, 0.012), taper(len(lower), 0.028, 0.008), 0.008), 0.32)
 
 
 def brows(head):
@@ -64,25 +54,21 @@ def nose(head):
     root, bridge, tip, base = head.landmarks[[27, 29, 30, 33]]
     half_width = (head.landmarks[35, 0] - head.landmarks[31, 0]) / 2
     for share in np.linspace(0, 1, 7):  # the ridge rises and widens towards the tip
-        canvas.raise_form(blob(root + share * (tip - root), (0.075 + 0.035 * share, 0.085)), 0.035 + 0.065 * share**1.5)
-    canvas.raise_form(blob(tip + (0, 0.02), ((0.30 if pointed else 0.5) * half_width, 0.085)), 0.10 + 0.05 * big)
+        add(canvas.form, blob(root + share * (tip - root), (0.075 + 0.035 * share, 0.085)), 0.035 + 0.065 * share**1.5)
+    add(canvas.form, blob(tip + (0, 0.02), ((0.30 if pointed else 0.5) * half_width, 0.085)), 0.10 + 0.05 * big)
     nostril = (0.062 + 0.02 * big - 0.015 * pointed, 0.028)
     for half in head.halves:
-        canvas.raise_form(blob(half.at(31, -0.05, -0.04), (0.08, 0.07)), 0.09 + 0.04 * big)
-        wing = half.line((31, 0.0, -0.11), (31, 0.03, -0.03), (31, -0.02, 0.04))
-        canvas.darken(ribbon(wing, 0.035, 0.012), 0.34)
+        add(canvas.form, blob(half.at(31, -0.05, -0.04), (0.08, 0.07)), 0.09 + 0.04 * big)
+        canvas.darken(ribbon(half.line((31, 0.0, -0.11), (31, 0.03, -0.03), (31, -0.02, 0.04)), 0.035, 0.012), 0.34)
         canvas.paint(ellipse(half.at(32, 0.01, -0.012), nostril, 0.010), head.tint(0.30, 0.20, 0.18), 0.85)
         canvas.darken(blob(half.place(0.10, 0.30), (0.035, 0.16)), 0.10)
-        if pointed:
-            canvas.darken(blob(half.place(0.11, 0.50), (0.05, 0.16)), 0.22)
+        canvas.darken(blob(half.place(0.11, 0.50), (0.05, 0.16)), 0.22 * pointed)
     canvas.darken(blob(base + (0.0, 0.035), (0.6 * half_width, 0.028)), 0.34)
     canvas.darken(blob(base + (0.0, 0.14), (0.035, 0.08)), 0.10)  # the groove above the lip
     canvas.darken(blob(tip - (0, 0.03), (0.035 if pointed else 0.06, 0.07)), -0.22 if pointed else -0.08)
-    canvas.polish(blob(tip - (0, 0.04), (0.07, 0.07)), 0.5)
-    if pointed:
-        canvas.darken(blob(bridge, (0.03, 0.20)), -0.16)
-    if big:
-        canvas.darken(blob(tip + (0.0, 0.01), (0.11, 0.08)), -0.08)
+    add(canvas.gloss, blob(tip - (0, 0.04), (0.07, 0.07)), 0.5)
+    canvas.darken(blob(bridge, (0.03, 0.20)), -0.16 * pointed)
+    canvas.darken(blob(tip + (0.0, 0.01), (0.11, 0.08)), -0.08 * big)
 
 
 def mouth(head):
@@ -93,18 +79,18 @@ def mouth(head):
     colour, opacity = head.tint(0.84, 0.60, 0.60) + (0.03, 0.0, 0.02), 0.85 - 0.2 * head.face.old_age
     if head.switched_on("Wearing_Lipstick"):
         colour, opacity = np.array(LIPSTICK) * (1 - 0.25 * head.face.melanin), 0.95
-        canvas.polish(polygon(lower, 0.010), 0.5)
+        add(canvas.gloss, polygon(lower, 0.010), 0.5)
     canvas.paint(polygon(upper, 0.010), 0.86 * colour, opacity)
     canvas.paint(polygon(lower, 0.010), colour, opacity)
-    canvas.raise_detail(polygon(upper, 0.03), 0.025)
-    canvas.raise_detail(polygon(lower, 0.04), 0.05)
+    add(canvas.detail, polygon(upper, 0.03), 0.025)
+    add(canvas.detail, polygon(lower, 0.04), 0.05)
     canvas.darken(blob(p[57] + (0.0, 0.07), (0.20, 0.035)), 0.16)
     gap = (p[65:68, 1] - p[[63, 62, 61], 1]).mean()
     if gap > LEAST_GAP:
         open_mouth(head, upper_inner, lower_inner, gap)
     else:
         line = np.concatenate([p[48:49], (upper_inner + lower_inner[::-1]) / 2, p[54:55]])
-        canvas.paint(ribbon(line, taper(len(line), 0.035, 0.018), 0.008), head.tint(0.36, 0.20, 0.20), 0.85)
+        canvas.paint(stroke(line, 0.035, 0.008, end=0.018), head.tint(0.36, 0.20, 0.20), 0.85)
     for half in head.halves:
         canvas.darken(blob(half.at(48, 0.01, 0.01), (0.04, 0.03)), 0.32)
 
@@ -116,7 +102,8 @@ def open_mouth(head, upper_inner, lower_inner, gap):
     canvas.paint(opening, THROAT, 0.97)
     if gap > 0.2:
         canvas.paint(blob(head.landmarks[66] - (0, 0.03), (0.16, 0.05)).within(opening), TONGUE, 0.9)
-    heights = taper(len(upper_inner), 0.11 if smiling else min(0.08, 0.6 * gap))  # none in the corners
+    height = 0.11 if smiling else min(0.08, 0.6 * gap)
+    heights = height * np.sin(np.linspace(0, np.pi, len(upper_inner)))  # none in the corners
     teeth = np.concatenate([upper_inner, upper_inner[::-1] + np.outer(heights, (0.0, 1.0))])
     canvas.paint(polygon(teeth, 0.012).within(opening), TEETH, 0.93)
     if smiling:
@@ -134,12 +121,10 @@ def frame_of(head):
 
 def temples(head):
     """The sides of eyeglasses, which run to the ears under the hair."""
-    if not head.switched_on("Eyeglasses"):
-        return
-    colour, width, _ = frame_of(head)
-    for half in head.halves:
-        side = np.array([half.eye(0.40, -0.05), half.at(0, 0.0, -0.02)])
-        head.canvas.paint(ribbon(side, 0.9 * width, 0.006), colour, 0.95)
+    for half in head.halves_with("Eyeglasses"):
+        colour, width, _ = frame_of(head)
+        side = ribbon([half.eye(0.40, -0.05), half.at(0, 0.0, -0.02)], 0.9 * width, 0.006)
+        head.canvas.paint(side, colour, 0.95)
 
 
 def eyeglasses(head):

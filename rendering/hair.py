@@ -1,10 +1,10 @@
-"""Layers of hair: on the head, behind the neck, and on chin and cheeks. Numbers are as in skin.py."""
+"""Layers of hair: on head, chin and cheeks, and behind the neck. Numbers are as in skin.py, anchors as in head.py."""
 
 import numpy as np
 
 from rendering.anatomy import SKULL_CENTRE, SKULL_RADII, skull_arc
-from rendering.canvas import Patch, X, Y, curve, polygon
-from rendering.landmarks import mirrored_landmark
+from rendering.canvas import Patch, X, Y, add, curve, polygon
+from rendering.head import Half
 from rendering.styles import BALD, CHINS, HAIR_STYLES
 
 # Sides that hang lower than the first frame the face; lower than the second, hair also hangs behind the neck.
@@ -23,19 +23,16 @@ def hair(head):
         inner = np.concatenate([side, inner[2:-2], side[::-1] * (-1, 1)])
     edge = np.concatenate([outer_edge(style), inner[::-1]])
     shape = polygon(edge, style.softness)
-    # A hairline is no cut: single hairs thin out at its edge.
-    grain = head.texture("hair edge", 120, 60)[shape.place]
-    alpha = np.clip(shape.alpha + 0.20 * grain * (4 * shape.alpha * (1 - shape.alpha)), 0, 1)
-    shape = Patch(shape.place, alpha)
+    grain = head.texture("hair edge", 120, 60)[shape.place]  # a hairline is no cut: single hairs thin out at its edge
+    shape = Patch(shape.place, np.clip(shape.alpha + 0.20 * grain * (4 * shape.alpha * (1 - shape.alpha)), 0, 1))
     canvas.darken(polygon(edge + (0.0, 0.06), 0.05), 0.28)  # its shadow on the forehead
-    canvas.polish(shape, -0.35)
-    canvas.raise_detail(polygon(edge, 0.06), 0.10)  # softer than the colour: a step would catch the light
+    add(canvas.gloss, shape, -0.35)
+    add(canvas.detail, polygon(edge, 0.06), 0.10)  # softer than the colour: a step would catch the light
     canvas.lay(shape, np.clip(strands(head, style)[..., None] * np.float32(head.face.hair_colour), 0, 1), style.cover)
 
 
 def strands(head, style):
-    """Brightness of the hair: float32 (H, W), about 1."""
-    # Hair falls from a crown behind the visible top of the head.
+    """Brightness of hair that falls from a crown behind the visible top of the head: float32 (H, W), about 1."""
     across = X - np.float32(0.6 * style.parting)
     down = Y - np.float32(SKULL_CENTRE[1] - SKULL_RADII[1] - 0.25)
     if style.straight:
@@ -80,61 +77,50 @@ def outer_edge(style):
     return curve(np.concatenate([left, over, left[::-1] * (-1, 1)]), steps=4)
 
 
-def hair_behind(head):
-    """The outline of the hair that hangs behind the neck, (N, 3) in face units, or None: scene.py paints it."""
-    style = HAIR_STYLES[head.face.hair_style]
-    if style.length <= BEHIND:
-        return None
-    edge = outer_edge(style)
-    return np.column_stack([edge, np.full(len(edge), 0.1)])
+def hair_behind_the_neck(scene):
+    style = HAIR_STYLES[scene.face.hair_style]
+    if style.length > BEHIND:
+        edge = np.insert(outer_edge(style), 2, 0.1, axis=1)  # z of 0.1
+        streaks = 1 + 0.22 * scene.texture("hair behind", 60, 3)
+        colour = 0.55 * streaks[..., None] * np.array(scene.face.hair_colour, np.float32)
+        scene.paint(scene.face.pose.project(edge), 1.0, colour)
 
 
-# ---------------------------------------------------------------------------------------------------------- facial hair
-
-# The left half of a patch of hair on the face, from its middle above round to its middle below, as points beside
-# landmarks: (landmark, (dx, dy)). The right half is its mirror image.
-BEARD = ((57, (0.0, 0.04)), (59, (-0.04, 0.03)), (48, (-0.02, 0.05)), (48, (-0.22, -0.12)), (3, (0.08, 0.0)),
-         *((number, (0.0, 0.02)) for number in range(2, 9)))  # fmt: skip
-GOATEE = ((57, (0.0, 0.06)), (59, (-0.05, 0.05)), (48, (-0.03, 0.10)), (6, (0.10, -0.06)), (7, (0.0, 0.02)),
-          (8, (0.0, 0.04)))  # fmt: skip
-MUSTACHE = ((33, (0.0, 0.06)), (31, (0.02, 0.11)), (48, (0.04, -0.10)), (48, (-0.04, 0.04)), (49, (0.0, 0.01)),
-            (51, (0.0, 0.01)))  # fmt: skip
-
-
-def outline(landmarks, half):
-    """The closed edge of a patch of facial hair. landmarks: (68, 2); half: as BEARD. Returns (N, 2), face units."""
-    left = [landmarks[number] + move for number, move in half]
-    right = [landmarks[mirrored_landmark(number)] + np.multiply(move, (-1, 1)) for number, move in half]
-    return curve(np.array(left + right[-2:0:-1]), closed=True)
+# The left half of a patch of hair on the face, from its middle above round to its middle below, as anchors. The right
+# half is its mirror image.
+BEARD = ((57, 0.0, 0.04), (59, 0.04, 0.03), (48, 0.02, 0.05), (48, 0.22, -0.12), (3, -0.08, 0.0),
+         *((number, 0.0, 0.02) for number in range(2, 9)))  # fmt: skip
+GOATEE = ((57, 0.0, 0.06), (59, 0.05, 0.05), (48, 0.03, 0.10), (6, -0.10, -0.06), (7, 0.0, 0.02), (8, 0.0, 0.04))
+MUSTACHE = ((33, 0.0, 0.06), (31, -0.02, 0.11), (48, -0.04, -0.10), (48, 0.04, 0.04), (49, 0.0, 0.01), (51, 0.0, 0.01))
 
 
 def facial_hair(head):
     """Stubble, goatee or the whole beard on a chin that isn't shaven, and a mustache. The mouth is painted over it."""
     # Where a beard ends does not depend on what the mouth does, but a jaw that drops takes it along.
-    around_mouth = head.resting.copy()
-    around_mouth[:17] = head.landmarks[:17]
+    around_mouth = np.concatenate([head.landmarks[:17], head.resting[17:]])
     if head.switched_on("5_o_Clock_Shadow"):
         cover, colour = whiskers(head, 0.55, "stubble")
-        shape = polygon(outline(around_mouth, BEARD), 0.06)
-        head.canvas.paint(shape.times(cover), colour, 0.60)
-    if head.switched_on("Goatee"):
-        grow(head, outline(head.landmarks, GOATEE), 0.85, "goatee")
-    if not any(head.switched_on(chin) for chin in CHINS):
-        grow(head, outline(around_mouth, BEARD), 0.85, "beard")
-    if head.switched_on("Mustache"):
-        grow(head, outline(head.landmarks, MUSTACHE), 0.95, "mustache")
+        head.canvas.paint(polygon(outline(around_mouth, BEARD), 0.06).times(cover), colour, 0.60)
+    for name, grown, landmarks, anchors, density in (
+        ("goatee", head.switched_on("Goatee"), head.landmarks, GOATEE, 0.85),
+        ("beard", not any(map(head.switched_on, CHINS)), around_mouth, BEARD, 0.85),
+        ("mustache", head.switched_on("Mustache"), head.landmarks, MUSTACHE, 0.95),
+    ):
+        if grown:
+            edge = outline(landmarks, anchors)
+            cover, colour = whiskers(head, density, name)
+            head.canvas.lay(polygon(edge, 0.025).times(cover), colour, 0.93)
+            add(head.canvas.detail, polygon(edge, 0.05), 0.05)
 
 
-def grow(head, edge, density, name):
-    """Thick hair within an edge. edge: (N, 2); density: share of the skin that it covers; name: of its texture."""
-    cover, colour = whiskers(head, density, name)
-    shape = polygon(edge, 0.025)
-    head.canvas.lay(shape.times(cover), colour, 0.93)
-    head.canvas.raise_detail(polygon(edge, 0.05), 0.05)
+def outline(landmarks, anchors):
+    """The closed edge of a patch of facial hair. landmarks: (68, 2); anchors: as BEARD. Returns (N, 2), face units."""
+    left, right = ([Half(landmarks, side).at(*anchor) for anchor in anchors] for side in (-1.0, 1.0))
+    return curve(np.array(left + right[-2:0:-1]), closed=True)
 
 
 def whiskers(head, density, name):
-    """The texture of short hair. Returns its cover, float32 (H, W), 0..1, and its colour, float32 (H, W, 3)."""
+    """Cover and colour of short hair: float32 (H, W), (H, W, 3), 0..1. density: of the cover; name: of the texture."""
     grain = head.texture(name, 130, 90)
     colour = head.hair_tone(0.8).astype(np.float32)
     return np.clip(density + 0.16 * grain, 0, 1), np.clip(colour * (1 + 0.14 * grain[..., None]), 0, 1)

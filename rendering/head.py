@@ -28,11 +28,15 @@ class Head:
         self.resting = face_landmarks(face.all_traits, ())
         self.skin = skin_colour(face.melanin)
         self.contrast = 1 + 0.45 * face.melanin
-        self.halves = (Half(self, -1.0), Half(self, 1.0))
+        self.halves = tuple(Half(self.landmarks, side, Half(self.resting, side)) for side in (-1.0, 1.0))
 
     def switched_on(self, concept):
         """Whether a concept is to be painted. (Face.shown has also those that others imply.)"""
         return concept in self.face.concepts
+
+    def halves_with(self, concept):
+        """The halves of a face that shows a concept, none of one that does not."""
+        return self.halves if self.switched_on(concept) else ()
 
     def hair_tone(self, darker):
         """The colour of brows or whiskers, (3,). darker: what short hair has of the light of long hair, 0..1.
@@ -55,33 +59,32 @@ class Head:
 class Half:
     """One half of a face, in words that hold for both: outwards is towards its ear, landmarks are those of the left.
 
-    outwards: -1.0 for the half on the left of the picture, 1.0 for the right.
+    outwards: -1.0 for the half on the left of the picture, 1.0 for the right. resting: the Half of Head.resting.
+    Points are (2,), face units.
     """
 
-    def __init__(self, head, outwards):
-        self.head, self.outwards = head, outwards
+    def __init__(self, landmarks, outwards, resting=None):
+        self.landmarks, self.outwards, self.resting = landmarks, outwards, resting
 
-    def at(self, landmark, outwards=0.0, down=0.0, resting=False):
-        """A point beside a landmark, (2,), face units."""
+    def at(self, landmark, outwards=0.0, down=0.0):
+        """A point beside a landmark."""
         number = landmark if self.outwards < 0 else mirrored_landmark(landmark)
-        place = (self.head.resting if resting else self.head.landmarks)[number]
-        return place + (self.outwards * outwards, down)
+        return self.landmarks[number] + self.place(outwards, down)
 
     def place(self, outwards, down):
-        """A point by its distance from the middle line and its height, (2,), face units."""
+        """A point by its distance from the middle line and its height."""
         return np.array((self.outwards * outwards, down))
 
-    def line(self, *anchors, resting=False):
+    def line(self, *anchors):
         """A smooth line through points beside landmarks. anchors: (landmark, outwards, down). Returns (N, 2)."""
-        return curve(np.array([self.at(*anchor, resting=resting) for anchor in anchors]))
+        return curve(np.array([self.at(*anchor) for anchor in anchors]))
 
-    def eye(self, outwards=0.0, down=0.0, resting=False):
-        """A point beside the middle between the corners of the eye, (2,), face units."""
-        middle = (self.at(36, resting=resting) + self.at(39, resting=resting)) / 2
-        return middle + (self.outwards * outwards, down)
+    def eye(self, outwards=0.0, down=0.0):
+        """A point beside the middle between the corners of the eye."""
+        return (self.at(36) + self.at(39)) / 2 + self.place(outwards, down)
 
 
 def skin_colour(melanin):
     """Colour of the skin. melanin: 0..1. Returns float32 (3,)."""
-    stops = np.array(list(SKIN_COLOURS.values()))
-    return np.array([np.interp(melanin, list(SKIN_COLOURS), stops[:, channel]) for channel in range(3)], np.float32)
+    channels = zip(*SKIN_COLOURS.values(), strict=True)
+    return np.array([np.interp(melanin, list(SKIN_COLOURS), channel) for channel in channels], np.float32)

@@ -27,6 +27,9 @@ LEFT_BROW = range(17, 22)
 LEFT_EYE, RIGHT_EYE = range(36, 42), range(42, 48)
 MOUTH, OUTER_LIPS = range(48, 68), range(48, 60)
 
+_IN_A_MIRROR = np.r_[16:-1:-1, 26:16:-1, 27:31, 35:30:-1, 45:41:-1, 47, 46, 39:35:-1, 41, 40,
+                     54:47:-1, 59:54:-1, 64:59:-1, 67:64:-1].tolist()  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Between:
@@ -57,24 +60,16 @@ class Ellipse:
 
 def mirrored_landmark(number):
     """The landmark that changes places with this one in a mirror. number: 0..67."""
-    # Each row (first, last, sum): the numbers first..last pair up so that a pair adds up to sum.
-    pairs = ((0, 16, 16), (17, 26, 43), (31, 35, 66), (36, 39, 81), (42, 45, 81), (40, 41, 87), (46, 47, 87),
-             (48, 54, 102), (55, 59, 114), (60, 64, 124), (65, 67, 132))  # fmt: skip
-    for first, last, total in pairs:
-        if first <= number <= last:
-            return total - number
-    return number  # the ridge of the nose
+    return _IN_A_MIRROR[number]
 
 
-def _mirrored_point(point):
-    if isinstance(point, Between):
-        return Between(_mirrored_point(point.first), _mirrored_point(point.second), point.share)
-    return mirrored_landmark(point)
-
-
-def mirrored(ellipse):
-    """The same ellipse on the other side of the face."""
-    return replace(ellipse, points=tuple(_mirrored_point(point) for point in ellipse.points))
+def mirrored(shape):
+    """The same on the other side of the face. shape: Ellipse, Between or the number of a landmark."""
+    if isinstance(shape, Ellipse):
+        return replace(shape, points=tuple(mirrored(point) for point in shape.points))
+    if isinstance(shape, Between):
+        return replace(shape, first=mirrored(shape.first), second=mirrored(shape.second))
+    return mirrored_landmark(shape)
 
 
 def both_sides(ellipse):

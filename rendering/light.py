@@ -16,9 +16,12 @@ WARMTH = (0.9, 1.0, 1.06)
 def light(head):
     """Light and shade of all that was painted so far, as the head is turned."""
     canvas, face = head.canvas, head.face
-    towards = direction(*face.light_from)
+    azimuth, elevation = np.radians(face.light_from)
+    # Unit vectors in the picture's space, x right, y down, z to the viewer; then the slopes of the relief.
+    towards = np.array((np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), np.cos(azimuth) * np.cos(elevation)))
     halfway = (towards + (0, 0, 1)) / np.linalg.norm(towards + (0, 0, 1))
-    slope_x, slope_y = slopes(canvas.form + canvas.detail)
+    surface, kernel = canvas.form + canvas.detail, np.float32([[-0.5, 0.0, 0.5]]) * UNIT_PX
+    slope_x, slope_y = (cv2.filter2D(surface, -1, k, borderType=cv2.BORDER_REPLICATE) for k in (kernel, kernel.T))
     steepness = np.sqrt(1 + slope_x**2 + slope_y**2)
     facing, mirroring = (
         np.maximum((way[2] - slope_x * way[0] - slope_y * way[1]) / steepness, 0)
@@ -28,15 +31,3 @@ def light(head):
     shine = SHINE * canvas.gloss * mirroring**SHARPNESS
     for channel, warmth in enumerate(WARMTH):
         canvas.colour[..., channel] = canvas.colour[..., channel] * shade**warmth + shine
-
-
-def direction(azimuth, elevation):
-    """The unit vector towards a light in the picture's space: x right, y down, z to the viewer. Angles in degrees."""
-    azimuth, elevation = np.radians((azimuth, elevation))
-    return np.array((np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), np.cos(azimuth) * np.cos(elevation)))
-
-
-def slopes(surface):
-    """How a relief rises along x and y, per face unit. surface: float32 (H, W). Returns two of the same."""
-    kernel = np.array([[-0.5, 0.0, 0.5]], np.float32) * UNIT_PX
-    return tuple(cv2.filter2D(surface, -1, k, borderType=cv2.BORDER_REPLICATE) for k in (kernel, kernel.T))

@@ -60,15 +60,10 @@ class Pose:
         return self.unit_px * turned + (self.x, self.y)
 
 
-def read(surface, points):
-    """Values of a picture of the canvas at points, bilinear. surface: (H, W); points: (N, 2). Returns float64 (N,)."""
-    x, y = to_pixels(points).astype(np.float32).T
-    return cv2.remap(surface, x[None], y[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0].astype(float)
-
-
 def on_surface(points, form):
-    """Points of the face with the depth that the relief has there. points: (N, 2). Returns float64 (N, 3)."""
-    return np.column_stack([points, read(form, points)])
+    """Points of the face with the depth that the relief has there, bilinear. points: (N, 2). Returns float64 (N, 3)."""
+    x, y = to_pixels(points).astype(np.float32).T[:, None]
+    return np.column_stack([points, cv2.remap(form, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]])
 
 
 def canvas_coordinates(pose, form, width, height):

@@ -14,9 +14,8 @@ from util.errors import DissectionError
 # How often a random face shows a concept, where the face can (see can_show).
 SHARE = dict.fromkeys(SWITCHES, 0.15) | {"No_Beard": 0.4}
 
-# What only grown men and only grown women show.
-OF_MEN = ("5_o_Clock_Shadow", "Goatee", "Mustache")
-OF_WOMEN = ("Wearing_Lipstick",)
+# What only grown-ups of one gender show.
+OF_ONE_GENDER = dict.fromkeys(("5_o_Clock_Shadow", "Goatee", "Mustache"), "male") | {"Wearing_Lipstick": "female"}
 GROWN_UP_YEARS = 18
 # How many grown men wear a full beard, of those whose chin is not in another state, and how many of these a mustache.
 BEARDED, BEARDED_WITH_MUSTACHE = 0.3, 0.85
@@ -37,26 +36,31 @@ WORN = {
     ("female", "old"): {"bob": 0.45, "pulled_back": 0.25, "short": 0.25, "long": 0.05},
 }
 
+GARMENT_OF_A_CHILD = {"pullover": 0.75, "striped": 0.25}
+GARMENT_OF_A_GROWN_UP = {"jacket": 0.5, "pullover": 0.25, "striped": 0.25}
+
+# Name -> (colour, how often it is drawn, how much more often with skin of the darkest, or for eyes of the brightest).
 HAIR_COLOURS = {
-    "black": (0.07, 0.06, 0.06), "dark_brown": (0.17, 0.11, 0.08), "brown": (0.32, 0.21, 0.14),
-    "blond": (0.70, 0.55, 0.34), "red": (0.48, 0.22, 0.10),
+    "black": ((0.07, 0.06, 0.06), 0.35, 1.0), "dark_brown": ((0.17, 0.11, 0.08), 0.4, 0.0),
+    "brown": ((0.32, 0.21, 0.14), 0.55, -0.5), "blond": ((0.70, 0.55, 0.34), 0.4, -0.4),
+    "red": ((0.48, 0.22, 0.10), 0.12, -0.12),
+}  # fmt: skip
+IRIS_COLOURS = {
+    "brown": ((0.24, 0.14, 0.08), 1.0, -1.0), "hazel": ((0.38, 0.28, 0.14), 0.0, 0.25),
+    "green": ((0.33, 0.42, 0.28), 0.0, 0.2), "blue": ((0.32, 0.47, 0.62), 0.0, 0.4),
+    "grey": ((0.42, 0.46, 0.48), 0.0, 0.15),
 }  # fmt: skip
 WHITE_HAIR = (0.54, 0.54, 0.545)
-IRIS_COLOURS = {
-    "brown": (0.24, 0.14, 0.08), "hazel": (0.38, 0.28, 0.14), "green": (0.33, 0.42, 0.28), "blue": (0.32, 0.47, 0.62),
-    "grey": (0.42, 0.46, 0.48),
-}  # fmt: skip
 
 
 def random_face(random, *, age=None, gender=None, skin_tone=None, concepts=None):
     """Draw a face. random: numpy.random.Generator. age, gender, skin_tone: subgroups of DRAWN_GROUPS, None for any.
 
     concepts: the local concepts to show, on a shaven chin unless they name its state; None draws them too. The same
-    numbers are drawn whatever is given. So the faces of one generator state are twins in all but what a subgroup
-    decides: skin_tone the skin (and with it whether grey brows and beards are painted darker or brighter than it); age
-    the years, with hair, clothes and what only grown-ups show; gender the features, build, hair style, hairline and
-    what only men or only women show. Returns Face. Raises DissectionError for unknown names and for concepts that
-    contradict each other.
+    numbers are drawn whatever is given, so faces of one generator state are twins in all but what a subgroup decides:
+    skin_tone the skin (and with it whether grey brows and beards are painted darker or brighter than it); age the
+    years, hair, clothes and what only grown-ups show; gender the features, build, hair style, hairline and what only
+    men or women show. Returns Face. Raises DissectionError for unknown names and for concepts that contradict others.
     """
     for concept, group in (("age", age), ("gender", gender), ("skin_tone", skin_tone)):
         if group is not None and group not in DRAWN_GROUPS[concept]:
@@ -75,12 +79,12 @@ def random_face(random, *, age=None, gender=None, skin_tone=None, concepts=None)
         melanin,
         traits=dict(zip(TRAITS, np.clip(random.normal(0, 0.7, len(TRAITS)), -2, 2).tolist(), strict=True)),
         **_hair(random, years, gender, any_melanin),
-        iris_colour=_iris(random, any_melanin),
+        iris_colour=tuple(_colour(random, IRIS_COLOURS, max(0.0, 0.75 - 1.5 * any_melanin)).tolist()),
         gaze=tuple(random.uniform(-0.025, 0.025, 2).tolist()),
         light_from=(_between(random, (-45, 45)), _between(random, (15, 50))),
         ambient=_between(random, (0.42, 0.62)),
         background=tuple(_muted_colour(random, (0.2, 0.85), 0.12) for _ in range(2)),
-        garment=_garment(random, years),
+        garment=_one_of(random, GARMENT_OF_A_GROWN_UP if years >= GROWN_UP_YEARS else GARMENT_OF_A_CHILD),
         clothes=_muted_colour(random, (0.08, 0.75), 0.25),
         accent=tuple(random.uniform(0.05, 0.85, 3).tolist()),
         pose=_pose(random),
@@ -92,6 +96,18 @@ def random_face(random, *, age=None, gender=None, skin_tone=None, concepts=None)
 def _between(random, bounds):
     """A number between two bounds, all equally likely."""
     return float(random.uniform(*bounds))
+
+
+def _one_of(random, shares):
+    """A name. shares: {name: how often it is drawn}, adding up to 1."""
+    return str(random.choice(list(shares), p=list(shares.values())))
+
+
+def _colour(random, table, amount):
+    """A colour, float64 (3,). table: as HAIR_COLOURS; amount: how much of the gains, 0..1."""
+    colours, shares, gains = map(np.array, zip(*table.values(), strict=True))
+    chances = shares + amount * gains
+    return colours[random.choice(len(colours), p=chances / chances.sum())]
 
 
 def _consistent(concepts):
@@ -106,38 +122,18 @@ def _consistent(concepts):
 
 def _hair(random, years, gender, melanin):
     """Draw style, colour and hairline, as fields of Face. Dark skin mostly goes with dark hair; age greys it."""
-    styles = WORN[gender, "child" if years < GROWN_UP_YEARS else "adult" if years < 60 else "old"]
-    style = str(random.choice(list(styles), p=list(styles.values())))
-    dark = min(1.0, 0.25 + 1.2 * melanin)
-    share = {"black": 0.35 + dark, "dark_brown": 0.4, "brown": 0.5 * (1 - dark) + 0.05, "blond": 0.4 * (1 - dark),
-             "red": 0.12 * (1 - dark)}  # fmt: skip
-    chances = np.array([share[name] for name in HAIR_COLOURS])
-    colour = np.array(HAIR_COLOURS[str(random.choice(list(HAIR_COLOURS), p=chances / chances.sum()))])
+    style = _one_of(random, WORN[gender, "child" if years < GROWN_UP_YEARS else "adult" if years < 60 else "old"])
+    colour = _colour(random, HAIR_COLOURS, min(1.0, 0.25 + 1.2 * melanin))
     grey = np.clip((years - random.uniform(38, 58)) / 22, 0, 0.95)
     colour = colour + grey * (np.array(WHITE_HAIR) - colour)
     recession = random.random() * (max(0.0, (years - 25) / 45) if gender == "male" else 0.15)
     return {"hair_style": style, "hair_colour": tuple(colour.tolist()), "hairline": float(recession)}
 
 
-def _iris(random, melanin):
-    """Draw the colour of the eyes: brown, or with little melanin one of the pale ones."""
-    pale = max(0.0, 0.75 - 1.5 * melanin)
-    share = {"brown": 1 - pale, "hazel": 0.25 * pale, "green": 0.2 * pale, "blue": 0.4 * pale, "grey": 0.15 * pale}
-    return IRIS_COLOURS[str(random.choice(list(share), p=list(share.values())))]
-
-
 def _muted_colour(random, brightness, saturation):
     """A colour between two grey levels whose channels differ from it by up to the saturation."""
     colour = random.uniform(*brightness) + random.uniform(-saturation, saturation, 3)
     return tuple(np.clip(colour, 0, 1).tolist())
-
-
-def _garment(random, years):
-    """Draw what is worn: jackets on every second grown-up."""
-    draw = random.random()
-    if years >= GROWN_UP_YEARS and draw < 0.5:
-        return "jacket"
-    return "striped" if draw > 0.75 else "pullover"
 
 
 def _pose(random):
@@ -150,9 +146,7 @@ def _pose(random):
 
 def can_show(concept, years, gender):
     """Whether a random face of these years and gender is ever given a concept."""
-    if concept in OF_MEN:
-        return gender == "male" and years >= GROWN_UP_YEARS
-    return concept not in OF_WOMEN or (gender == "female" and years >= GROWN_UP_YEARS)
+    return concept not in OF_ONE_GENDER or (gender == OF_ONE_GENDER[concept] and years >= GROWN_UP_YEARS)
 
 
 def _concepts(random, face):

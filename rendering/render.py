@@ -3,7 +3,7 @@
 import numpy as np
 
 from rendering import body, features, hair, light, scene, skin
-from rendering.concepts import with_own_layers
+from rendering.concepts import DRAWN
 from rendering.head import Head
 from rendering.pose import on_surface
 
@@ -11,42 +11,21 @@ from rendering.pose import on_surface
 WIDTH_PX, HEIGHT_PX = 178, 218
 
 # Painted on the head from the front, in this order.
-HEAD_LAYERS = with_own_layers((
-    skin.ears,
-    skin.skin,
-    skin.double_chin,
-    skin.skull_relief,
-    skin.complexion,
-    skin.blush,
-    skin.cheekbones,
-    skin.raised_cheeks,
-    skin.bags_under_eyes,
-    skin.wrinkles,
-    skin.frown,
-    skin.wrinkled_nose,
-    skin.raised_chin,
-    features.nose,
-    features.eyes,
-    features.brows,
-    hair.facial_hair,
-    features.mouth,
-    features.temples,
-    hair.hair,
-    light.light,
-    features.eyeglasses,
-))  # fmt: skip
+HEAD_LAYERS = [
+    skin.ears, skin.skin, skin.double_chin, skin.skull_relief, skin.complexion, skin.blush, skin.cheekbones,
+    skin.raised_cheeks, skin.bags_under_eyes, skin.wrinkles, skin.frown, skin.wrinkled_nose, skin.raised_chin,
+    features.nose, features.eyes, features.brows, hair.facial_hair, features.mouth, features.temples, hair.hair,
+    light.light, features.eyeglasses,
+]  # fmt: skip
+for drawn in DRAWN.values():
+    if drawn.after is not None:
+        HEAD_LAYERS.insert(HEAD_LAYERS.index(drawn.after) + 1, drawn.layer)
 
 # Laid into the picture from back to front.
 SCENE_LAYERS = (
-    scene.background,
-    scene.things,
-    scene.hair_behind_the_neck,
-    body.neck,
-    body.shirt,
-    body.clothes,
-    scene.head,
+    scene.background, scene.things, hair.hair_behind_the_neck, body.neck, body.shirt, body.clothes, scene.head,
     scene.camera,
-)
+)  # fmt: skip
 
 
 def render(face):

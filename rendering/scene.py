@@ -3,24 +3,38 @@
 import cv2
 import numpy as np
 
-from rendering.body import Body
 from rendering.canvas import filled, hills
-from rendering.hair import hair_behind
 from rendering.pose import turned
 
 
 class Scene:
-    """A picture in the making. picture: float32 (H, W, 3), RGB, 0..1. head: its Head, painted. body: its Body."""
+    """A picture in the making, with neck and shoulders upright below a head however it is turned.
+
+    picture: float32 (height, width, 3), RGB, 0..1. head: its Head, painted. neck, shoulders: half their widths, face
+    units. base: the middle of the base of the neck, (2,), pixels. across: how far each column lies to the right of it,
+    face units, float32 (1, width). light: -1 where it comes from the left of the picture, 1 from the right.
+    """
 
     def __init__(self, head, width, height):
-        self.head, self.face = head, head.face
-        self.width, self.height = width, height
+        self.head, self.face, self.width, self.height = head, head.face, width, height
         self.picture = np.zeros((height, width, 3), np.float32)
-        self.body = Body(head.face)
+        grown, masculine, pose = 1 - self.face.childhood, self.face.gender == "male", self.face.pose
+        self.neck = (0.66 if masculine else 0.55) + 0.14 * grown
+        self.shoulders = (1.9 if masculine else 1.6) * (0.75 + 0.25 * grown)
+        middle, collar = pose.project([(0.0, 1.5, -0.1), (0.0, 1.72, 0.6)])
+        self.base = np.array((middle[0], collar[1]))
+        self.across = ((np.arange(width) - self.base[0]) / pose.unit_px).astype(np.float32)[None, :]
+        self.light = np.sin(np.radians(self.face.light_from[0]))
 
-    def paint(self, alpha, colour):
-        """Lay a colour, (3,) or (H, W, 3), over what is there. alpha: float32 (H, W), 0..1."""
-        self.picture += alpha[..., None] * (np.asarray(colour, np.float32) - self.picture)
+    def outline(self, half):
+        """A shape below the head that is its own mirror image, pixels. half: its left half as (outwards, down)."""
+        half = self.face.pose.unit_px * np.asarray(half)
+        return self.base + np.concatenate([half * (-1, 1), half[::-1]])
+
+    def paint(self, points, blur, colour, opacity=1.0):
+        """Lay a colour, (3,) or (H, W, 3), over what lies in a polygon. The rest: see shape."""
+        alpha = opacity * self.shape(points, blur)[..., None]
+        self.picture += alpha * (np.asarray(colour, np.float32) - self.picture)
 
     def shape(self, points, blur):
         """A filled polygon with a soft edge, float32 (H, W), 0..1. points: (N, 2), pixels; blur: deviation, pixels."""
@@ -47,16 +61,8 @@ def things(scene):
         corner, extent = random.uniform(-0.1, 1.0, 2) * size, random.uniform(0.05, 0.45, 2) * size
         lean = random.normal(0, 0.06)
         corners = corner + extent * np.array([(0, 0), (1, lean), (1 + lean, 1), (lean, 1 - lean)])
-        alpha = scene.shape(corners, random.uniform(0.6, 3.5))
-        scene.paint(random.uniform(0.4, 1.0) * alpha, random.uniform(0.05, 0.95, 3))
-
-
-def hair_behind_the_neck(scene):
-    edge = hair_behind(scene.head)
-    if edge is not None:
-        streaks = 1 + 0.22 * scene.texture("hair behind", 60, 3)
-        alpha = scene.shape(scene.face.pose.project(edge), 1.0)
-        scene.paint(alpha, 0.55 * streaks[..., None] * np.array(scene.face.hair_colour, np.float32))
+        blur, opacity = random.uniform((0.6, 0.4), (3.5, 1.0)).tolist()
+        scene.paint(corners, blur, random.uniform(0.05, 0.95, 3), opacity)
 
 
 def head(scene):
