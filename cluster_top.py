@@ -38,7 +38,7 @@ _NOT_FOR_MAIN = {"TASK", "TASKS", "TASK_LAYERS", "LAYER_NAME", "CLEAN", "SKIP_MI
 
 
 def main():
-    config = read_settings(settings, sys.argv[1:], __doc__)
+    config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASK": "TASKS"})
     layers = dissected_layers(config)
     remarks = unlike(layers)
     hierarchies = [analyse(config, store) for store in layers]
@@ -92,7 +92,10 @@ def circumstances_of(store):
 
 def unlike_this_run(config, store):
     """What to say when a layer was dissected under other settings than those in force, else None."""
-    differing = unlike_settings(config, store.settings_of(TALLY.suffix))
+    used = store.settings_of(TALLY.suffix)
+    if not used:
+        return "nothing says under which settings it was dissected: dissect it anew"
+    differing = unlike_settings(config, used)
     if not differing:
         return None
     told = [f"{name}={then!r} and this run has {name}={now!r}" for name, (then, now) in differing.items()]
@@ -113,7 +116,8 @@ def unlike(layers):
     for what in next(iter(layers.values())):
         values = {store.layer: circumstances[what] for store, circumstances in layers.items()}
         if len(set(values.values())) > 1:
-            remarks.append(f"beware: made with different {what}: {', '.join(values)}")
+            alike = [", ".join(layer for layer in values if values[layer] == value) for value in {*values.values()}]
+            remarks.append(f"beware: made with different {what}: {' | '.join(sorted(alike))}")
     for remark in remarks:
         log.info(remark)
     return remarks
@@ -122,6 +126,9 @@ def unlike(layers):
 def analyse(config, store):
     """Compute, save and show the hierarchy of one layer. Returns Hierarchy."""
     with locked([store]):
+        circumstances_of(store)  # another run may have been at it since
+        if reason := unlike_this_run(config, store):
+            raise DissectionError(f"{store.layer}: {reason}")
         maps = open_maps(store, MAPS, MAPS_SIZE)
         published = config.PRESET == "published"
         tally = load_as(Tally, store.path(TALLY.suffix))

@@ -13,7 +13,7 @@ from method.findings import Findings
 from method.tally import Tally
 from report.dissection import REPORTS, Dissection, summary
 from store.arrays import load_array, load_as, save_array, save_arrays
-from store.feature_file import memory_maps, open_maps
+from store.feature_file import discard_interrupted, memory_maps, open_maps
 from store.layer import locked
 from store.run import as_list, layer_stores, prepare_device, prepare_dictionary, prepare_model
 from store.stages import MAPS, MAPS_SIZE, SETTINGS, STATISTICS, TALLY, THRESHOLDS
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def main():
-    config = read_settings(settings, sys.argv[1:], __doc__)
+    config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASKS": "TASK"})
     model = prepare_model(config, config.TASK, as_list(config.LAYER_NAME), prepare_device(config))
     dictionary = prepare_dictionary(config, model)
     operator = FeatureOperator(
@@ -73,10 +73,8 @@ def threshold(config, operator, stores):
 
 def tally(operator, stores):
     """§3.3, §3.4: have the tally and whatever else is counted over maps and masks, all in one pass."""
-    wanted = {
-        layer: [stage for stage in STATISTICS if layer in missing_of({layer: store}, stage.what, (stage,))]
-        for layer, store in stores.items()
-    }
+    missing = {stage: missing_of(stores, stage.what, (stage,)) for stage in STATISTICS}
+    wanted = {layer: [stage for stage in STATISTICS if layer in missing[stage]] for layer in stores}
     begun = {layer: begin_statistics(operator, stores[layer], stages) for layer, stages in wanted.items() if stages}
     for layer, results in operator.tally(begun).items() if begun else ():
         for stage, result in zip(wanted[layer], results, strict=True):
@@ -108,6 +106,7 @@ def write_reports(config, operator, stores):
 def tidy_up(config, stores):
     """Leave the settings beside the results and, with CLEAN, delete the memory maps."""
     for store in stores.values():
+        discard_interrupted(store, MAPS)
         store.remember_settings()
         replace_text(store.path(SETTINGS), snapshot(config))
         if config.CLEAN:

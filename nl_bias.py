@@ -32,7 +32,7 @@ from store.run import (
 )
 from util.configuration import read_settings, snapshot
 from util.errors import DissectionError, run_script
-from util.files import fingerprint, replace_text
+from util.files import fingerprint, moved_aside, replace_text
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +40,10 @@ SETTINGS_FILE = "nl_bias_settings.json"
 
 
 def main():
-    config = read_settings(settings, sys.argv[1:], __doc__)
+    config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASK": "TASKS"})
     require_one_checkpoint(config)
     tasks = tasks_of(config)
-    concepts = global_concepts(Path(config.DICTIONARY), config.MORE_GLOBAL_CONCEPTS)
+    concepts = global_concepts(Path(config.DICTIONARY))
     subgroups, notes = read_subgroups(config, concepts)
     device = prepare_device(config)
     biases = {}
@@ -67,13 +67,16 @@ def read_subgroups(config, concepts):
     subgroups, problems = open_subgroups(
         config.DICTIONARY, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS, skip_bad=config.SKIP_BAD_IMAGES,
         limit=config.TEST_IMAGES if config.TEST_MODE else None, concepts=concepts,
-        required=config.MORE_GLOBAL_CONCEPTS,
     )  # fmt: skip
     for problem in problems:
         log.info("%s: %s", "left out" if problem.fatal else "note", problem)
+    absent = ", ".join(sorted(set(concepts) - {concept.concept for concept in subgroups}))
+    absent = [f"not analysed, for lack of images: {absent}"] if absent else []
+    for text in absent:
+        log.info(text)
     for concept in subgroups:
         log.info("%s: %s", concept.concept, ", ".join(f"{group} {len(of)}" for group, of in concept.groups.items()))
-    return subgroups, [str(problem) for problem in problems if not problem.fatal]
+    return subgroups, [*(str(problem) for problem in problems if not problem.fatal), *absent]
 
 
 def faces_of(config, model, subgroups):
@@ -85,7 +88,7 @@ def faces_of(config, model, subgroups):
         return subgroups, {}
     digests = {path: digest for concept in subgroups for of in concept.groups.values() for path, digest in of.items()}
     boxes = face_boxes(
-        config.DICTIONARY, digests, model.side_px, config.CACHE_FOLDER, model.device, config.WORKERS,
+        config.DICTIONARY, digests, config.CACHE_FOLDER, model.device, config.WORKERS,
         search=config.GENERATE,
     )  # fmt: skip
     problems = [Problem(GLOBAL_FOLDER, missing_face(path)) for path, box in boxes.items() if box is None]
@@ -168,8 +171,9 @@ def set_aside(config, store, subgroups):
         concept = suffix.removeprefix("_model_bias(").removesuffix(").npz")
         place = store.set_aside(suffix)
         log.info("%s: %s is not analysed any more: what was found about it lies in %s", store.layer, concept, place)
-        for plot in (f"{store.layer}_bias({concept}).png", f"bias_comparison({concept}).png"):
-            (Path(config.PLOT_FOLDER) / plot).unlink(missing_ok=True)
+        for name in (f"{store.layer}_bias({concept}).png", f"bias_comparison({concept}).png"):
+            if (Path(config.PLOT_FOLDER) / name).exists():
+                moved_aside(Path(config.PLOT_FOLDER) / name)
 
 
 def analyse(config, store, subgroups, concepts, notes):

@@ -54,8 +54,8 @@ TEST_IMAGES = 200  # a whole number at least 1
 
 # Share of a unit's activations that lie above its threshold.
 QUANTILE = 0.005  # a number above 0 and below 1
-# Grey level, as a share of white, above which a pixel of a mask belongs to its concept. The masks of the published
-# dictionary hold only black and white, where any value gives the same.
+# Of masks with soft edges, grey ones of more than 16 levels: the share of their brightest level above which a pixel
+# belongs to the concept. In all others every pixel that is not background does.
 SEG_THRESHOLD = 0.5  # a number at least 0 and below 1
 # IoU above which a unit counts as interpretable.
 SCORE_THRESHOLD = 0.04  # a number at least 0 and below 1
@@ -70,10 +70,7 @@ TOPN = 4  # a whole number at least 1 and at most 20
 
 # ------------------------------------------------------------------------------------------------------- the analyses
 
-# Global concepts beside age, gender, ethnic, skin_tone and those of the dictionary's groups.csv: {"grayscale":
-# ["color", "gray"]} takes the images in its non_localizable/grayscale/color and non_localizable/grayscale/gray.
-MORE_GLOBAL_CONCEPTS = {}  # a dict of names, each with a list of: a text that is not empty
-# nl_bias.py: True runs the networks where saved features do not hold any more; False never runs one.
+# nl_bias.py: True runs the networks where saved features do not hold any more; False never runs one over the images.
 GENERATE = True  # True or False
 # nl_bias.py: True draws the probabilities of every unit, per model and global concept.
 PLOT = True  # True or False

@@ -36,7 +36,7 @@ from dictionary.entries import (
     write_group_image,
     write_indexes,
 )
-from dictionary.images import FORMATS, ImageError, decode_rgb, inspect_image, load_rgb, read_bytes
+from dictionary.images import PICTURE_FORMATS, ImageError, decode_rgb, inspect_image, load_rgb, read_bytes
 from dictionary.landmarks import FaceLandmarkDetector, doubt_landmarks, read_landmarks, write_landmarks
 from dictionary.subgroups import GLOBAL_FOLDER
 from dictionary.tables import GroupLabels, Labels, read_attributes, read_groups
@@ -97,9 +97,10 @@ def build(options, out):
     with replacing_folder(out) as folder:
         written = write_photographs(photographs, folder, options)
         indexes = write_indexes(folder, written)
-        if not indexes and not groups:
-            raise DissectionError("nothing to build: every mask lies outside its image")
-    summarise(options.out, [one for one, of in zip(photographs, written, strict=True) if not of.problem], indexes)
+        kept = [one for one, of in zip(photographs, written, strict=True) if not of.problem]
+        if not indexes and not any(photograph.groups for photograph in kept):
+            raise DissectionError("nothing to build: no photograph is left, or every mask lies outside its image")
+    summarise(options.out, kept, indexes)
 
 
 # ------------------------------------------------------------------------------------------------------ the arguments
@@ -166,7 +167,7 @@ def detect_landmarks(options):
     detector = FaceLandmarkDetector()
     names = files_below(options.images)
     # A file of such a name should be a picture; if it cannot be read, that is an error.
-    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in PICTURE_FORMATS}
     pictures = [name for name in names if Path(name).suffix.lower() in endings or is_picture(options.images / name)]
     others = [name for name in names if name not in set(pictures)]
     if others:
@@ -195,7 +196,7 @@ def files_below(folder):
 def is_picture(path):
     """Whether a file begins as a picture that Pillow reads, whatever its name."""
     try:
-        with Image.open(path, formats=FORMATS):
+        with Image.open(path, formats=PICTURE_FORMATS):
             return True
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
@@ -319,12 +320,13 @@ def write_photograph(photograph, folder, pictures):
         content, image = read_photograph(photograph.path)
     except ImageError as error:
         return Written(problem=str(error))
+    doubt = photograph.landmarks is not None and doubt_landmarks(photograph.landmarks, *image.shape[1::-1])
+    if doubt:
+        return Written(problem=f"{photograph.source} {doubt}")
     for concept, group in photograph.groups.items():
         write_group_image(Path(photograph.name).name, content, concept, group, folder)
     if photograph.landmarks is None:
         return Written()
-    if doubt := doubt_landmarks(photograph.landmarks, *image.shape[1::-1]):
-        return Written(problem=f"{photograph.source} {doubt}")
     shown = [concept for concept in FACE_CONCEPTS if concept.type == "Parts" or concept.name in photograph.concepts]
     rules = {concept: ELLIPSE_RULES[concept.name] for concept in shown}
     original = original_bytes(content, image)
@@ -339,7 +341,7 @@ def original_bytes(content, image):
     A photograph's own content is kept: readers of the layout go by content. Only what not every reader shows alike is
     encoded anew: rarer formats, what its EXIF orientation turns, and what is not 8-bit gray or RGB.
     """
-    header = Image.open(io.BytesIO(content), formats=FORMATS)
+    header = Image.open(io.BytesIO(content), formats=PICTURE_FORMATS)
     upright = header.getexif().get(EXIF_ORIENTATION, UPRIGHT) == UPRIGHT
     as_it_is = header.format in KEPT_FORMATS and header.mode in ("L", "RGB") and upright
     return content if as_it_is else encode_png(image)

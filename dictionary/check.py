@@ -13,6 +13,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from dictionary.concepts import global_concepts
 from dictionary.dictionary import check_files, format_of
 from dictionary.images import ImageError, inspect_image, read_bytes
 from dictionary.rows import Problem
@@ -40,6 +41,8 @@ def find_problems(root, workers):
         *(["concepts without a mask: " + ", ".join(absent)] if absent else []),
     ]
     groups, unlike = find_subgroups(root)
+    absent = [concept for concept in global_concepts(Path(root)) if concept not in groups]
+    summary += ["global concepts without images: " + ", ".join(absent)] if absent else []
     for concept, images_of in groups.items():
         summary.append(f"{concept}: " + ", ".join(f"{group} {len(images)}" for group, images in images_of.items()))
         for group in (group for group, images in images_of.items() if not images):

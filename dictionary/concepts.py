@@ -133,16 +133,15 @@ GLOBAL_CONCEPTS = {
 _RESERVED = ("p_min", "p_max", "file", "allow_pickle", "unbiased")
 
 
-def global_concepts(root, more=None):
+def global_concepts(root):
     """The global concepts of the dictionary at root: {concept: GlobalConcept}, known ones first.
 
-    GLOBAL_CONCEPTS, the rows of groups.csv (`concept,group,folder`, the folder under non_localizable/, which may add a
-    subgroup to a known concept), and more: {concept: [subgroup, ...]}, folders of the same names. Raises
-    DissectionError for a name that is taken or cannot name a file, and for fewer than two subgroups.
+    GLOBAL_CONCEPTS and the rows of groups.csv (`concept,group,folder`, the folder under non_localizable/), which may
+    also add a subgroup to a known concept. Raises DissectionError for a name that is taken or cannot name a file.
     """
     found = dict(GLOBAL_CONCEPTS)
     for concept, group, place in read_rows(root / OWN_GROUPS, ("concept", "group", "folder")):
-        _require_names(OWN_GROUPS, concept, group)
+        _require_names(concept, group)
         folder, slash, name = place.strip("/").partition("/")
         known = found.setdefault(concept, GlobalConcept(folder, {}))
         if not slash or folder != known.folder or not re.fullmatch(r"\w[\w -]*", name):
@@ -153,20 +152,13 @@ def global_concepts(root, more=None):
         if group in known.groups:
             raise DissectionError(f"{root / OWN_GROUPS}: {group} of {concept} is listed already")
         found[concept] = GlobalConcept(folder, {**known.groups, group: name})
-    for concept, groups in (more or {}).items():
-        _require_names("MORE_GLOBAL_CONCEPTS", concept, *groups)
-        if concept in found:
-            raise DissectionError(f"MORE_GLOBAL_CONCEPTS: {concept!r} is a global concept already, choose another name")
-        if len(set(groups)) < max(2, len(groups)):
-            raise DissectionError(f"MORE_GLOBAL_CONCEPTS: {concept!r} needs two or more different subgroups")
-        found[concept] = GlobalConcept(concept, {group: group for group in groups})
     return found
 
 
-def _require_names(source, *names):
+def _require_names(*names):
     for name in names:
         if not re.fullmatch(r"\w[\w-]*", name) or name in _RESERVED:
             raise DissectionError(
-                f"{source}: {name!r} cannot be a name here: use letters, digits, '_' and '-', and not "
+                f"{OWN_GROUPS}: {name!r} cannot be a name here: use letters, digits, '_' and '-', and not "
                 + " or ".join(_RESERVED)
             )

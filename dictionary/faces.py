@@ -1,4 +1,4 @@
-"""Face boxes for the tasks that crop: found once per dictionary and input size, kept in a file (method.md §2).
+"""Face boxes for the tasks that crop: found once per dictionary, kept in a file (method.md §2).
 
 The same box cuts the photograph, its masks, and the place of the highlight in the report.
 """
@@ -18,24 +18,24 @@ LEAST_FACE_PX = 20
 _SAVE_EVERY = 500  # images between two savings of the file
 
 
-def face_boxes(root, digest_of, side_px, memory_folder, device, workers, search=True):
+def face_boxes(root, digest_of, memory_folder, device, workers, search=True):
     """The box of the largest face in each image, by MTCNN with its default settings.
 
-    root: of the dictionary. digest_of: {image path relative to root: digest of its content}. side_px: input size.
+    root: of the dictionary. digest_of: {image path relative to root: digest of its content}.
     memory_folder: where the boxes are kept, by the content of the photographs, so that only new ones are searched.
     workers: threads that read ahead. search: False raises DissectionError rather than look for a face.
     Returns {image path: (left, top, right, bottom)}, whole pixels within the image, right and bottom exclusive; None
     for an image in which no face was found.
     """
     root = Path(root)
-    path = Path(memory_folder) / f"{root.resolve().name}_face_boxes_{side_px}px.json"
+    path = Path(memory_folder) / f"{root.resolve().name}_face_boxes.json"
     memory = JsonMemory(path, _VERSION, _box, "the faces are searched again")
     known = memory.read()
     unseen = [image for image, digest in digest_of.items() if digest not in known]
     if unseen and not search:
         raise DissectionError(f"the faces of {len(unseen)} images have not been looked for yet: run with GENERATE=True")
     if unseen:
-        find = face_finder(device, image_size=side_px, margin=0)
+        find = face_finder(device)
         try:
             read = mapped(lambda image: load_rgb(root / image), unseen, workers, "face boxes")
             for count, (image, photograph) in enumerate(read, 1):

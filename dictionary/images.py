@@ -93,6 +93,8 @@ def _levels(content, name):
     image = ImageOps.exif_transpose(image)
     if image.mode == "P":
         indices = np.asarray(image)
+        if (np.asarray(image.convert("RGB")) == indices[:, :, None]).all():
+            return indices, True  # a grey image that was stored with a palette of its own levels
         return np.where(indices == _VOID, 0, indices), False
     if image.mode == "1":
         return np.asarray(image).astype(np.uint8), True
@@ -162,7 +164,7 @@ def darken_outside(image, inside):
 
 # What Pillow can read without running another program, as it does for EPS.
 Image.init()
-FORMATS = tuple(sorted(set(Image.OPEN) - {"EPS"}))
+PICTURE_FORMATS = tuple(sorted(set(Image.OPEN) - {"EPS"}))
 # inspect_image refuses such an image itself, with the file's name.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -170,7 +172,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 def _opened(content, name):
     """An image as Pillow has it, decoded to its last byte. Raises ImageError (see inspect_image)."""
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = Image.open(io.BytesIO(content), formats=PICTURE_FORMATS)
         if image.width * image.height > Image.MAX_IMAGE_PIXELS:
             raise Image.DecompressionBombError
         image.load()

@@ -27,21 +27,21 @@ def find_subgroups(root, concepts=None):
 
     concepts: {concept: GlobalConcept}, by default those of tables (see concepts.global_concepts). Returns (images,
     problems): {concept: {group: [path relative to root, sorted by name]}}, concepts and groups in the table's order,
-    those without a folder left out; list of Problem: a folder that no table names and one there twice are fatal, what
-    is missing is not.
+    those without a folder left out; list of Problem: a folder that no table names and one there twice are fatal, a
+    subgroup that is missing beside others is not.
     """
     root, found = Path(root), {}
     concepts = concepts or global_concepts(root)
     folder_of = {concept: description.folder for concept, description in concepts.items()}
     places, problems = _matching(root, GLOBAL_FOLDER, folder_of, "global concept")
-    missing = [concept for concept in concepts if concept not in places]
+    missing = []
     for concept, place in places.items():
         groups, unlike = _matching(root, place, concepts[concept].groups, f"subgroup of {concept}")
         problems += unlike
         missing += [f"{group} of {concept}" for group in concepts[concept].groups if group not in groups]
         if groups:
             found[concept] = {group: _files_in(root, folder) for group, folder in groups.items()}
-    if missing and places:
+    if missing:
         problems.append(Problem(GLOBAL_FOLDER, f"no folder for {', '.join(missing)}", fatal=False))
     return found, problems
 
@@ -87,11 +87,11 @@ class Subgroups:
 
 
 def open_subgroups(
-    root, *, memory_folder, workers, skip_bad=False, limit=None, concepts=None, required=()
+    root, *, memory_folder, workers, skip_bad=False, limit=None, concepts=None
 ):  # fmt: skip
     """Read the global concepts of a dictionary, decoding each image once (see open_dictionary for the arguments).
 
-    limit: read the first images of each subgroup only. required: concepts whose folders must be there. Returns (list of
+    limit: read the first images of each subgroup only. Returns (list of
     Subgroups, list of Problem). What is missing is a problem that is not fatal; a folder that no table names is an
     error, as is a subgroup without a usable image, or both are left out where skip_bad, like a concept of which fewer
     than two subgroups remain. Raises DissectionError.
@@ -101,11 +101,6 @@ def open_subgroups(
         raise no_dictionary(root)
     concepts = concepts or global_concepts(root)
     found, unlike = find_subgroups(root, concepts)
-    for concept in required:
-        for group, name in concepts[concept].groups.items():
-            if group not in found.get(concept, ()):
-                folder = root / GLOBAL_FOLDER / concepts[concept].folder / name
-                raise DissectionError(f"there is no folder {folder}, which {concept} in MORE_GLOBAL_CONCEPTS asks for")
     if not found:
         raise DissectionError(
             f"{root}/{GLOBAL_FOLDER} holds no subgroup of {', '.join(concepts)}: there is nothing to compare"

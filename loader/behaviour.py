@@ -19,13 +19,14 @@ from util.errors import DissectionError
 
 # Of an output's greatest value: what rounds otherwise in a batch than alone differs by less.
 _ROUNDING = 1e-3
-_DIGITS = 6  # of the numbers kept
+_DIGITS = 7  # of the numbers kept
 
 
 @dataclass(frozen=True)
 class Behaviour:
     """One layer's. layout: of its output, in words. tensors: hex sha256 of the parameters and buffers of every module
-    that began before the layer was done. outputs: list of float, per unit the output weighted by fixed noise.
+    that began before the layer was done. outputs: per unit [its output weighted by fixed noise, the size of what was
+    added up], against which rounding is judged.
     """
 
     layout: str
@@ -80,9 +81,13 @@ def _fixed_images(side_px):
 
 
 def _weighted(maps):
-    """Each unit's map as one number that any change of it moves. maps: float32 (U, H, W). Returns list of U floats."""
-    weights = np.random.default_rng(2022).standard_normal(maps.shape[1:]) / np.sqrt(maps[0].size)
-    return [float(f"{number:.{_DIGITS}g}") for number in (maps * weights).sum(axis=(1, 2)).tolist()]
+    """Each unit's map as a number that any change of it moves, and its size. maps: float32 (U, H, W).
+
+    Returns list of U pairs of float.
+    """
+    terms = maps * np.random.default_rng(2022).standard_normal(maps.shape[1:])
+    numbers = np.stack([terms.sum(axis=(1, 2)), np.abs(terms).sum(axis=(1, 2))], axis=1)
+    return [[float(f"{number:.{_DIGITS}g}") for number in pair] for pair in numbers.tolist()]
 
 
 @contextmanager

@@ -33,10 +33,11 @@ class Hierarchy:
     """The hierarchy of one layer.
 
     layer: its name. findings: Findings, which units are interpretable. concepts: list of UnitConcepts, by unit.
+    region_sizes: see of().
     """
 
-    def __init__(self, layer, findings, concepts):
-        self.layer, self.findings, self.concepts = layer, findings, concepts
+    def __init__(self, layer, findings, concepts, region_sizes=None):
+        self.layer, self.findings, self.concepts, self.region_sizes = layer, findings, concepts, region_sizes
 
     @classmethod
     def of(cls, layer, findings, peaks, ties="mean", region_sizes=None):
@@ -58,7 +59,7 @@ class Hierarchy:
                     found[unit] = cls._unit(findings, unit, region, of_region, sizes.get(region, len(names)))
         for unit in units.tolist():  # a concept of one's own may lie in no region
             found.setdefault(unit, cls._unit(findings, unit, UNLOCALIZABLE, {}, 0))
-        return cls(layer, findings, [found[unit] for unit in sorted(found)])
+        return cls(layer, findings, [found[unit] for unit in sorted(found)], region_sizes)
 
     @staticmethod
     def _unit(findings, unit, region, probabilities, size):
@@ -89,6 +90,8 @@ class Hierarchy:
 
     def lonely_regions(self):
         """{region: its concept} where a region has a single one: its probability is 1, and 1.5 / 1 is out of reach."""
+        if self.region_sizes:
+            return {}
         members = {region: self.findings.members(region) for region in self.findings.regions}
         return {region: self.findings.concepts[of[0]] for region, of in members.items() if len(of) == 1}
 

@@ -20,8 +20,11 @@ def ranks(peaks, ties="mean"):
 
     ties: equal peaks share the mean of their positions ('mean'), or keep the order of the images ('order'), as in the
     published program, where a layer that saturates leans to whichever images stand last. Worked: 1 2 1 2 has the ranks
-    1.5 3.5 1.5 3.5 over 4; in the order of the images 1 3 2 4 over 4. Returns float64 (U, n) in (0, 1].
+    1.5 3.5 1.5 3.5 over 4; in the order of the images 1 3 2 4 over 4. Returns float64 (U, n) in (0, 1]. Raises
+    ValueError.
     """
+    if ties not in TIES:
+        raise ValueError(f"ties is {ties!r}: it must be one of {', '.join(TIES)}")
     units, count = peaks.shape
     order = np.argsort(peaks, axis=1, kind="stable")
     places = np.broadcast_to(np.arange(1.0, count + 1), peaks.shape)

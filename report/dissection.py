@@ -25,8 +25,14 @@ class Dissection:
 
 
 REPORTS = (
-    Stage("_conv.pdf", "report", (TALLY.suffix, "score_threshold", "images_shown"), version=2, make=pdf.write),
-    Stage("_units.csv", "table of units", (TALLY.suffix, "score_threshold"), version=2, make=tables.write_units),
+    Stage(
+        "_conv.pdf",
+        "report",
+        (TALLY.suffix, "score_threshold", "images_shown", "dictionary_images", "face_boxes"),
+        version=3,
+        make=pdf.write,
+    ),  # fmt: skip
+    Stage("_units.csv", "table of units", (TALLY.suffix, "score_threshold"), version=3, make=tables.write_units),
     Stage("_iou.csv", "IoU matrix", (TALLY.suffix,), version=2, make=tables.write_iou_matrix),
 )
 

@@ -100,7 +100,8 @@ def thresholds_of(hierarchy):
     return [
         f"interpretable: IoU {'from' if hierarchy.findings.inclusive else 'above'} "
         f"{hierarchy.findings.score_threshold:g}" + (" on" if hierarchy.findings.inclusive else ""),
-        f"detected: P(c|u,R) above {DETECTION_FACTOR:g} / number of the region's concepts in the dictionary",
+        f"detected: P(c|u,R) above {DETECTION_FACTOR:g} / number of the region's concepts"
+        + ("" if hierarchy.region_sizes else " in the dictionary"),
         f"{UNLOCALIZABLE}: units that are not interpretable or whose concept lies in no region, counted as units",
     ]
 

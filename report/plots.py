@@ -4,6 +4,8 @@ Colours are those of Okabe and Ito, which people with any kind of colour vision 
 darker and lighter kin.
 """
 
+import textwrap
+
 import numpy as np
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
@@ -107,6 +109,12 @@ def concept_histogram(title, top, detected):
 
 
 _LINE, _LOWEST = 0.017, 0.05  # height of a line and end of the page, shares of its height
+_LETTERS, _MOST_ROWS = 110, 48  # that fit across and down a page
+
+
+def _in_pages(rows):
+    """A table cut into parts that fit a page each, every one with the header."""
+    return [[*rows[:1], *rows[start : start + _MOST_ROWS]] for start in range(1, max(len(rows), 2), _MOST_ROWS)]
 
 
 def table_pages(title, notes, tables):
@@ -115,7 +123,8 @@ def table_pages(title, notes, tables):
     A table that does not fit on the page any more begins the next one. Returns list of Figure.
     """
     figures, top = [], 0.0
-    for rows in [[(note,) for note in notes], *tables]:
+    wrapped = [(line,) for note in notes for line in textwrap.wrap(note, _LETTERS)]
+    for rows in [part for whole in (wrapped, *tables) for part in _in_pages(whole)]:
         if not figures or top - _LINE * (len(rows) + 2) < _LOWEST:
             figures.append(Figure(figsize=(8.27, 11.69)))
             figures[-1].text(

@@ -106,6 +106,12 @@ def require_space(folder, missing_bytes, names):
         )
 
 
+def discard_interrupted(store, stage):
+    """Delete what an interrupted run left of a memory map, once a whole one holds."""
+    for word in ("partial", "partial.json"):
+        beside(store.path(stage.suffix), word).unlink(missing_ok=True)
+
+
 @contextmanager
 def memory_maps(stores, stage, size_stage, *, session, dtype, batch_size, usable):
     """Have one pass fill the memory maps of several layers. stores: {layer: LayerStore}; the rest: see FeatureWriter.

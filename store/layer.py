@@ -9,21 +9,20 @@ replaced: at no moment an old entry can vouch for a new file, or the reverse.
 
 import json
 import logging
-import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from loader.tasks import BEHAVIOUR
 from util.errors import DissectionError
-from util.files import alone, digest, explained, replace_text, replacing
+from util.files import alone, digest, explained, moved_aside, replace_text, replacing
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "_manifest.json"
 _FORMAT = 2  # of the manifest; another one was written by another version of the program
 
-# Of what a network computes, as a share of the greatest number: what differs by less is rounded otherwise.
+# Of what a unit computes, as a share of its size: what differs by less is rounded otherwise.
 _TOLERANCE = 1e-4
 
 
@@ -64,6 +63,8 @@ class LayerStore:
         """What the present run would make a stage's file from (dict), None while a file that it needs is not known."""
         found = {"version": stage.version}
         for name in stage.inputs:
+            if name not in self.facts and not name.startswith((".", "_")):
+                raise KeyError(f"{stage.suffix} is made from {name!r}, which is neither a fact of the run nor a file")
             found[name] = self.content(name) if name not in self.facts else self.facts[name]
             if name not in self.facts and found[name] is None:
                 return None
@@ -89,7 +90,12 @@ class LayerStore:
             return "this changed: " + ", ".join(changed)
         if not file_needed and not self.path(stage.suffix).exists():
             return None
-        return self._why_not_whole(stage.suffix, entry)
+        reason = self._why_not_whole(stage.suffix, entry)
+        if reason is None and entry["mtime_ns"] != self.path(stage.suffix).stat().st_mtime_ns:
+            # Copied, or touched: its content was read once, and need not be again.
+            now = {**entry, "mtime_ns": self.path(stage.suffix).stat().st_mtime_ns}
+            self._write({**self._entries(), stage.suffix: now})
+        return reason
 
     def _why_not_whole(self, suffix, entry):
         path = self.path(suffix)
@@ -150,12 +156,8 @@ class LayerStore:
 
     def set_aside(self, suffix):
         """Move a file that no longer belongs beside the others into a folder `earlier`. Returns its new path."""
+        place = moved_aside(self.path(suffix))
         self.forget(suffix)
-        place = self.folder / "earlier" / self.path(suffix).name
-        with explained(place):
-            place.parent.mkdir(exist_ok=True)
-            if self.path(suffix).exists():
-                os.replace(self.path(suffix), place)
         return place
 
     def remember_settings(self):
@@ -228,14 +230,15 @@ def differences(old, new):
             found += [f"{name} {part}" for part in differences(one, other)]
         elif one != other:
             found.append(name)
-    return [name.replace("_", " ").strip(". ") for name in found]
+    return [name if name.startswith((".", "_")) else name.replace("_", " ") for name in found]
 
 
 def _same_numbers(one, other):
+    """Whether units computed the same up to rounding: lists of [number, size of what was added up to it]."""
     if not (isinstance(one, list) and isinstance(other, list) and len(one) == len(other)):
         return False
-    scale = max([1.0, *map(abs, other)])
-    return all(abs(first - second) <= _TOLERANCE * scale for first, second in zip(one, other, strict=True))
+    pairs = [(*first, *second) for first, second in zip(one, other, strict=True)]
+    return all(max(abs(a - b), abs(size - size2)) <= _TOLERANCE * max(size, size2) for a, size, b, size2 in pairs)
 
 
 @contextmanager

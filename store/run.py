@@ -1,6 +1,7 @@
 """What one run works on, from its settings: network, dictionary, and the files of its layers with what decides them."""
 
 import logging
+from pathlib import Path
 
 from dictionary.dictionary import open_dictionary
 from dictionary.faces import face_boxes, missing_faces
@@ -62,9 +63,10 @@ def prepare_device(config):
 
 def prepare_model(config, task, layers, device):
     """Load a task's network as the settings say. layers: names. Returns LoadedModel. Raises DissectionError."""
-    from loader.models import load_model, model_spec
+    from loader.models import BUILD_OPTIONS, load_model, model_spec
 
-    options = {name: getattr(config, name.upper()) for name in model_spec(task).options}
+    asked = {word.partition("=")[0].lower() for word in config.words}  # one that the task does not take is an error
+    options = {name: getattr(config, name.upper()) for name in {*model_spec(task).options, *asked & {*BUILD_OPTIONS}}}
     model = load_model(
         task, layers, weights=config.WEIGHTS, seed=config.SEED, model_folder=config.MODEL_FOLDER, device=device,
         side_px=config.INPUT_SIZE, **options,
@@ -88,7 +90,7 @@ def prepare_dictionary(config, model):
     )  # fmt: skip
     if crops_faces(config, model):
         boxes = face_boxes(
-            dictionary.root, dictionary.image_digests, model.side_px, config.CACHE_FOLDER, model.device,
+            dictionary.root, dictionary.image_digests, config.CACHE_FOLDER, model.device,
             config.WORKERS,
         )  # fmt: skip
         dictionary = dictionary.without(missing_faces(dictionary, boxes), config.SKIP_BAD_IMAGES)
@@ -129,19 +131,20 @@ def layer_stores(config, model, dictionary):
 
 
 # Settings that decide what main.py makes of every network.
-_DECIDING = ("DICTIONARY", "WEIGHTS", "QUANTILE", "SEG_THRESHOLD", "IOU_UNION", "FEATURE_DTYPE")
+_DECIDING = ("WEIGHTS", "QUANTILE", "SEG_THRESHOLD", "IOU_UNION", "FEATURE_DTYPE")
 
 
 def used_settings(config, model):
-    """The settings that decide what main.py makes of a network: {name: [value, and what None stood for]}."""
+    """The settings that decide what main.py makes of a network: {name: [values that say the same]}."""
     names = [*_DECIDING, *(name.upper() for name in model.spec.options)]
     names += ["SEED"] if config.WEIGHTS == RANDOM_WEIGHTS else []
+    names += ["TEST_IMAGES"] if config.TEST_MODE else []
     used = {name: [getattr(config, name)] for name in names}
-    return {
-        **used,
-        "INPUT_SIZE": [config.INPUT_SIZE, model.side_px],
-        "CROP": [config.CROP, crops_faces(config, model)],
-    }
+    for name, value, own in (
+        ("INPUT_SIZE", model.side_px, model.spec.side_px), ("CROP", crops_faces(config, model), model.spec.crop),
+    ):  # fmt: skip
+        used[name] = [value] if value != own else [None, value]
+    return {**used, "DICTIONARY": [config.DICTIONARY, str(Path(config.DICTIONARY).resolve())]}
 
 
 def unlike_settings(config, used):
@@ -149,8 +152,6 @@ def unlike_settings(config, used):
 
     used: see used_settings.
     """
-    return {
-        name: (values[-1], getattr(config, name))
-        for name, values in used.items()
-        if hasattr(config, name) and getattr(config, name) not in values
-    }
+    now = {name: [getattr(config, name)] for name in used if hasattr(config, name)}
+    now["DICTIONARY"] = [config.DICTIONARY, str(Path(config.DICTIONARY).resolve())]
+    return {name: (used[name][-1], of[0]) for name, of in now.items() if not any(value in used[name] for value in of)}

@@ -19,7 +19,7 @@ def _tally(thresholds, dictionary, side_px, facts):
 _OF_MASKS = (
     MAPS.suffix, THRESHOLDS.suffix, "input_size", "dictionary_masks", "concepts", "seg_threshold",
 )  # fmt: skip
-TALLY = Stage("_tally.npz", "tally", (*_OF_MASKS, "iou_union"), version=2, make=_tally)
+TALLY = Stage("_tally.npz", "tally", (*_OF_MASKS, "iou_union"), version=3, make=_tally)
 
 # Statistics of one pass over the maps and masks, each with a file of its own. make: function of the thresholds, the
 # dictionary, side_px and the facts, whose result has measure, add and result (see method.tally.TallyStatistic).

@@ -300,6 +300,36 @@ def test_a_subgroup_of_ones_own_needs_no_code(small_dictionary, run, tmp_path): 
 # ----------------------------------------------------------------------------------------------------------- layouts
 
 
+TORCHVISION = {"TASK": "torchvision", "WEIGHTS": "random", "TOPN": 1}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layer", "size", "expected"),
+    [
+        ("swin_t", "features.7.1", 224, [12, 768, 7, 7]),
+        ("convnext_tiny", "features.1.0.block.3", 64, [12, 384, 16, 16]),
+        ("vit_b_32", "encoder.layers.encoder_layer_1", 224, [12, 768, 7, 7]),
+    ],
+)
+def test_networks_of_other_layouts_are_dissected_by_their_units(
+    small_dictionary, run_main, architecture, layer, size, expected
+):
+    result = run_main(**TORCHVISION, ARCHITECTURE=architecture, LAYER_NAME=layer, INPUT_SIZE=size)
+    (path,) = result.glob("*_feature_size.npy")
+    assert np.load(path).tolist() == expected
+    manifest = json.loads(next(result.glob("*_manifest.json")).read_text())
+    assert manifest["files"][".mmap"]["made_from"]["network"]["layout"] in ("channels last", "tokens, 7 x 7 behind 1")
+
+
+def test_a_layer_without_places_is_dissected_with_a_warning(small_dictionary, run_main, capsys):
+    result = run_main(**TORCHVISION, ARCHITECTURE="resnet18", LAYER_NAME="avgpool", INPUT_SIZE=64)
+    out = capsys.readouterr().out
+    assert "warning          1×1 maps: the layer has no places" in out
+    assert "detectors        0 units" in out and "units            512" in out
+    with open(result / "torchvision_random_avgpool_units.csv", newline="", encoding="utf-8") as file:
+        assert not any(int(row["interpretable"]) for row in csv.DictReader(file))
+
+
 class Backwards(nn.Module):
     """Gives its maps channels last, or as tokens behind leading ones."""
 

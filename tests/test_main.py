@@ -24,13 +24,14 @@ from loader.recorder import ActivationRecorder
 from method.findings import Findings
 from method.tally import Tally
 from store.arrays import load_as
-from store.feature_file import FeatureMaps, memory_maps, open_maps
+from store.feature_file import FeatureMaps, FeatureWriter, memory_maps, open_maps
 from store.layer import LayerStore
 from store.stages import MAPS, MAPS_SIZE
 from tests import plain_reference
 from tests.conftest import DictionaryMaker, made_up_dictionary
 from tests.test_tally import tallied
 from util.errors import DissectionError
+from util.files import digest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -265,6 +266,33 @@ def test_results_of_an_older_version_are_recognised_and_made_anew(small_dictiona
     caplog.set_level(logging.INFO)
     assert made_anew(before, stamps(run_main())) == ALL
     assert caplog.text.count("onet_layer3 was made by another version of the program: all is made anew") == 1
+
+
+def test_what_an_interrupted_run_of_other_settings_left_is_cleared_away(small_dictionary, run_main, monkeypatch):
+    result = run_main()
+    original = FeatureWriter.add
+
+    def stopped(self, batch):
+        original(self, batch)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FeatureWriter, "add", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_main(INPUT_SIZE=96, BATCH_SIZE=4)
+    monkeypatch.setattr(FeatureWriter, "add", original)
+    assert (result / ".onet_layer3.mmap.partial").exists()
+    run_main()
+    assert not list(result.glob(".*partial*"))
+
+
+def test_a_copied_map_is_read_once_and_then_known(small_dictionary, run_main, monkeypatch):
+    path = run_main() / "onet_layer3.mmap"
+    path.touch()
+    run_main()
+    read = []
+    monkeypatch.setattr("store.layer.digest", lambda what: read.append(what) or digest(what))
+    run_main()
+    assert path not in read
 
 
 def test_a_map_edited_in_place_is_made_again(small_dictionary, run_main):
@@ -540,12 +568,10 @@ def test_boxes_are_found_once_kept_and_used_for_image_mask_and_report(tmp_path, 
         mask[10:20, 10:30] = True
         maker.add(image, {"nose": mask})
     dictionary = open_dictionary(maker.write(), memory_folder=tmp_path, workers=0)
-    boxes = face_boxes(dictionary.root, dictionary.image_digests, 48, tmp_path / "cache", "cpu", workers=2)
+    boxes = face_boxes(dictionary.root, dictionary.image_digests, tmp_path / "cache", "cpu", workers=2)
     assert list(boxes.values()) == [(0, 6, 30, 40), (0, 6, 30, 40), None]
-    assert face_boxes(dictionary.root, dictionary.image_digests, 48, tmp_path / "cache", "cpu", workers=2) == boxes
+    assert face_boxes(dictionary.root, dictionary.image_digests, tmp_path / "cache", "cpu", workers=2) == boxes
     assert OneFace.calls == 3
-    face_boxes(dictionary.root, dictionary.image_digests, 64, tmp_path / "cache", "cpu", workers=2)
-    assert OneFace.calls == 6
 
 
 def test_a_cropped_task_sees_the_face_alone(tmp_path, monkeypatch, run_main):
@@ -579,7 +605,7 @@ def test_an_image_too_small_for_a_face_has_none(tmp_path, monkeypatch):
     for size in ((10, 10), (1, 300), (40, 50)):
         maker.add(np.full((*size, 3), 200, np.uint8), {"nose": np.ones(size, bool)})
     dictionary = open_dictionary(maker.write(), memory_folder=tmp_path, workers=0)
-    boxes = face_boxes(dictionary.root, dictionary.image_digests, 48, tmp_path / "cache", "cpu", workers=0)
+    boxes = face_boxes(dictionary.root, dictionary.image_digests, tmp_path / "cache", "cpu", workers=0)
     assert list(boxes.values()) == [None, None, (0, 6, 30, 40)]
 
 
@@ -591,7 +617,7 @@ def test_damaged_boxes_are_not_believed(tmp_path, monkeypatch, box):
     dictionary = open_dictionary(maker.write(), memory_folder=tmp_path, workers=0)
     (digest,) = dictionary.image_digests.values()
     (tmp_path / "cache").mkdir()
-    kept = tmp_path / "cache" / "dictionary_face_boxes_48px.json"
+    kept = tmp_path / "cache" / "dictionary_face_boxes.json"
     kept.write_text(f'{{"version": 1, "facts": {{"{digest}": {box}}}}}')
-    boxes = face_boxes(dictionary.root, dictionary.image_digests, 48, tmp_path / "cache", "cpu", workers=0)
+    boxes = face_boxes(dictionary.root, dictionary.image_digests, tmp_path / "cache", "cpu", workers=0)
     assert list(boxes.values()) == [(0, 6, 30, 40)]

@@ -51,6 +51,7 @@ HARD = {
     "almost black blue": stored(Image.fromarray(coloured((0, 0, 3)))),
     "many colours": stored(Image.fromarray(coloured((1, 1, 1)) * np.uint8(np.arange(1, 31)[:, None] * (1, 2, 3)))),
     "grey in three channels": stored(Image.fromarray(coloured((7, 7, 7)))),
+    "a grey image with a palette of its own levels": stored(Image.fromarray(np.uint8(SHAPE) * 255).convert("P")),
     "GIF": stored(palette_image(SHAPE, VOC), "GIF"),
     "BMP": stored(Image.fromarray(coloured((0, 60, 0))), "BMP"),
     "16 bits, 0 and 255": png16(SHAPE * 255),

@@ -1006,9 +1006,25 @@ def test_the_fingerprint_has_the_tensors_up_to_the_layer_and_no_further():
     assert provenance(lambda module: module.conv3.weight.add_(1)) == plain  # behind the layer
     assert differences(plain, provenance(lambda module: module.conv1.weight.mul_(1.1))) == ["behaviour", "weights"]
     assert differences(plain, provenance(lambda module: module.conv2.bias[3].add_(1))) == ["behaviour", "weights"]
-    rounded = {**plain, "behaviour": [number * (1 + 1e-7) for number in plain["behaviour"]]}
+    rounded = {**plain, "behaviour": [[a * (1 + 1e-7), size] for a, size in plain["behaviour"]]}
     assert differences(plain, rounded) == []
     assert set(plain["packages"]) == {"facenet_pytorch", "torch"}
+
+
+def test_small_activations_and_single_units_are_not_lost_among_large_ones():
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32))) / 255
+
+    def outputs(factors, function=torch.relu):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Identity()).eval()
+        network[1].forward = lambda x: function(x) * torch.tensor(factors)[:, None, None]
+        return {"behaviour": observe(network, {"x": "1"}, {}, lambda _: images.float(), 32)["x"].outputs}
+
+    tiny = [1e-6] * 4
+    assert differences(outputs(tiny), outputs(tiny)) == []
+    assert differences(outputs(tiny), outputs(tiny, torch.sigmoid)) == ["behaviour"]
+    assert differences(outputs([1e9, 1.0, 1.0, 1e-9]), outputs([1e9, 1.0, 1.0, 1.01e-9])) == ["behaviour"]
+    assert differences(outputs([0.0] * 4), outputs([0.0, 0.0, 0.0, 1e-12])) == ["behaviour"]
 
 
 def test_layers_together_or_alone_have_the_same_fingerprint():

@@ -124,3 +124,17 @@ def test_help_shows_every_setting_with_its_comment_and_present_value(capsys):
         assert f"{name} = {getattr(settings, name)!r}" in entry[0]
         assert len(entry[1].strip()) > 20, f"{name} has no comment"
     assert "IoU above which a unit counts as interpretable." in text
+
+
+def test_a_script_says_by_which_setting_it_goes():
+    instead = {"TASK": "TASKS"}
+    with pytest.raises(DissectionError, match="this script goes by TASKS, not by TASK: give it TASKS=age"):
+        read_settings(settings, ["TASK=age"], "a script", instead)
+    assert read_settings(settings, ["TASK=age", "TASKS=age"], "a script", instead).TASKS == ["age"]
+    assert read_settings(settings, [], "a script", instead).TASK == settings.TASK
+
+
+def test_a_preset_of_the_wrong_type_is_one_line():
+    edited = SimpleNamespace(**{**vars(settings), "PRESET": []})
+    with pytest.raises(DissectionError, match=r"PRESET is \[\]: it must be 'published', or None"):
+        read(module=edited)

@@ -259,6 +259,22 @@ def test_points_that_are_not_the_68_in_pixels_are_refused_with_their_line(worksh
     assert len(read_index(root)[0]) == 7
 
 
+def test_nothing_left_is_no_dictionary_and_replaces_none(workshop, faces):
+    root = workshop()
+    before = sorted(path.name for path in root.rglob("*"))
+    write_landmarks(workshop.folder / "landmarks.csv", {name: points / 300 for name, (_, points) in faces.items()})
+    with pytest.raises(DissectionError, match="nothing to build: no photograph is left"):
+        workshop("--skip-bad", "--overwrite")
+    assert sorted(path.name for path in root.rglob("*")) == before
+
+
+def test_a_photograph_that_is_left_out_is_in_no_subgroup_either(workshop, faces):
+    points_of = {name: points for name, (_, points) in faces.items()} | {"face_3.png": faces["face_3.png"][1] / 300}
+    write_landmarks(workshop.folder / "landmarks.csv", points_of)
+    root = workshop("--skip-bad", groups=table("image,gender", "{},male"))
+    assert len(subgroup_images(root)["gender"]["male"]) == 7
+
+
 def test_more_points_than_68_are_refused(workshop, faces):
     columns = tuple(f"{axis}{number}" for number in range(98) for axis in "xy")
     points_of = {name: np.resize(points, (98, 2)) for name, (_, points) in faces.items()}

@@ -84,13 +84,13 @@ def rules_of(module):
     return {name: Rule.read(words) for name, (words, _) in _comments(module.__file__).items()}
 
 
-def read_settings(module, words, description):
+def read_settings(module, words, description, instead=None):
     """The settings of one run.
 
     module: the settings module. words: the command line's words, KEY=VALUE or --help. description: of the script, the
-    first lines of its help. Returns SimpleNamespace with every setting, and the overrides as they were typed (words).
-    Prints the overrides. Raises DissectionError in one line for an unknown key, or a value of the wrong type or out of
-    range, wherever it was set.
+    first lines of its help. instead: {setting that the script ignores: the one that it goes by}. Returns
+    SimpleNamespace with every setting, and the overrides as they were typed (words). Prints the overrides. Raises
+    DissectionError in one line for an unknown key, or a value of the wrong type or out of range, wherever it was set.
     """
     rules = rules_of(module)
     parser = argparse.ArgumentParser(
@@ -105,13 +105,15 @@ def read_settings(module, words, description):
         raise DissectionError(f"settings.py lacks {', '.join(missing)}: give each a value before its comment")
     values = {name: getattr(module, name) for name in rules}
     overrides = dict(_parse_word(word, rules) for word in parser.parse_args(words).overrides)
-    preset = PRESETS.get({**values, **overrides}["PRESET"], {})
-    for name, value in preset.items():
-        if overrides.setdefault(name, value) != value:
-            raise DissectionError(f"{name}={overrides[name]!r} and a PRESET that sets {value!r}: leave one of them out")
     for name, value in {**values, **overrides}.items():
         if not rules[name].allows(value):
             raise DissectionError(f"{name} is {value!r}: it must be {rules[name].words}")
+    for name, other in (instead or {}).items():
+        if name in overrides and other not in overrides:
+            raise DissectionError(f"this script goes by {other}, not by {name}: give it {other}={overrides[name]}")
+    for name, value in PRESETS.get({**values, **overrides}["PRESET"], {}).items():
+        if overrides.setdefault(name, value) != value:
+            raise DissectionError(f"{name}={overrides[name]!r} and a PRESET that sets {value!r}: leave one of them out")
     for name, value in overrides.items():
         print(f"{name} = {value!r}", file=sys.stderr)
     config = SimpleNamespace(**{**values, **overrides})

@@ -74,6 +74,19 @@ def sync(path):
         os.fsync(file.fileno())
 
 
+def moved_aside(path):
+    """Move a file into a folder `earlier` beside it, under a name that is free there. Returns its new path."""
+    place, number = path.parent / "earlier" / path.name, 1
+    with explained(place):
+        place.parent.mkdir(exist_ok=True)
+        while place.exists():
+            number += 1
+            place = place.with_name(f"{path.stem} ({number}){path.suffix}")
+        if path.exists():
+            os.replace(path, place)
+    return place
+
+
 @contextmanager
 def replacing_folder(folder):
     """Build a folder beside its place, then rename it; what stands there is replaced. Yields the Path to build in.
