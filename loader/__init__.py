@@ -1,1 +1,1 @@
-"""Everything that is read in: photographs and masks, face boxes, models and their checkpoints."""
+"""Networks: a file per task, checkpoints, the recorder, layouts, and one pass over images."""

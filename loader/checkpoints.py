@@ -21,7 +21,7 @@ import torch
 
 from util.errors import DissectionError
 
-HELP = "model/README.md and the checkpoints section of README.md say which file each task needs and how to get it"
+HELP = "model/README.md and docs/networks.md say which file each task needs and how to get it"
 LISTED = 4  # names that an error shows of each kind
 
 # Where training scripts put the weights inside the dict that they save.
