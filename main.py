@@ -8,6 +8,7 @@ import logging
 import sys
 
 import settings
+from dictionary.render import ensure_rendered
 from feature_operation import FeatureOperator
 from method.findings import Findings
 from method.tally import Tally
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 def main():
     config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASKS": "TASK"})
     model = prepare_model(config, config.TASK, as_list(config.LAYER_NAME), prepare_device(config))
+    ensure_rendered(config.DICTIONARY)
     dictionary = prepare_dictionary(config, model)
     operator = FeatureOperator(
         model, dictionary, side_px=model.side_px, batch_size=config.BATCH_SIZE,

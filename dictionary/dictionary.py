@@ -14,7 +14,6 @@ import numpy as np
 from dictionary.face_format import INDEX_FILES, FaceFormat
 from dictionary.file_memory import FileMemory
 from dictionary.images import load_image, load_rgb
-from dictionary.rows import no_dictionary, settle
 from util.errors import DissectionError
 from util.files import fingerprint
 from util.parallel import mapped
@@ -22,6 +21,7 @@ from util.parallel import mapped
 # The formats that a dictionary may have, the first that recognises a folder reads it.
 FORMATS = (FaceFormat,)
 
+_PROBLEMS_SHOWN = 5
 _CHECKED_AT_ONCE = 32  # rows per task of the pool: few enough to balance, enough to pay for the hand-over
 
 
@@ -118,10 +118,10 @@ class Dictionary:
             [(row.index, name, self.digests[path]) for row in self.usable_rows for name, path in row.masks.items()]
         )
 
-    def without(self, problems, skip_bad):
-        """The same dictionary with the rows of further fatal problems left out, or their error (see settle)."""
+    def without(self, problems, skip_bad, boxes=None):
+        """The same dictionary with boxes, less the rows of further fatal problems, or their error (see settle)."""
         usable = settle(self.root, len(self.rows), self.usable, problems, skip_bad)
-        return replace(self, usable=usable, problems=self.problems + problems)
+        return replace(self, usable=usable, problems=self.problems + problems, boxes=boxes)
 
 
 def format_of(root):
@@ -174,3 +174,37 @@ def check_files(found_format, rows, memory_folder, workers):
                 problems += found
                 digests.update(sound)
     return digests, problems
+
+
+def settle(root, count, usable, problems, skip_bad):
+    """Decide about rows with fatal problems: leave them out (skip_bad) or raise DissectionError.
+
+    count: rows in all. usable: bool (count,) so far. Returns the new bool (count,).
+    """
+    fatal = [problem for problem in problems if problem.fatal]
+    bad = np.zeros(count, bool)
+    bad[[problem.row for problem in fatal]] = True
+    if fatal and not skip_bad:
+        raise unusable(f"{bad.sum()} of the {count} rows of {root}", fatal, root)
+    usable = usable & ~bad
+    if not usable.any():
+        raise DissectionError(f"none of the {count} rows of {root} can be used")
+    return usable
+
+
+def unusable(what, problems, root):
+    """The error for what cannot be used: the first problems, and what to do."""
+    shown = "".join(f"\n  {problem}" for problem in problems[:_PROBLEMS_SHOWN])
+    more = f"\n  and {len(problems) - _PROBLEMS_SHOWN} more" if len(problems) > _PROBLEMS_SHOWN else ""
+    return DissectionError(
+        f"{what} cannot be used:{shown}{more}\nMend them (python -m dictionary.check {root} lists all), or set "
+        "SKIP_BAD_IMAGES=True to go on without them"
+    )
+
+
+def no_dictionary(root):
+    """The error for a place without a dictionary."""
+    return DissectionError(
+        f"no Face Dictionary at {root.absolute()}: set DICTIONARY to its folder, or make one with python -m "
+        "dictionary.build or python -m dictionary.render (see README.md)"
+    )

@@ -3,11 +3,11 @@
 import csv
 import os
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from dictionary.concepts import OWN_CONCEPTS, UNLISTED, Concept, listed_concepts, slip_of
 from dictionary.images import load_mask
-from dictionary.rows import Problem, Row, no_dictionary
+from dictionary.rows import Problem, Row
 from util.errors import DissectionError
 
 # Read in this order; the image index of every artifact is the row number over the three.
@@ -153,11 +153,3 @@ def _read_csv(path):
 def _leaves_root(path):
     # Judged by the words of the path alone: a link inside the dictionary is its owner's business.
     return os.path.isabs(path) or PurePosixPath(os.path.normpath(path)).parts[:1] == ("..",) or "\\" in path
-
-
-def read_index(root):
-    """The rows and problems of the dictionary at root (see FaceFormat.read_index). Raises DissectionError."""
-    root = Path(root)
-    if not root.is_dir():
-        raise no_dictionary(root)
-    return FaceFormat(root).read_index()

@@ -47,6 +47,17 @@ def face_boxes(root, digest_of, memory_folder, device, workers, search=True):
     return {image: known[digest] and tuple(known[digest]) for image, digest in digest_of.items()}
 
 
+def crop_to_faces(dictionary, memory_folder, device, workers, skip_bad):
+    """The same Dictionary seen through the face boxes of its images, one without a face left out as unusable (settle).
+
+    memory_folder, device, workers: see face_boxes. Raises DissectionError.
+    """
+    boxes = face_boxes(dictionary.root, dictionary.image_digests, memory_folder, device, workers)
+    faceless = [row for row in dictionary.usable_rows if boxes[row.image] is None]
+    problems = [Problem(row.where, missing_face(row.image), row.index) for row in faceless]
+    return dictionary.without(problems, skip_bad, boxes)
+
+
 def face_finder(device, **options):
     """MTCNN as a function: image uint8 (H, W, 3), RGB -> the box of the largest face as 4 floats, None without one.
 
@@ -79,15 +90,6 @@ def _whole_pixels(box, photograph):
 def missing_face(image):
     """What is wrong with an image without a face, in words: a task that crops cannot use it."""
     return f"no face was found in {image}, and this task crops faces (CROP=False takes whole images)"
-
-
-def missing_faces(dictionary, boxes):
-    """The images without a face as problems of the dictionary."""
-    return [
-        Problem(row.where, missing_face(row.image), row.index)
-        for row in dictionary.usable_rows
-        if boxes[row.image] is None
-    ]
 
 
 def _box(value):

@@ -1,12 +1,6 @@
-"""What every format of a dictionary has in common: rows, what is wrong with them, and which of them can be used."""
+"""What every format of a dictionary has in common: its rows, and what is wrong with them."""
 
 from dataclasses import dataclass
-
-import numpy as np
-
-from util.errors import DissectionError
-
-_PROBLEMS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -36,37 +30,3 @@ class Row:
     where: str
     image: str
     masks: dict
-
-
-def settle(root, count, usable, problems, skip_bad):
-    """Decide about rows with fatal problems: leave them out (skip_bad) or raise DissectionError.
-
-    count: rows in all. usable: bool (count,) so far. Returns the new bool (count,).
-    """
-    fatal = [problem for problem in problems if problem.fatal]
-    bad = np.zeros(count, bool)
-    bad[[problem.row for problem in fatal]] = True
-    if fatal and not skip_bad:
-        raise unusable(f"{bad.sum()} of the {count} rows of {root}", fatal, root)
-    usable = usable & ~bad
-    if not usable.any():
-        raise DissectionError(f"none of the {count} rows of {root} can be used")
-    return usable
-
-
-def unusable(what, problems, root):
-    """The error for what cannot be used: the first problems, and what to do."""
-    shown = "".join(f"\n  {problem}" for problem in problems[:_PROBLEMS_SHOWN])
-    more = f"\n  and {len(problems) - _PROBLEMS_SHOWN} more" if len(problems) > _PROBLEMS_SHOWN else ""
-    return DissectionError(
-        f"{what} cannot be used:{shown}{more}\nMend them (python -m dictionary.check {root} lists all), or set "
-        "SKIP_BAD_IMAGES=True to go on without them"
-    )
-
-
-def no_dictionary(root):
-    """The error for a place without a dictionary."""
-    return DissectionError(
-        f"no Face Dictionary at {root.absolute()}: set DICTIONARY to its folder, or make one with python -m "
-        "dictionary.build or python -m dictionary.render (see README.md)"
-    )

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dictionary.concepts import OWN_GROUPS, global_concepts
+from dictionary.dictionary import no_dictionary, unusable
 from dictionary.file_memory import FileMemory
-from dictionary.rows import Problem, no_dictionary, unusable
+from dictionary.rows import Problem
 from util.errors import DissectionError, did_you_mean
 from util.files import fingerprint
 from util.parallel import mapped

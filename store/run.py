@@ -4,8 +4,7 @@ import logging
 from pathlib import Path
 
 from dictionary.dictionary import open_dictionary
-from dictionary.faces import face_boxes, missing_faces
-from dictionary.render import ensure_rendered
+from dictionary.faces import crop_to_faces
 from loader.tasks import RANDOM_WEIGHTS, loader_file
 from store.layer import LayerStore
 from util.errors import DissectionError
@@ -81,20 +80,16 @@ def crops_faces(config, model):
 
 
 def prepare_dictionary(config, model):
-    """Open the dictionary, rendered on first use, and find its faces where the task crops. Returns Dictionary."""
-    ensure_rendered(config.DICTIONARY)
+    """Open the dictionary, cropped to the faces where the task crops. Returns Dictionary. Raises DissectionError."""
     dictionary = open_dictionary(
         config.DICTIONARY, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS,
         skip_bad=config.SKIP_BAD_IMAGES, limit=config.TEST_IMAGES if config.TEST_MODE else None,
         seg_threshold=config.SEG_THRESHOLD,
     )  # fmt: skip
     if crops_faces(config, model):
-        boxes = face_boxes(
-            dictionary.root, dictionary.image_digests, config.CACHE_FOLDER, model.device,
-            config.WORKERS,
-        )  # fmt: skip
-        dictionary = dictionary.without(missing_faces(dictionary, boxes), config.SKIP_BAD_IMAGES)
-        dictionary.boxes = boxes
+        dictionary = crop_to_faces(
+            dictionary, config.CACHE_FOLDER, model.device, config.WORKERS, config.SKIP_BAD_IMAGES
+        )
     for problem in dictionary.problems:
         log.info("%s: %s", "left out" if problem.fatal else "note", problem)
     log.info(

@@ -16,8 +16,9 @@ from PIL import Image
 
 from dictionary import build, entries, landmarks
 from dictionary.concepts import GLOBAL_CONCEPTS, LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE, REGIONS
+from dictionary.dictionary import format_of
 from dictionary.ellipses import ELLIPSE_RULES, concept_mask
-from dictionary.face_format import INDEX_FILES, read_index
+from dictionary.face_format import INDEX_FILES
 from dictionary.images import load_rgb
 from dictionary.landmarks import DETECTION_MODULES, POINT_COLUMNS, Face, FaceLandmarkDetector, read_landmarks
 from dictionary.subgroups import subgroup_images
@@ -329,7 +330,7 @@ def test_labels_make_attributes_and_action_units(workshop):
 def test_the_program_that_reads_dictionaries_reads_it(workshop):
     table = workshop.file("labels.csv", "image,Smiling,AU_12\na.jpg,1,1\nb.jpg,0,1\nc.png,1,0\n")
     workshop.build("--attributes", table)
-    rows, problems = read_index(workshop.out)
+    rows, problems = format_of(workshop.out).read_index()
     assert problems == []
     assert [row.image for row in rows] == [
         "attributes/a/original.png", "attributes/b/original.png", "attributes/c/original.png",

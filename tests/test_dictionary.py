@@ -15,8 +15,7 @@ from PIL import Image
 from dictionary.check import find_problems
 from dictionary.check import main as check_main
 from dictionary.concepts import FACE_CONCEPTS, LOCAL_CONCEPTS, REGIONS
-from dictionary.dictionary import open_dictionary
-from dictionary.face_format import read_index
+from dictionary.dictionary import format_of, open_dictionary
 from dictionary.images import load_image, load_mask, load_rgb, resize_image, resize_mask
 from dictionary.subgroups import subgroup_images
 from tests.conftest import DictionaryMaker
@@ -127,7 +126,7 @@ def test_the_published_sample_is_read(tmp_path):
     sample = Path(__file__).resolve().parents[2] / "shared" / "face_dictionary_sample"
     if not sample.is_dir():
         pytest.skip("the published sample (../shared/face_dictionary_sample) is not there")
-    rows, problems = read_index(sample)
+    rows, problems = format_of(sample).read_index()
     assert problems == []
     assert len(rows) == 24632
     assert sum(len(row.masks) for row in rows) == 103853

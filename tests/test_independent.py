@@ -11,7 +11,7 @@ import cluster_top
 import nl_bias
 from dictionary import render
 from dictionary.concepts import REGIONS
-from dictionary.face_format import read_index
+from dictionary.dictionary import format_of
 from dictionary.subgroups import subgroup_images
 from method.tally import Tally
 from store.arrays import load_as
@@ -55,7 +55,7 @@ def dictionary(tmp_path):
     """A small rendered dictionary in which photographs became odd files."""
     root = tmp_path / "dictionary"
     render.main(["--images", "30", "--per-group", "4", "--seed", "5", "--out", str(root), "--workers", "1"])
-    of_rows = [root / row.image for row in read_index(root)[0]]
+    of_rows = [root / row.image for row in format_of(root).read_index()[0]]
     of_groups = sorted((root / "non_localizable").rglob("*.png"))
     for images, odd in ((of_rows, (*ODD_FILES, cmyk)), (of_groups, ODD_FILES)):
         for number, path in enumerate(images[::2]):
@@ -94,7 +94,7 @@ def test_the_program_agrees_with_an_independent_loop(dictionary, run_main, run, 
     stored = np.memmap(result / "onet_layer3.mmap", np.float32, "r", shape=size)
 
     network, detector = onet_layer3()
-    rows, boxes, maps = read_index(dictionary)[0], [], np.full(size, np.nan, np.float32)
+    rows, boxes, maps = format_of(dictionary).read_index()[0], [], np.full(size, np.nan, np.float32)
     seen = []
     for row in rows:
         image = plain_reference.read_image(dictionary / row.image)

@@ -21,9 +21,9 @@ from dictionary import render as render_dictionary
 from dictionary.check import find_problems
 from dictionary.concepts import GLOBAL_CONCEPTS, LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
 from dictionary.contact_sheet import write_contact_sheet
+from dictionary.dictionary import format_of
 from dictionary.ellipses import concept_mask
 from dictionary.entries import CONTACT_SHEET, RECIPE
-from dictionary.face_format import read_index
 from dictionary.images import load_rgb, read_mask
 from dictionary.render import group_jobs, local_face, local_jobs
 from dictionary.subgroups import GLOBAL_FOLDER, subgroup_images
@@ -58,7 +58,7 @@ def dictionary(tmp_path_factory):
 def test_nothing_is_wrong_with_it_and_all_concepts_are_there(dictionary):
     problems, _ = find_problems(dictionary, workers=2)
     assert problems == []
-    rows, _ = read_index(dictionary)
+    rows, _ = format_of(dictionary).read_index()
     assert {concept for row in rows for concept in row.masks} == set(LOCAL_CONCEPTS)
     assert Counter(row.where.split()[0] for row in rows) == {
         "Attributes.csv": IMAGES * 2 // 5, "Action_Units.csv": IMAGES * 2 // 5, "Parts.csv": IMAGES // 5,
@@ -66,7 +66,7 @@ def test_nothing_is_wrong_with_it_and_all_concepts_are_there(dictionary):
 
 
 def test_masks_and_labels_are_those_of_the_face(dictionary):
-    rows = {row.image: row for row in read_index(dictionary)[0]}
+    rows = {row.image: row for row in format_of(dictionary).read_index()[0]}
     folders = {"Attr": "attributes", "AU": "AU", "Parts": "parts"}
     for job in local_jobs(IMAGES):
         face = local_face(job, seed=0)
@@ -317,7 +317,7 @@ def test_a_killed_run_takes_its_workers_along_and_the_next_one_works(tmp_path):
     wait_until_gone(process.pid)
     assert not (tmp_path / "out").exists()
     out = rendered(tmp_path / "out", "--images", 3, "--per-group", 0)
-    assert len(read_index(out)[0]) == 3
+    assert len(format_of(out).read_index()[0]) == 3
     assert list(tmp_path.iterdir()) == [out]
 
 
@@ -366,7 +366,7 @@ def test_main_and_nl_bias_make_it_when_it_is_not_there(first_use, run_main, tmp_
     assert f"{first_use} is not there yet: rendering it, once" in caplog.text
     assert (tmp_path / "result" / "onet_layer3_conv.pdf").is_file()
     made = contents(first_use)
-    assert len(read_index(first_use)[0]) == 15
+    assert len(format_of(first_use).read_index()[0]) == 15
     caplog.clear()
     run_main(DICTIONARY=first_use)
     assert "rendering it" not in caplog.text
@@ -425,7 +425,7 @@ def test_links_and_hidden_files_do_not_keep_it_from_being_made(first_use, tmp_pa
     first_use.symlink_to(tmp_path / "big disk")
     render_dictionary.ensure_rendered(first_use)
     assert first_use.is_symlink()
-    assert len(read_index(tmp_path / "big disk")[0]) == 15
+    assert len(format_of(tmp_path / "big disk").read_index()[0]) == 15
 
 
 def test_a_second_run_waits_for_the_first(first_use, caplog):
@@ -435,7 +435,7 @@ def test_a_second_run_waits_for_the_first(first_use, caplog):
     while not (first_use.parent / ".rendered.partial").exists():
         time.sleep(0.01)
     render_dictionary.ensure_rendered(first_use)
-    assert len(read_index(first_use)[0]) == 15
+    assert len(format_of(first_use).read_index()[0]) == 15
     assert "another run is making" in caplog.text and caplog.text.count("rendering it, once") == 1
     first.join()
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from dictionary import build
 from dictionary.check import find_problems
-from dictionary.face_format import read_index
+from dictionary.dictionary import format_of
 from dictionary.landmarks import POINT_COLUMNS, doubt_landmarks
 from dictionary.subgroups import subgroup_images
 from dictionary.tables import read_attributes, read_groups
@@ -183,7 +183,7 @@ def test_every_labelled_photograph_has_a_row_and_readers_take_it(workshop, run_m
     lines = table("image,Smiling,AU_12", "{},0,").splitlines()
     lines[1] = lines[1].replace(",0,", ",1,")
     root = workshop(attributes="\n".join(lines) + "\n")
-    rows, problems = read_index(root)
+    rows, problems = format_of(root).read_index()
     assert problems == [] and find_problems(root, workers=1)[0] == []
     of_attributes = [row for row in rows if row.where.startswith("Attributes.csv")]
     assert [list(row.masks) for row in of_attributes] == [["Smiling"], *[[]] * 7]
@@ -204,7 +204,7 @@ def test_the_tables_that_users_brought(cases, tmp_path, name, caplog):
     build.main([str(word) for word in words])
     assert find_problems(tmp_path / "out", workers=1)[0] == [] or given[0] == "--groups"
     if given[0] == "--attributes":
-        rows = [row for row in read_index(tmp_path / "out")[0] if row.where.startswith("Attributes")]
+        rows = [row for row in format_of(tmp_path / "out").read_index()[0] if row.where.startswith("Attributes")]
         assert [list(row.masks) for row in rows] == [["Smiling"]] * 8
     else:
         assert sum(map(len, subgroup_images(tmp_path / "out")["gender"].values())) == 8
@@ -256,7 +256,7 @@ def test_points_that_are_not_the_68_in_pixels_are_refused_with_their_line(worksh
         workshop()
     assert not (workshop.folder / "out").exists()
     root = workshop("--skip-bad")
-    assert len(read_index(root)[0]) == 7
+    assert len(format_of(root).read_index()[0]) == 7
 
 
 def test_nothing_left_is_no_dictionary_and_replaces_none(workshop, faces):
@@ -300,7 +300,7 @@ def test_the_landmarks_that_users_brought(cases, tmp_path, name, message):
             build.main([str(word) for word in words])
     else:
         build.main([str(word) for word in words])
-        assert len(read_index(tmp_path / "out")[0]) == 8
+        assert len(format_of(tmp_path / "out").read_index()[0]) == 8
 
 
 def test_real_landmarks_are_believed(congress):
@@ -331,7 +331,7 @@ def test_one_damaged_photograph_does_not_end_it_with_skip_bad(workshop, caplog, 
     with pytest.raises(DissectionError, match=r"face_2\.png .* \(--skip-bad goes on without them\)"):
         workshop()
     root = workshop("--skip-bad")
-    assert len(read_index(root)[0]) == 7 and "left out: " in caplog.text and "face_2.png" in caplog.text
+    assert len(format_of(root).read_index()[0]) == 7 and "left out: " in caplog.text and "face_2.png" in caplog.text
     assert "a dictionary of 7 photographs" in caplog.text
 
 
@@ -361,7 +361,7 @@ def test_every_picture_is_read_whatever_its_ending(workshop, faces, monkeypatch,
     (folder / ".hidden.jpg").write_bytes(b"no picture")
     (folder / "page.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(touch x) run\n")
     build.main(["--images", str(folder), "--detect", "--out", str(workshop.folder / "out")])
-    rows, problems = read_index(workshop.folder / "out")
+    rows, problems = format_of(workshop.folder / "out").read_index()
     assert sorted(Path(row.image).parent.name for row in rows) == [Path(name).stem for name in sorted(kinds)]
     assert problems == [] and find_problems(workshop.folder / "out", workers=1)[0] == []
     assert "3 files are no pictures that Pillow reads, and left out: k.HEIC, notes.md, page.eps" in caplog.text
@@ -374,8 +374,8 @@ def test_the_files_that_users_brought(cases, tmp_path, monkeypatch, caplog):
     with pytest.raises(DissectionError, match=r"face_\d\.jpg is damaged"):
         build.main([str(word) for word in words])
     build.main([*map(str, words), "--skip-bad"])
-    assert len(read_index(tmp_path / "out")[0]) == 7
+    assert len(format_of(tmp_path / "out").read_index()[0]) == 7
     monkeypatch.setattr(build, "FaceLandmarkDetector", EveryFace)
     build.main(["--images", str(folder / "endings"), "--detect", "--out", str(tmp_path / "endings")])
-    assert len(read_index(tmp_path / "endings")[0]) == 4
+    assert len(format_of(tmp_path / "endings").read_index()[0]) == 4
     assert "1 files are no pictures that Pillow reads, and left out: IMG_0001.HEIC" in caplog.text
