@@ -14,7 +14,8 @@ from collections import Counter
 from pathlib import Path
 
 from dictionary.concepts import global_concepts
-from dictionary.dictionary import check_files, format_of
+from dictionary.dictionary import format_of
+from dictionary.file_memory import check_files
 from dictionary.images import ImageError, inspect_image, read_bytes
 from dictionary.rows import Problem
 from dictionary.subgroups import GLOBAL_FOLDER, find_subgroups

@@ -12,17 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from dictionary.face_format import INDEX_FILES, FaceFormat
-from dictionary.file_memory import FileMemory
+from dictionary.file_memory import check_files
 from dictionary.images import load_image, load_rgb
 from util.errors import DissectionError
 from util.files import fingerprint
-from util.parallel import mapped
 
 # The formats that a dictionary may have, the first that recognises a folder reads it.
 FORMATS = (FaceFormat,)
 
 _PROBLEMS_SHOWN = 5
-_CHECKED_AT_ONCE = 32  # rows per task of the pool: few enough to balance, enough to pay for the hand-over
 
 
 @dataclass
@@ -155,25 +153,6 @@ def open_dictionary(root, *, memory_folder, workers, skip_bad=False, limit=None,
     if not dictionary.concepts:
         raise DissectionError(f"{root} has no masks in its {len(rows)} rows: there is no concept to compare units with")
     return dictionary
-
-
-def check_files(found_format, rows, memory_folder, workers):
-    """Read and decode every image and mask of rows once, or recall what was found when they last changed.
-
-    Returns (digests, problems): relative path -> hex digest of the content, list of Problem in the order of rows.
-    """
-    groups = [rows[start : start + _CHECKED_AT_ONCE] for start in range(0, len(rows), _CHECKED_AT_ONCE)]
-    digests, problems = {}, []
-    with FileMemory(found_format.root, memory_folder) as memory:
-
-        def check(group):
-            return [found_format.check(row, memory) for row in group]
-
-        for _, checked in mapped(check, groups, workers, "checking the dictionary", size=len):
-            for found, sound in checked:
-                problems += found
-                digests.update(sound)
-    return digests, problems
 
 
 def settle(root, count, usable, problems, skip_bad):

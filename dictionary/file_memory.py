@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 from dictionary.images import ImageError, inspect_image, read_bytes
 from util.files import JsonMemory, digest
+from util.parallel import mapped
 
 # Raise when FileFacts changes its meaning.
 _VERSION = 3
+_CHECKED_AT_ONCE = 32  # rows per task of the pool: few enough to balance, enough to pay for the hand-over
 
 
 class FileFacts(NamedTuple):
@@ -92,3 +94,22 @@ def _inspect(file, name, stamp, as_mask):
     except ImageError as error:
         return FileFacts(stamp, str(error).replace(str(file), name))
     return FileFacts(stamp, None, digest(content), *size, transparent, *covers)
+
+
+def check_files(found_format, rows, memory_folder, workers):
+    """Read and decode every image and mask of rows once, or recall what was found when they last changed.
+
+    Returns (digests, problems): relative path -> hex digest of the content, list of Problem in the order of rows.
+    """
+    groups = [rows[start : start + _CHECKED_AT_ONCE] for start in range(0, len(rows), _CHECKED_AT_ONCE)]
+    digests, problems = {}, []
+    with FileMemory(found_format.root, memory_folder) as memory:
+
+        def check(group):
+            return [found_format.check(row, memory) for row in group]
+
+        for _, checked in mapped(check, groups, workers, "checking the dictionary", size=len):
+            for found, sound in checked:
+                problems += found
+                digests.update(sound)
+    return digests, problems
