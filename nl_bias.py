@@ -30,7 +30,7 @@ from store.run import (
     run_name,
     tasks_of,
 )
-from util.configuration import read_settings, snapshot
+from util.configuration import AS_PUBLISHED, read_settings, snapshot
 from util.errors import DissectionError, run_script
 from util.files import fingerprint, moved_aside, replace_text
 
@@ -56,13 +56,13 @@ def main():
             for store in stores.values():
                 biases[store.layer] = analyse(config, store, images, concepts, notes)
                 set_aside(config, store, images)
-    path = compare(biases, concepts, config.NL_FOLDER, config.PLOT_FOLDER)
+    path = compare(biases, concepts, notes, config.NL_FOLDER, config.PLOT_FOLDER)
     print(f"\ncomparison: {path}\nplots: {config.PLOT_FOLDER}")
     replace_text(Path(config.NL_FOLDER) / SETTINGS_FILE, snapshot(config))
 
 
 def read_subgroups(config, concepts):
-    """The usable images of the dictionary's subgroups: list of Subgroups. Also notes on what is missing, texts."""
+    """The usable images of the dictionary's subgroups: list of Subgroups. Also notes for the reports, texts."""
     ensure_rendered(config.DICTIONARY)
     subgroups, problems = open_subgroups(
         config.DICTIONARY, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS, skip_bad=config.SKIP_BAD_IMAGES,
@@ -76,7 +76,8 @@ def read_subgroups(config, concepts):
         log.info(text)
     for concept in subgroups:
         log.info("%s: %s", concept.concept, ", ".join(f"{group} {len(of)}" for group, of in concept.groups.items()))
-    return subgroups, [*(str(problem) for problem in problems if not problem.fatal), *absent]
+    missing = [str(problem) for problem in problems if not problem.fatal]
+    return subgroups, [*([AS_PUBLISHED] if config.PRESET else []), *missing, *absent]
 
 
 def faces_of(config, model, subgroups):

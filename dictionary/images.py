@@ -87,7 +87,7 @@ def _levels(content, name):
     if kind == 0 and depth <= 8:  # as published: the fast path
         return _decode(content, cv2.IMREAD_GRAYSCALE, name), True
     if kind == 2 and depth == 16:  # Pillow would keep 8 bits of it
-        return _decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, name).max(axis=2), False
+        return _of_channels(_decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, name))
     image = _opened(content, name)
     lossy = image.format not in ("PNG", "BMP", "GIF", "TIFF", "PPM")
     image = ImageOps.exif_transpose(image)
@@ -100,7 +100,11 @@ def _levels(content, name):
         return np.asarray(image).astype(np.uint8), True
     if image.mode.startswith(("L", "I", "F")):
         return np.asarray(image), True
-    channels = np.asarray(image.convert("RGB"))
+    return _of_channels(np.asarray(image.convert("RGB")), lossy)
+
+
+def _of_channels(channels, lossy=False):
+    """The brightest channel of pixels (H, W, 3); whether that is a grey level, as it is where all three are equal."""
     return channels.max(axis=2), lossy or bool((channels == channels[:, :, :1]).all())
 
 

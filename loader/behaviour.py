@@ -1,4 +1,4 @@
-"""What a network does, as a fingerprint: the tensors up to a layer, and that layer's output on fixed images.
+"""What a network does, as a fingerprint: the tensors up to a layer, and that layer's output on a fixed image.
 
 The text of the code says little: a helper module or an installed package may change what a network computes, and a
 comment changes nothing. So the layers are computed for a fixed input, on the CPU with one thread, where the same

@@ -84,11 +84,11 @@ def table(bias):
     return [*rows, (UNBIASED, str(counts[UNBIASED]), "", "")]
 
 
-def compare(biases, concepts, folder, plot_folder):
+def compare(biases, concepts, notes, folder, plot_folder):
     """Compare the number of biased units across models, a chart per global concept. Returns the PDF's path.
 
-    biases: {layer: list of ConceptBias}. concepts: {concept: GlobalConcept}. folder: of the PDF; plot_folder: of
-    charts.
+    biases: {layer: list of ConceptBias}. concepts: {concept: GlobalConcept}. notes: texts on the subgroups. folder:
+    of the PDF; plot_folder: of charts.
     """
     figures, tables = [], []
     for concept, description in concepts.items():
@@ -105,7 +105,7 @@ def compare(biases, concepts, folder, plot_folder):
         lines = [(layer, *(str(of.get(name, "-")) for name in shown)) for layer, of in counts.items()]
         tables.append([(concept, *shown), *lines])
     path = Path(folder) / COMPARISON
-    notes = sorted({threshold_note(bias) for of_layer in biases.values() for bias in of_layer})
+    notes = [*sorted({threshold_note(bias) for of_layer in biases.values() for bias in of_layer}), *notes]
     with replacing(path, shared=True) as partial:
         write_pdf(partial, [*table_pages("Global bias compared", notes, tables), *figures])
     return path

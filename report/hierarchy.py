@@ -9,6 +9,7 @@ from report.plots import concept_histogram, grouped_bars, save_png, table_pages,
 from report.tables import write_csv, write_pickle
 from store.layer import Stage
 from store.stages import MAPS, TALLY
+from util.configuration import AS_PUBLISHED
 from util.files import replacing
 
 COMPARISON = "hierarchy_comparison.pdf"
@@ -98,6 +99,7 @@ def lonely_notes(hierarchy):
 def thresholds_of(hierarchy):
     """How units and concepts are counted, a line each."""
     return [
+        *([AS_PUBLISHED] if hierarchy.findings.inclusive else []),
         f"interpretable: IoU {'from' if hierarchy.findings.inclusive else 'above'} "
         f"{hierarchy.findings.score_threshold:g}" + (" on" if hierarchy.findings.inclusive else ""),
         f"detected: P(c|u,R) above {DETECTION_FACTOR:g} / number of the region's concepts"

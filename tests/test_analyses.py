@@ -27,6 +27,7 @@ from store.layer import LayerStore
 from tests.conftest import region_of
 from tests.test_main import OneFace
 from tests.test_probability import plain_region
+from util.configuration import AS_PUBLISHED
 from util.errors import DissectionError
 
 TASKS = ("pnet", "onet")
@@ -416,7 +417,12 @@ def test_what_none_stands_for_is_no_difference(small_dictionary, run_main, run):
     assert "INPUT_SIZE=128 and this run has INPUT_SIZE=64" in message_of(run, cluster_top, TASKS="pnet", INPUT_SIZE=64)
 
 
-def test_the_published_preset_counts_as_the_published_program(small_dictionary, run_main, run, tmp_path, subgroups):
+def test_the_published_preset_counts_as_the_published_program(
+    small_dictionary, run_main, run, tmp_path, subgroups, monkeypatch
+):
+    told = []  # the notes on the first page of every report
+    for room in ("bias", "hierarchy"):
+        monkeypatch.setattr(f"report.{room}.table_pages", lambda *of: told.append(of[1]) or table_pages(*of))
     result = run_main(PRESET="published")
     tally = load_as(Tally, result / "onet_layer3_tally.npz")
     assert str(tally.iou_union) == "active"
@@ -441,6 +447,7 @@ def test_the_published_preset_counts_as_the_published_program(small_dictionary, 
     found = pickle.loads((tmp_path / "global" / "onet_layer3_nl_probs.pkl").read_bytes())
     expected = features.probabilities("order")
     assert [list(of["gender"].values()) for of in found.values()] == expected.tolist()
+    assert [AS_PUBLISHED in notes for notes in told] == [True] * 4
     message = message_of(run, nl_bias, TASKS="onet", PRESET="published", QUANTILE=0.01)
     assert message == "QUANTILE=0.01 and a PRESET that sets 0.05: leave one of them out"
 

@@ -98,6 +98,8 @@ def test_soft_edges_are_cut_at_a_share_of_the_brightest_level(brightest, dtype):
 def test_soft_edges_in_three_channels_and_in_jpeg():
     levels, expected = soft()
     assert np.array_equal(decode_mask(stored(Image.fromarray(np.dstack([levels] * 3))), "rgb"), expected)
+    deep, expected_deep = soft(4000, np.uint16)
+    assert np.array_equal(decode_mask(png16(np.dstack([deep] * 3)), "16 bits"), expected_deep)
     for mode in ("L", "RGB"):
         jpeg = stored(Image.fromarray(np.uint8(SHAPE) * 255).convert(mode), "JPEG", quality=60)
         assert np.array_equal(decode_mask(jpeg, "jpeg"), SHAPE)  # without the ripples that JPEG leaves around it

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from util.errors import DissectionError, nearest
 
 # What a PRESET sets beside what scripts do by it.
+AS_PUBLISHED = "computed as by the published program (PRESET=published)"  # what reports say of it
 PRESETS = {"published": {"QUANTILE": 0.05, "IOU_UNION": "active"}}
 
 _BOUNDS = {
