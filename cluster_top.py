@@ -25,13 +25,11 @@ from store.layer import LayerStore, locked
 from store.peaks_file import PeaksFile, read_peaks
 from store.run import layers_of, run_name, tasks_of, unlike_settings
 from store.stages import MAPS, MAPS_SIZE, TALLY, THRESHOLDS
-from util.configuration import read_settings, snapshot
+from util.configuration import PRESETS, read_settings, snapshot
 from util.errors import DissectionError, run_script
-from util.files import replace_text
+from util.files import fingerprint, replace_text
 
 log = logging.getLogger(__name__)
-
-SETTINGS_FILE = "hierarchy_settings.json"
 
 # Settings of this run that do not belong into a command for main.py.
 _NOT_FOR_MAIN = {"TASK", "TASKS", "TASK_LAYERS", "LAYER_NAME", "CLEAN", "SKIP_MISSING", "GENERATE", "PLOT"}
@@ -42,11 +40,12 @@ def main():
     layers = dissected_layers(config)
     remarks = unlike(layers)
     hierarchies = [analyse(config, store) for store in layers]
-    path = compare(hierarchies, remarks, config.OUTPUT_FOLDER, config.PLOT_FOLDER)
+    twin = run_name(config, "")  # its comparison stands beside the one that it is the baseline of
+    path = compare(hierarchies, remarks, twin, config.OUTPUT_FOLDER, config.PLOT_FOLDER)
     print(f"\ncomparison: {path}\nplots: {config.PLOT_FOLDER}")
     used = {store.layer: {name: of[-1] for name, of in store.settings_of(TALLY.suffix).items()} for store in layers}
     text = json.dumps({**json.loads(snapshot(config)), "dissected with": used}, indent=1)
-    replace_text(Path(config.OUTPUT_FOLDER) / SETTINGS_FILE, text)
+    replace_text(Path(config.OUTPUT_FOLDER) / f"hierarchy{twin}_settings.json", text)
 
 
 def dissected_layers(config):
@@ -80,13 +79,14 @@ def circumstances_of(store):
 
     Raises DissectionError when something of the layer is missing, was changed, or does not belong to the rest.
     """
-    made_from = {stage: store.require(stage.suffix) for stage in (MAPS, MAPS_SIZE, THRESHOLDS, TALLY)}
+    made_from = {stage: store.require(stage) for stage in (MAPS, MAPS_SIZE, THRESHOLDS, TALLY)}
     for stage, earlier in ((THRESHOLDS, MAPS), (TALLY, MAPS), (TALLY, THRESHOLDS)):
         if made_from[stage].get(earlier.suffix) != store.content(earlier.suffix):
             raise DissectionError(f"{store.path(TALLY.suffix)} was not made from the memory map beside it")
     return {
         "dictionary images": made_from[MAPS].get("dictionary_images"),
         "dictionary masks": made_from[TALLY].get("dictionary_masks"),
+        "concepts": fingerprint(made_from[TALLY].get("concepts")),
     }
 
 
@@ -99,8 +99,10 @@ def unlike_this_run(config, store):
     if not differing:
         return None
     told = [f"{name}={then!r} and this run has {name}={now!r}" for name, (then, now) in differing.items()]
-    words = shlex.join(f"{name}={then}" for name, (then, _) in differing.items())
-    return f"it was dissected with {', '.join(told)}: give this run {words}, or dissect it anew"
+    words = [f"{name}={then}" for name, (then, _) in differing.items()]
+    if PRESETS.get(config.PRESET, {}).keys() & differing:  # which cannot be given beside it
+        words.insert(0, "PRESET=None")
+    return f"it was dissected with {', '.join(told)}: give this run {shlex.join(words)}, or dissect it anew"
 
 
 def command_for(config, task, layer):

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def main():
-    config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASKS": "TASK"})
+    config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASKS": "TASK", "TASK_LAYERS": "LAYER_NAME"})
     model = prepare_model(config, config.TASK, as_list(config.LAYER_NAME), prepare_device(config))
     ensure_rendered(config.DICTIONARY)
     dictionary = prepare_dictionary(config, model)
@@ -99,6 +99,8 @@ def write_reports(config, operator, stores):
             dissection = Dissection(
                 store.layer, findings_of(config, store), operator.dictionary, maps_of(operator, store),
                 side_px=operator.side_px, top_images=config.TOPN, workers=config.WORKERS,
+                made_with=f"{len(operator.dictionary.usable_rows)} images, input {operator.side_px} px, "
+                f"QUANTILE={config.QUANTILE:g}, IOU_UNION={config.IOU_UNION}",
             )  # fmt: skip
         for stage in missing:
             with store.making(stage) as partial:

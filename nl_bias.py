@@ -18,7 +18,7 @@ from dictionary.rows import Problem
 from dictionary.subgroups import GLOBAL_FOLDER, open_subgroups, settle_subgroups
 from loader.activations import one_pass
 from method.bias import BiasFeatures, ConceptBias, Peaks
-from report.bias import Told, bias_reports, compare, table
+from report.bias import Told, bias_reports, compare, comparison_plot, plot_of, table
 from store.arrays import load_arrays, save_arrays
 from store.layer import LayerStore, Stage, locked
 from store.run import (
@@ -36,7 +36,7 @@ from util.files import fingerprint, moved_aside, replace_text
 
 log = logging.getLogger(__name__)
 
-SETTINGS_FILE = "nl_bias_settings.json"
+_NOTED = 8  # of what is missing or left out in a report
 
 
 def main():
@@ -49,16 +49,17 @@ def main():
     biases = {}
     for task in tasks:
         model = prepare_model(config, task, layers_of(config, task), device)
-        images, boxes = faces_of(config, model, subgroups)
+        images, boxes, faceless = faces_of(config, model, subgroups)
         stores = layer_stores(config, model, images, boxes)
         with locked(stores.values()):
             read_features(config, model, images, boxes, stores)
             for store in stores.values():
-                biases[store.layer] = analyse(config, store, images, concepts, notes)
+                biases[store.layer] = analyse(config, store, images, concepts, [*notes, *faceless])
                 set_aside(config, store, images)
-    path = compare(biases, concepts, notes, config.NL_FOLDER, config.PLOT_FOLDER)
+    twin = run_name(config, "")  # its comparison stands beside the one that it is the baseline of
+    path = compare(biases, concepts, notes, twin, config.NL_FOLDER, config.PLOT_FOLDER)
     print(f"\ncomparison: {path}\nplots: {config.PLOT_FOLDER}")
-    replace_text(Path(config.NL_FOLDER) / SETTINGS_FILE, snapshot(config))
+    replace_text(Path(config.NL_FOLDER) / f"nl_bias{twin}_settings.json", snapshot(config))
 
 
 def read_subgroups(config, concepts):
@@ -68,25 +69,31 @@ def read_subgroups(config, concepts):
         config.DICTIONARY, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS, skip_bad=config.SKIP_BAD_IMAGES,
         limit=config.TEST_IMAGES if config.TEST_MODE else None, concepts=concepts,
     )  # fmt: skip
-    for problem in problems:
-        log.info("%s: %s", "left out" if problem.fatal else "note", problem)
+    notes = said(problems)
     absent = ", ".join(sorted(set(concepts) - {concept.concept for concept in subgroups}))
     absent = [f"not analysed, for lack of images: {absent}"] if absent else []
     for text in absent:
         log.info(text)
     for concept in subgroups:
         log.info("%s: %s", concept.concept, ", ".join(f"{group} {len(of)}" for group, of in concept.groups.items()))
-    missing = [str(problem) for problem in problems if not problem.fatal]
-    return subgroups, [*([AS_PUBLISHED] if config.PRESET else []), *missing, *absent]
+    return subgroups, [*([AS_PUBLISHED] if config.PRESET else []), *notes, *absent]
+
+
+def said(problems):
+    """Log what is missing or was left out. Returns the notes on it for the reports, as text: not each single image."""
+    for problem in problems:
+        log.info("%s: %s", "left out" if problem.fatal else "note", problem)
+    told = [f"left out: {problem}" if problem.fatal else str(problem) for problem in problems]
+    return told[:_NOTED] + ([f"and {len(told) - _NOTED} more, which the log names"] if len(told) > _NOTED else [])
 
 
 def faces_of(config, model, subgroups):
     """The subgroups as a task sees them: where it crops, without the images in which no face was found.
 
-    Returns (list of Subgroups, {image path: box}), an empty dict where faces are not cropped.
+    Returns (list of Subgroups; {image path: box}, empty where faces are not cropped; notes for the reports, texts).
     """
     if not crops_faces(config, model):
-        return subgroups, {}
+        return subgroups, {}, []
     digests = {path: digest for concept in subgroups for of in concept.groups.values() for path, digest in of.items()}
     boxes = face_boxes(
         config.DICTIONARY, digests, config.CACHE_FOLDER, model.device, config.WORKERS,
@@ -100,9 +107,7 @@ def faces_of(config, model, subgroups):
         for concept in subgroups
     }
     subgroups, problems = settle_subgroups(config.DICTIONARY, seen, problems, config.SKIP_BAD_IMAGES)
-    for problem in problems:
-        log.info("left out: %s", problem)
-    return subgroups, boxes
+    return subgroups, boxes, said(problems)
 
 
 def layer_stores(config, model, subgroups, boxes):
@@ -172,9 +177,14 @@ def set_aside(config, store, subgroups):
         concept = suffix.removeprefix("_model_bias(").removesuffix(").npz")
         place = store.set_aside(suffix)
         log.info("%s: %s is not analysed any more: what was found about it lies in %s", store.layer, concept, place)
-        for name in (f"{store.layer}_bias({concept}).png", f"bias_comparison({concept}).png"):
-            if (Path(config.PLOT_FOLDER) / name).exists():
-                moved_aside(Path(config.PLOT_FOLDER) / name)
+        for name in (plot_of(store.layer, concept), comparison_plot(concept, run_name(config, ""))):
+            set_plot_aside(config, name)
+
+
+def set_plot_aside(config, name):
+    """Take a plot of other numbers than the present ones away from these."""
+    if (Path(config.PLOT_FOLDER) / name).exists():
+        moved_aside(Path(config.PLOT_FOLDER) / name)
 
 
 def analyse(config, store, subgroups, concepts, notes):
@@ -189,6 +199,9 @@ def analyse(config, store, subgroups, concepts, notes):
     told = Told(store.layer, biases, [*sizes, *notes])
     if config.PLOT:
         told.draw(concepts, config.PLOT_FOLDER)
+    else:
+        for bias in biases:
+            set_plot_aside(config, plot_of(store.layer, bias.concept))
     reports = bias_reports(tuple(features_stage(bias.concept).suffix for bias in biases))
     for stage in reports:
         with store.making(stage) as partial:

@@ -151,6 +151,11 @@ def global_concepts(root):
             )
         if group in known.groups:
             raise DissectionError(f"{root / OWN_GROUPS}: {group} of {concept} is listed already")
+        if name.casefold() in map(str.casefold, known.groups.values()):
+            raise DissectionError(f"{root / OWN_GROUPS}: the folder {place} is that of another subgroup of {concept}")
+        for other, description in found.items():
+            if other != concept and description.folder.casefold() == folder.casefold():
+                raise DissectionError(f"{root / OWN_GROUPS}: the folder {folder} of {concept} is that of {other}")
         found[concept] = GlobalConcept(folder, {**known.groups, group: name})
     return found
 

@@ -72,40 +72,44 @@ def decode_mask(content, name, threshold=0.5):
 
     A pixel belongs to the concept when it is not background: any index but 0 and 255 of a palette, any pixel that is
     not black of a colour image, any value but 0 of another, of 16 bits too. Where a grey mask has more than 16 levels,
-    or a colour one was stored with losses, its edges are soft: there a pixel belongs whose level is above threshold, a
-    share of the brightest level that occurs. Raises ImageError.
+    or any was stored with losses, its edges are soft: there a pixel belongs whose level is above threshold, a share of
+    the brightest level that occurs. Raises ImageError.
     """
-    levels, is_grey = _levels(content, name)
-    if is_grey and len(np.unique(levels)) > _MOST_LABELS:
-        return levels > threshold * levels.max()
-    return levels > 0
+    levels, has_edges = _levels(content, name)
+    return levels > threshold * levels.max() if has_edges else levels > 0
 
 
 def _levels(content, name):
-    """The pixels of a mask as numbers, (H, W), 0 for background; whether they are grey levels."""
+    """The pixels of a mask as numbers, (H, W), 0 for background; whether its edges are soft."""
     kind, depth = (content[25], content[24]) if content.startswith(b"\x89PNG") and len(content) > 25 else (None, 8)
     if kind == 0 and depth <= 8:  # as published: the fast path
-        return _decode(content, cv2.IMREAD_GRAYSCALE, name), True
+        return _of_grey(_decode(content, cv2.IMREAD_GRAYSCALE, name))
     if kind == 2 and depth == 16:  # Pillow would keep 8 bits of it
         return _of_channels(_decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, name))
     image = _opened(content, name)
-    lossy = image.format not in ("PNG", "BMP", "GIF", "TIFF", "PPM")
+    lossy = image.format not in ("PNG", "BMP", "GIF", "TIFF", "PPM") and b"VP8L" not in content[:64]
     image = ImageOps.exif_transpose(image)
     if image.mode == "P":
         indices = np.asarray(image)
         if (np.asarray(image.convert("RGB")) == indices[:, :, None]).all():
-            return indices, True  # a grey image that was stored with a palette of its own levels
+            return _of_grey(indices)  # a grey image that was stored with a palette of its own levels
         return np.where(indices == _VOID, 0, indices), False
     if image.mode == "1":
-        return np.asarray(image).astype(np.uint8), True
+        return np.asarray(image).astype(np.uint8), False
     if image.mode.startswith(("L", "I", "F")):
-        return np.asarray(image), True
+        return _of_grey(np.asarray(image), lossy)
     return _of_channels(np.asarray(image.convert("RGB")), lossy)
 
 
+def _of_grey(levels, lossy=False):
+    """Grey levels as they are; whether edges are soft: whatever was stored with losses, and what has many levels."""
+    return levels, lossy or len(np.unique(levels)) > _MOST_LABELS
+
+
 def _of_channels(channels, lossy=False):
-    """The brightest channel of pixels (H, W, 3); whether that is a grey level, as it is where all three are equal."""
-    return channels.max(axis=2), lossy or bool((channels == channels[:, :, :1]).all())
+    """The brightest channel of pixels (H, W, 3), which is grey where all three are equal."""
+    levels = channels.max(axis=2)
+    return _of_grey(levels, lossy) if lossy or (channels == channels[:, :, :1]).all() else (levels, False)
 
 
 def read_mask(path, threshold=0.5):

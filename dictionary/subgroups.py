@@ -41,7 +41,7 @@ def find_subgroups(root, concepts=None):
         problems += unlike
         missing += [f"{group} of {concept}" for group in concepts[concept].groups if group not in groups]
         if groups:
-            found[concept] = {group: _files_in(root, folder) for group, folder in groups.items()}
+            found[concept] = {group: _files_in(root, folder, problems) for group, folder in groups.items()}
     if missing:
         problems.append(Problem(GLOBAL_FOLDER, f"no folder for {', '.join(missing)}", fatal=False))
     return found, problems
@@ -65,13 +65,16 @@ def _matching(root, where, expected, kind):
         elif len(same) > 1:
             what = "differ by capitals alone: put their images into one folder"
             problems.append(Problem(where, f"{' and '.join(same)} {what}"))
-    places = {name: by_name.get(folder.casefold(), [None])[0] for name, folder in expected.items()}
-    return {name: f"{where}/{folder}" for name, folder in places.items() if folder}, problems
+    places = {name: by_name.get(folder.casefold(), ()) for name, folder in expected.items()}
+    return {name: f"{where}/{same[0]}" for name, same in places.items() if len(same) == 1}, problems
 
 
-def _files_in(root, folder):
-    names = sorted(entry.name for entry in os.scandir(root / folder) if entry.is_file())
-    return [f"{folder}/{name}" for name in names if not name.startswith(".")]
+def _files_in(root, folder, problems):
+    """The files of a subgroup's folder, by name, relative to root. A folder within it becomes one of problems."""
+    entries = [entry for entry in os.scandir(root / folder) if not entry.name.startswith((".", "__"))]
+    if inner := ", ".join(sorted(entry.name for entry in entries if entry.is_dir())):
+        problems.append(Problem(folder, f"images in folders within it are not read: {inner}", fatal=False))
+    return [f"{folder}/{name}" for name in sorted(entry.name for entry in entries if entry.is_file())]
 
 
 @dataclass(frozen=True)

@@ -92,15 +92,23 @@ def _weighted(maps):
 
 @contextmanager
 def _noting_begun_modules(module, layers):
-    """Note which modules have begun when each layer is done. Yields {layer: list of paths}, filled on the way."""
-    started, begun, handles = {}, {}, []
+    """Note which modules have begun when each layer is done. Yields {layer: list of paths}, filled on the way.
+
+    With a module that has ended count all within it: it may have used their tensors without calling them.
+    """
+    started, ended, begun, handles = set(), set(), {}, []
     for path, part in module.named_modules():
-        handles.append(part.register_forward_pre_hook(lambda *_, path=path: started.setdefault(path)))  # returns None
+        handles.append(part.register_forward_pre_hook(lambda *_, path=path: started.add(path)))  # returns None
+        handles.append(part.register_forward_hook(lambda *_, path=path: ended.add(path)))
     parts = dict(module.named_modules(remove_duplicate=False))
+
+    def has_begun(path):
+        names = path.split(".")
+        return path in started or any(".".join(names[:depth]) in ended for depth in range(1, len(names)))
 
     def done(name):
         def note(*_):
-            begun.setdefault(name, list(started))
+            begun.setdefault(name, [path for path, _ in module.named_modules() if has_begun(path)])
 
         return note
 

@@ -8,7 +8,7 @@ from report.tables import write_pickle
 from store.layer import Stage
 from util.files import replacing
 
-COMPARISON = "nl_comparison.pdf"
+COMPARISON = "nl_comparison"
 
 
 def write_probabilities(path, told):
@@ -55,7 +55,7 @@ class Told:
                 f"{self.layer}: {bias.concept}", bias.groups, bias.probabilities, list(concepts[bias.concept].groups),
                 bias.threshold,
             )  # fmt: skip
-            save_png(figure, Path(folder) / f"{self.layer}_bias({bias.concept}).png")
+            save_png(figure, Path(folder) / plot_of(self.layer, bias.concept))
             self.figures.append(figure)
 
 
@@ -84,11 +84,19 @@ def table(bias):
     return [*rows, (UNBIASED, str(counts[UNBIASED]), "", "")]
 
 
-def compare(biases, concepts, notes, folder, plot_folder):
+def plot_of(layer, concept):
+    return f"{layer}_bias({concept}).png"
+
+
+def comparison_plot(concept, twin):
+    return f"bias_comparison({concept}){twin}.png"
+
+
+def compare(biases, concepts, notes, twin, folder, plot_folder):
     """Compare the number of biased units across models, a chart per global concept. Returns the PDF's path.
 
-    biases: {layer: list of ConceptBias}. concepts: {concept: GlobalConcept}. notes: texts on the subgroups. folder:
-    of the PDF; plot_folder: of charts.
+    biases: {layer: list of ConceptBias}. concepts: {concept: GlobalConcept}. notes: texts on the subgroups. twin:
+    what the names of its files end in. folder: of the PDF; plot_folder: of charts.
     """
     figures, tables = [], []
     for concept, description in concepts.items():
@@ -99,12 +107,12 @@ def compare(biases, concepts, notes, folder, plot_folder):
             continue
         names = [*description.groups, UNBIASED]
         figure = grouped_bars(f"Units biased on {concept}", counts, names, "units")
-        save_png(figure, Path(plot_folder) / f"bias_comparison({concept}).png")
+        save_png(figure, Path(plot_folder) / comparison_plot(concept, twin))
         figures.append(figure)
         shown = [name for name in names if any(name in of_layer for of_layer in counts.values())]
         lines = [(layer, *(str(of.get(name, "-")) for name in shown)) for layer, of in counts.items()]
         tables.append([(concept, *shown), *lines])
-    path = Path(folder) / COMPARISON
+    path = Path(folder) / f"{COMPARISON}{twin}.pdf"
     notes = [*sorted({threshold_note(bias) for of_layer in biases.values() for bias in of_layer}), *notes]
     with replacing(path, shared=True) as partial:
         write_pdf(partial, [*table_pages("Global bias compared", notes, tables), *figures])

@@ -13,6 +13,7 @@ class Dissection:
 
     dictionary: Dictionary, for its photographs. maps: FeatureMaps. side_px: of the grid on which pixels are counted.
     top_images: TOPN, images shown per unit, at most the number kept in the tally. workers: threads.
+    made_with: what the numbers rest on, a line for the foot of every page.
     """
 
     layer: str
@@ -22,14 +23,15 @@ class Dissection:
     side_px: int
     top_images: int
     workers: int
+    made_with: str = ""
 
 
 REPORTS = (
     Stage(
         "_conv.pdf",
         "report",
-        (TALLY.suffix, "score_threshold", "images_shown", "dictionary_images", "face_boxes"),
-        version=3,
+        (TALLY.suffix, "score_threshold", "images_shown", "dictionary_images", "face_boxes", "quantile", "iou_union"),
+        version=4,
         make=pdf.write,
     ),  # fmt: skip
     Stage("_units.csv", "table of units", (TALLY.suffix, "score_threshold"), version=3, make=tables.write_units),

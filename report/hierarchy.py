@@ -12,7 +12,7 @@ from store.stages import MAPS, TALLY
 from util.configuration import AS_PUBLISHED
 from util.files import replacing
 
-COMPARISON = "hierarchy_comparison.pdf"
+COMPARISON = "hierarchy_comparison"
 
 
 def write_probabilities(path, hierarchy, _folder):
@@ -108,10 +108,11 @@ def thresholds_of(hierarchy):
     ]
 
 
-def compare(hierarchies, remarks, folder, plot_folder):
+def compare(hierarchies, remarks, twin, folder, plot_folder):
     """Compare layers per region and per type: charts, and a first page with the same numbers. Returns the PDF's path.
 
-    hierarchies: list of Hierarchy. remarks: texts for the first page. folder: of the PDF; plot_folder: of the charts.
+    hierarchies: list of Hierarchy. remarks: texts for the first page. twin: what the names of its files
+    end in. folder: of the PDF; plot_folder: of the charts.
     """
     counts = {hierarchy.layer: counts_of(hierarchy) for hierarchy in hierarchies}
     figures, tables = [], []
@@ -120,13 +121,13 @@ def compare(hierarchies, remarks, folder, plot_folder):
         names = [*dict.fromkeys(name for of in of_models.values() for name in of if name != UNLOCALIZABLE)]
         names.append(UNLOCALIZABLE)
         figure = grouped_bars(what.capitalize(), of_models, names, what.partition(" per")[0])
-        save_png(figure, Path(plot_folder) / f"hierarchy_{what.replace(' ', '_')}.png")
+        save_png(figure, Path(plot_folder) / f"hierarchy_{what.replace(' ', '_')}{twin}.png")
         figures.append(figure)
         tables += [
             [(what, *group), *((name, *(str(of_models[layer].get(name, "-")) for layer in group)) for name in names)]
             for group in _in_columns(list(of_models))
         ]
-    path = Path(folder) / COMPARISON
+    path = Path(folder) / f"{COMPARISON}{twin}.pdf"
     pages = table_pages("Hierarchies compared", [*remarks, *thresholds_of(hierarchies[0])], tables)
     with replacing(path, shared=True) as partial:
         write_pdf(partial, [*pages, *figures])

@@ -32,7 +32,7 @@ def write(path, dissection):
     """
     findings, top_images = dissection.findings, dissection.top_images
     order = findings.units_by_iou()
-    pdf = _new_pdf(dissection.layer, findings)
+    pdf = _new_pdf(dissection.layer, findings, dissection.made_with)
     room_mm = _picture_room(top_images)
 
     def render_unit(unit):
@@ -48,7 +48,7 @@ def write(path, dissection):
     pdf.output(str(path))
 
 
-def _new_pdf(name, findings):
+def _new_pdf(name, findings, made_with):
     class Report(FPDF):
         def header(self):
             pages = -(-findings.units // UNITS_PER_PAGE)
@@ -59,6 +59,10 @@ def _new_pdf(name, findings):
             self.cell(_PAGE_WIDTH - 2 * _MARGIN, 4, "   ".join([name, *(findings.warnings or [found])]))
             self.set_xy(_MARGIN, _MARGIN - 5)
             self.cell(_PAGE_WIDTH - 2 * _MARGIN, 4, f"page {self.page_no()} of {pages}", align="R")
+
+        def footer(self):
+            self.set_xy(_MARGIN, _PAGE_HEIGHT - _MARGIN + 2)
+            self.cell(_PAGE_WIDTH - 2 * _MARGIN, 4, made_with)
 
     pdf = Report(unit="mm", format="A4")
     pdf.set_auto_page_break(False)

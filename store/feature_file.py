@@ -32,7 +32,7 @@ def open_maps(store, stage, size_stage, usable=None):
     usable: bool (N,), which images have maps, all by default. Returns FeatureMaps. Raises DissectionError.
     """
     shape = np.load(store.path(size_stage.suffix))
-    made_from = store.require(stage.suffix)
+    made_from = store.require(stage)
     usable = np.ones(shape[0], bool) if usable is None else usable
     return FeatureMaps(store.path(stage.suffix), shape, made_from["feature_dtype"], usable)
 

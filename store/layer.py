@@ -117,13 +117,20 @@ class LayerStore:
         entry = self._entries().get(suffix)
         return entry and entry["digest"]
 
-    def require(self, suffix):
-        """What a complete file was made from (dict). Raises DissectionError when it is missing or was changed."""
-        entry = self._entries().get(suffix)
-        if entry is None or not self.path(suffix).is_file():
-            raise DissectionError(f"{self.path(suffix)} has not been made yet")
-        if self._why_not_whole(suffix, entry):
-            raise DissectionError(f"{self.path(suffix)} was changed after it was made")
+    def require(self, stage):
+        """What a stage's complete file was made from (dict).
+
+        Raises DissectionError when it is missing, was changed, or is of another version of the program.
+        """
+        path, entry = self.path(stage.suffix), self._entries().get(stage.suffix)
+        if entry is None:
+            raise DissectionError(f"{path} has not been made yet")
+        if not path.is_file():
+            raise DissectionError(f"{path} was made and is not there any more (CLEAN=True deletes memory maps)")
+        if self._why_not_whole(stage.suffix, entry):
+            raise DissectionError(f"{path} was changed after it was made")
+        if entry["made_from"].get("version") != stage.version:
+            raise DissectionError(f"{path} was made by another version of the program")
         return entry["made_from"]
 
     # ----------------------------------------------------------------------------------------------------- making

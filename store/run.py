@@ -116,6 +116,8 @@ def layer_stores(config, model, dictionary):
         "images_shown": config.TOPN,
     }
     settings = used_settings(config, model)
+    if len(dictionary.usable_rows) < len(dictionary.rows):
+        settings["SKIP_BAD_IMAGES"] = [True]
     return {
         layer: LayerStore(
             config.OUTPUT_FOLDER, f"{run_name(config, config.TASK)}_{layer}",
@@ -126,7 +128,8 @@ def layer_stores(config, model, dictionary):
 
 
 # Settings that decide what main.py makes of every network.
-_DECIDING = ("WEIGHTS", "QUANTILE", "SEG_THRESHOLD", "IOU_UNION", "FEATURE_DTYPE")
+_DECIDING = ("WEIGHTS", "QUANTILE", "SEG_THRESHOLD", "IOU_UNION", "FEATURE_DTYPE", "TEST_MODE")
+_PLACES = ("DICTIONARY", "MODEL_FOLDER")  # of these, [as spelled, as an absolute path]
 
 
 def used_settings(config, model):
@@ -139,7 +142,9 @@ def used_settings(config, model):
         ("INPUT_SIZE", model.side_px, model.spec.side_px), ("CROP", crops_faces(config, model), model.spec.crop),
     ):  # fmt: skip
         used[name] = [value] if value != own else [None, value]
-    return {**used, "DICTIONARY": [config.DICTIONARY, str(Path(config.DICTIONARY).resolve())]}
+    for name in _PLACES if model.spec.checkpoint and config.WEIGHTS is None else ("DICTIONARY",):
+        used[name] = [getattr(config, name), str(Path(getattr(config, name)).resolve())]
+    return used
 
 
 def unlike_settings(config, used):
@@ -147,6 +152,13 @@ def unlike_settings(config, used):
 
     used: see used_settings.
     """
-    now = {name: [getattr(config, name)] for name in used if hasattr(config, name)}
-    now["DICTIONARY"] = [config.DICTIONARY, str(Path(config.DICTIONARY).resolve())]
-    return {name: (used[name][-1], of[0]) for name, of in now.items() if not any(value in used[name] for value in of)}
+    unlike = {}
+    for name, values in used.items():
+        now = getattr(config, name, values[0])
+        if name in _PLACES and Path(values[-1]).exists():  # elsewhere, as on another machine, the spelling decides
+            same = Path(now).resolve() == Path(values[-1])
+        else:
+            same = now in values
+        if not same:
+            unlike[name] = (values[-1], now)
+    return unlike

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import pickle
+import re
 import shutil
 import sys
 
@@ -265,6 +266,47 @@ def test_a_result_of_a_concept_that_is_no_longer_there_is_set_aside(subgroups, r
     assert list(pickle.loads((tmp_path / "global" / "onet_layer3_nl_probs.pkl").read_bytes())[0]) == ["gender"]
 
 
+def test_without_plots_those_of_other_numbers_are_set_aside(subgroups, run, tmp_path):
+    run(nl_bias, TASKS="onet")
+    run(nl_bias, TASKS="onet", PRESET="published", PLOT=False)
+    assert not (tmp_path / "plots" / "onet_layer3_bias(age).png").exists()
+    assert (tmp_path / "plots" / "earlier" / "onet_layer3_bias(age).png").is_file()
+
+
+def test_what_was_left_out_stands_in_the_report(subgroups, run, monkeypatch):
+    shown = []
+    monkeypatch.setattr("report.bias.table_pages", lambda *of: shown.append(of[1]) or table_pages(*of))
+    add_subgroup(subgroups / "Gender" / "MALE", 1, np.random.default_rng(1))
+    add_subgroup(subgroups / "Gender" / "Female" / "more", 1, np.random.default_rng(1))
+    run(nl_bias, TASKS="onet", SKIP_BAD_IMAGES=True, PLOT=False)
+    told = "\n".join(shown[0])
+    assert "left out: non_localizable/Gender: MALE and Male differ by capitals alone" in told
+    assert "Gender/Female: images in folders within it are not read: more" in told
+    assert "age: " in told and "gender: a unit" not in told  # neither of the two folders is taken for the subgroup
+
+
+def test_images_without_a_face_stand_in_the_report(subgroups, run, monkeypatch):
+    shown = []
+    monkeypatch.setattr("report.bias.table_pages", lambda *of: shown.append(of[1]) or table_pages(*of))
+    monkeypatch.setattr("facenet_pytorch.MTCNN", OneFace)
+    cv2.imwrite(str(subgroups / "Gender/Male/2.png"), np.zeros((60, 50, 3), np.uint8))  # in which it finds none
+    run(nl_bias, TASKS="onet", CROP=True, SKIP_BAD_IMAGES=True, PLOT=False)
+    assert any("left out: non_localizable: no face was found in" in note for note in shown[0])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("hat,with,Hats/with\nhat,other,Hats/With", "the folder Hats/With is that of another subgroup of hat"),
+        ("gender,other,Gender/male", "the folder Gender/male is that of another subgroup of gender"),
+        ("sex,male,Gender/Male", "the folder Gender of sex is that of gender"),
+    ],
+)
+def test_a_folder_is_one_subgroup_and_no_second(subgroups, run, small_dictionary, rows, message):
+    (small_dictionary / "groups.csv").write_text(f"concept,group,folder\n{rows}\n")
+    assert message in message_of(run, nl_bias, TASKS="onet")
+
+
 def test_a_task_may_have_a_layer_of_its_own(subgroups, run, tmp_path):
     run(nl_bias, TASK_LAYERS="{'pnet': 'layer2'}", PLOT=False)
     names = {path.name.partition("_nl")[0] for path in (tmp_path / "global").glob("*_nl_probs.pkl")}
@@ -395,6 +437,7 @@ def test_layers_of_another_dictionary_are_compared_with_a_remark(dissected, run,
         ({}, {"WEIGHTS": "model/another.pth"}, "WEIGHTS=None and this run has WEIGHTS='model/another.pth'"),
         ({"WEIGHTS": "random", "SEED": 3}, {"WEIGHTS": "random"}, "SEED=3 and this run has SEED=0"),
         ({}, {"PRESET": "published"}, "QUANTILE=0.005 and this run has QUANTILE=0.05"),
+        ({}, {"DICTIONARY": "elsewhere"}, "DICTIONARY='{dictionary}' and this run has DICTIONARY='elsewhere'"),
     ],
 )
 def test_a_tally_of_other_settings_is_refused_with_both_values_and_the_command(
@@ -402,13 +445,71 @@ def test_a_tally_of_other_settings_is_refused_with_both_values_and_the_command(
 ):
     run_main(TASK="pnet", **then)
     message = message_of(run, cluster_top, TASKS="pnet", **now)
-    assert f"it was dissected with {told}" in message
+    assert f"it was dissected with {told.format(dictionary=small_dictionary)}" in message
     assert "or dissect it anew with\n    python main.py TASK=pnet LAYER_NAME=layer3 CLEAN=False" in message
     assert all(f"{name}={value}" in message for name, value in now.items())
     run(cluster_top, TASKS="pnet", **then)
-    used = json.loads((tmp_path / "result" / "hierarchy_settings.json").read_text())
+    twin = "_random" if "WEIGHTS" in then else ""
+    used = json.loads((tmp_path / "result" / f"hierarchy{twin}_settings.json").read_text())
     (layer,) = used["dissected with"].values()
     assert all(used[name] == layer[name] == value for name, value in then.items())
+
+
+def test_advice_beside_a_preset_can_be_followed(small_dictionary, run_main, run):
+    run_main(TASK="pnet")
+    advice = "give this run PRESET=None QUANTILE=0.005 IOU_UNION=all, or"
+    assert advice in message_of(run, cluster_top, TASKS="pnet", PRESET="published")
+    run(cluster_top, TASKS="pnet", PRESET=None, QUANTILE=0.005, IOU_UNION="all")
+
+
+def test_a_test_and_a_dictionary_with_rows_left_out_are_not_taken_for_the_whole(small_dictionary, run_main, run):
+    result = run_main(TASK="pnet", TEST_MODE=True, TEST_IMAGES=5)
+    folder = result.parent / f"{result.name}_test"
+    message = message_of(run, cluster_top, TASKS="pnet", OUTPUT_FOLDER=folder)
+    assert "TEST_MODE=True and this run has TEST_MODE=False" in message
+    run(cluster_top, TASKS="pnet", TEST_MODE=True, TEST_IMAGES=5)
+    next(small_dictionary.rglob("original.png")).write_bytes(b"no image")
+    run_main(TASK="pnet", SKIP_BAD_IMAGES=True)
+    message = message_of(run, cluster_top, TASKS="pnet")
+    assert "SKIP_BAD_IMAGES=True and this run has SKIP_BAD_IMAGES=False" in message
+    run(cluster_top, TASKS="pnet", SKIP_BAD_IMAGES=True)
+
+
+def test_a_tally_of_another_version_is_refused(small_dictionary, run_main, run):
+    manifest = run_main(TASK="pnet") / "pnet_layer3_manifest.json"
+    run(cluster_top, TASKS="pnet")
+    content = json.loads(manifest.read_text())
+    content["files"]["_tally.npz"]["made_from"]["version"] -= 1
+    manifest.write_text(json.dumps(content))
+    assert "_tally.npz was made by another version of the program" in message_of(run, cluster_top, TASKS="pnet")
+
+
+def test_a_memory_map_that_was_deleted_is_said_to_be(small_dictionary, run_main, run):
+    run_main(TASK="pnet", CLEAN=True)
+    message = message_of(run, cluster_top, TASKS="pnet")
+    assert ".mmap was made and is not there any more (CLEAN=True deletes memory maps)" in message
+
+
+def test_the_comparison_of_the_untrained_twin_stands_beside_the_other(subgroups, run_main, run, tmp_path):
+    run_main(TASK="onet")
+    run_main(TASK="onet", WEIGHTS="random")
+    for script in (nl_bias, cluster_top):
+        run(script, TASKS="onet")
+    names = [
+        "global/nl_comparison.pdf",
+        "result/hierarchy_comparison.pdf",
+        "global/nl_bias_settings.json",
+        "result/hierarchy_settings.json",
+        "plots/bias_comparison(age).png",
+        "plots/hierarchy_units_per_region.png",
+    ]
+    kept = {name: (tmp_path / name).read_bytes() for name in names}
+    for script in (nl_bias, cluster_top):
+        run(script, TASKS="onet", WEIGHTS="random")
+    assert {name: (tmp_path / name).read_bytes() for name in names} == kept
+    for name in names:
+        beside = re.sub(r"(_settings)?(\.\w+)$", r"_random\1\2", name)
+        assert (tmp_path / beside).is_file(), beside
 
 
 def test_what_none_stands_for_is_no_difference(small_dictionary, run_main, run):
@@ -482,7 +583,7 @@ def test_tables_that_do_not_fit_begin_a_new_page():
 def test_images_left_out_do_not_count(small_dictionary, run_main, run, tmp_path):
     (small_dictionary / "Attributes/000001/original.png").write_bytes(b"broken")
     run_main(TASK="onet", SKIP_BAD_IMAGES=True)
-    run(cluster_top, TASKS="onet", SCORE_THRESHOLD=0.005)
+    run(cluster_top, TASKS="onet", SCORE_THRESHOLD=0.005, SKIP_BAD_IMAGES=True)
     content = pickle.loads((tmp_path / "result" / "onet_layer3_unit_concept_probs.pkl").read_bytes())
     values = [value for of_unit in content.values() for value in of_unit.values()]
     assert np.isfinite(values).all()

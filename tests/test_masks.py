@@ -103,6 +103,15 @@ def test_soft_edges_in_three_channels_and_in_jpeg():
     for mode in ("L", "RGB"):
         jpeg = stored(Image.fromarray(np.uint8(SHAPE) * 255).convert(mode), "JPEG", quality=60)
         assert np.array_equal(decode_mask(jpeg, "jpeg"), SHAPE)  # without the ripples that JPEG leaves around it
+    box = np.zeros((64, 64), bool)
+    box[16:48, 16:48] = True
+    sharp = stored(Image.fromarray(np.uint8(box) * 255), "JPEG", quality=95)  # few levels, and ripples all the same
+    assert len(np.unique(np.asarray(Image.open(io.BytesIO(sharp))))) <= 16
+    assert np.array_equal(decode_mask(sharp, "jpeg"), box)
+    labels = np.uint8(box) * 3
+    labels[:8] = 7
+    lossless = stored(Image.fromarray(labels).convert("RGB"), "WEBP", lossless=True)
+    assert np.array_equal(decode_mask(lossless, "webp"), labels > 0)
     red = stored(Image.fromarray(coloured((200, 0, 0))), "JPEG", quality=95, subsampling=0)
     assert (decode_mask(red, "jpeg") != SHAPE).sum() <= 4
 

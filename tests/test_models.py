@@ -1027,6 +1027,30 @@ def test_small_activations_and_single_units_are_not_lost_among_large_ones():
     assert differences(outputs([0.0] * 4), outputs([0.0, 0.0, 0.0, 1e-12])) == ["behaviour"]
 
 
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x):
+        tokens = x.flatten(2).transpose(1, 2)
+        return self.attention(tokens, tokens, tokens)[0].transpose(1, 2).reshape(x.shape)
+
+
+def test_tensors_that_are_used_without_a_call_count():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, 4), Attending(), nn.ReLU(), nn.Conv2d(4, 4, 1)).eval()
+
+    def tensors():
+        return observe(network, {"x": "2"}, {}, lambda images: torch.zeros(3, 3, 16, 16), 16)["x"].tensors
+
+    before = tensors()
+    with torch.no_grad():
+        network[3].weight.add_(1)  # behind the layer
+        assert tensors() == before
+        network[1].attention.out_proj.weight.add_(1e-7)  # which no hook ever sees
+    assert tensors() != before
+
+
 def test_layers_together_or_alone_have_the_same_fingerprint():
     together = load_model("onet", FOUR)
     for layer in FOUR:

@@ -132,6 +132,8 @@ def test_a_script_says_by_which_setting_it_goes():
         read_settings(settings, ["TASK=age"], "a script", instead)
     assert read_settings(settings, ["TASK=age", "TASKS=age"], "a script", instead).TASKS == ["age"]
     assert read_settings(settings, [], "a script", instead).TASK == settings.TASK
+    with pytest.raises(DissectionError, match="goes by LAYER_NAME, not by TASK_LAYERS: give it LAYER_NAME$"):
+        read_settings(settings, ["TASK_LAYERS={'onet': 'layer2'}"], "a script", {"TASK_LAYERS": "LAYER_NAME"})
 
 
 def test_a_preset_of_the_wrong_type_is_one_line():

@@ -111,7 +111,8 @@ def read_settings(module, words, description, instead=None):
             raise DissectionError(f"{name} is {value!r}: it must be {rules[name].words}")
     for name, other in (instead or {}).items():
         if name in overrides and other not in overrides:
-            raise DissectionError(f"this script goes by {other}, not by {name}: give it {other}={overrides[name]}")
+            meant = "" if isinstance(overrides[name], dict) else f"={overrides[name]}"
+            raise DissectionError(f"this script goes by {other}, not by {name}: give it {other}{meant}")
     for name, value in PRESETS.get({**values, **overrides}["PRESET"], {}).items():
         if overrides.setdefault(name, value) != value:
             raise DissectionError(f"{name}={overrides[name]!r} and a PRESET that sets {value!r}: leave one of them out")
