@@ -44,8 +44,8 @@ INPUT_SIZE = None  # a whole number at least 8 and at most 4096, or None
 CROP = None  # True or False, or None
 # True goes on without the rows of the dictionary that cannot be used, and lists them.
 SKIP_BAD_IMAGES = False  # True or False
-# True takes only the first TEST_IMAGES images and writes to folders of its own (result/Localizable_test), for a quick
-# look.
+# True takes only the first TEST_IMAGES images of the index and of each subgroup, and writes to folders of its own
+# (result/Localizable_test), for a quick look. The index begins with attributes: the parts may be missing.
 TEST_MODE = False  # True or False
 # How many images that is.
 TEST_IMAGES = 200  # a whole number at least 1
@@ -54,8 +54,8 @@ TEST_IMAGES = 200  # a whole number at least 1
 
 # Share of a unit's activations that lie above its threshold.
 QUANTILE = 0.005  # a number above 0 and below 1
-# Of masks with soft edges, grey ones of more than 16 levels: the share of their brightest level above which a pixel
-# belongs to the concept. In all others every pixel that is not background does.
+# Of masks with soft edges, grey ones of more than 16 levels and those stored with losses (JPEG): the share of their
+# brightest level above which a pixel belongs to the concept. In all others every pixel that is not background does.
 SEG_THRESHOLD = 0.5  # a number at least 0 and below 1
 # IoU above which a unit counts as interpretable.
 SCORE_THRESHOLD = 0.04  # a number at least 0 and below 1

@@ -1,11 +1,13 @@
 """The documents against the program: every section that the code cites is there, every link leads somewhere."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 import settings
+from util.configuration import read_settings
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([PROJECT / "README.md", *PROJECT.glob("docs/*.md"), *PROJECT.glob("*/README.md")])
@@ -43,5 +45,7 @@ def test_the_readme_is_short_and_links_every_page():
 def test_modules_and_settings_that_are_named_exist(document):
     for module in re.findall(r"python -m ([a-z]+\.[a-z_]+)", document.read_text()):
         assert (PROJECT / (module.replace(".", "/") + ".py")).exists(), f"{document.name} names {module}"
+    for words in re.findall(r"^python (?:main|nl_bias|cluster_top)\.py(.*)$", document.read_text(), re.MULTILINE):
+        read_settings(settings, shlex.split(words, comments=True), "a script")
     for name in re.findall(r"`([A-Z]{3,}(?:_[A-Z]+)*)=", document.read_text()):
         assert hasattr(settings, name), f"{document.name} names {name}"
