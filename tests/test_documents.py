@@ -10,7 +10,7 @@ import settings
 from util.configuration import read_settings
 
 PROJECT = Path(__file__).resolve().parents[1]
-DOCUMENTS = sorted([PROJECT / "README.md", *PROJECT.glob("docs/*.md"), *PROJECT.glob("*/README.md")])
+DOCUMENTS = sorted([PROJECT / "README.md", *PROJECT.glob("docs/*.md"), *PROJECT.glob("[a-z]*/README.md")])
 
 
 def test_every_cited_section_of_the_method_has_a_heading():
