@@ -30,6 +30,7 @@ from dictionary.subgroups import GLOBAL_FOLDER, subgroup_images
 from rendering.random_face import DRAWN_GROUPS
 from rendering.render import render
 from util.errors import DissectionError
+from util.parallel import ordered_map
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "dictionary.render"]
@@ -308,6 +309,28 @@ def test_ctrl_c_ends_it_with_one_line_and_leaves_nothing(tmp_path):
     assert errors == "\nstopped\n"
     assert list(tmp_path.iterdir()) == []
     wait_until_gone(process.pid)
+
+
+def held_back(_):
+    """Whether Ctrl-C is held back from the process that computes this."""
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_ctrl_c_while_processes_start_is_not_lost_and_is_the_parents_alone():
+    taken = []  # items of the pool, the first of which are taken while its processes start
+
+    def items():
+        for item in range(6):
+            if item == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            taken.append(item)
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        list(ordered_map(held_back, items(), 2, processes=True))
+    assert 1 < len(taken) < 6
+    assert list(ordered_map(held_back, range(4), 2, processes=True)) == [True] * 4
+    assert not held_back(None)
 
 
 def test_a_killed_run_takes_its_workers_along_and_the_next_one_works(tmp_path):

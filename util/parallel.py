@@ -36,7 +36,7 @@ def ordered_map(function, items, workers, ahead=2, processes=False):
     else:
         executor = ThreadPoolExecutor(workers)
     try:
-        with _interrupts_ignored() if processes else nullcontext():  # by the processes that start here, too
+        with _interrupts_held_back() if processes else nullcontext():  # by the processes that start here, too
             pending = deque(executor.submit(function, item) for item in islice(items, workers + ahead))
         while pending:
             try:
@@ -70,16 +70,19 @@ def usable_cores():
 
 
 @contextmanager
-def _interrupts_ignored():
-    """Ignore Ctrl-C for a moment, in which processes start: they inherit it, and leave Ctrl-C to their parent."""
-    if threading.current_thread() is not threading.main_thread():  # where Python sets no signals, nor gets them
+def _interrupts_held_back():
+    """Hold Ctrl-C back for a moment, in which processes start: they inherit that, and leave Ctrl-C to their parent.
+
+    One that comes meanwhile is not lost: it takes effect at the end.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # a system without signals
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _live_with_parent():
