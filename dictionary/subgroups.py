@@ -71,9 +71,12 @@ def _matching(root, where, expected, kind):
 
 def _files_in(root, folder, problems):
     """The files of a subgroup's folder, by name, relative to root. A folder within it becomes one of problems."""
-    entries = [entry for entry in os.scandir(root / folder) if not entry.name.startswith((".", "__"))]
-    if inner := ", ".join(sorted(entry.name for entry in entries if entry.is_dir())):
-        problems.append(Problem(folder, f"images in folders within it are not read: {inner}", fatal=False))
+    entries = [entry for entry in os.scandir(root / folder) if not entry.name.startswith(".")]
+    inner = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("__")]  # as __MACOSX
+    if inner:
+        problems.append(
+            Problem(folder, f"images in folders within it are not read: {', '.join(sorted(inner))}", fatal=False)
+        )
     return [f"{folder}/{name}" for name in sorted(entry.name for entry in entries if entry.is_file())]
 
 

@@ -380,9 +380,9 @@ def test_subgroups_keep_the_order_of_the_table(tmp_path):
     for group in ("sixty_plus", "twenty_to_forty"):
         folder = root / "non_localizable" / "Age" / group
         folder.mkdir(parents=True)
-        for name in ("b.jpg", "a.jpg", ".hidden"):
+        for name in ("b.jpg", "a.jpg", ".hidden", "__c.jpg"):
             (folder / name).write_bytes(b"x")
     groups = subgroup_images(root)
     assert list(groups) == ["age"]
     assert list(groups["age"]) == ["twenty_to_forty", "sixty_plus"]
-    assert groups["age"]["sixty_plus"] == [f"non_localizable/Age/sixty_plus/{name}.jpg" for name in "ab"]
+    assert groups["age"]["sixty_plus"] == [f"non_localizable/Age/sixty_plus/{name}.jpg" for name in ("__c", "a", "b")]
