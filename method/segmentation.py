@@ -29,25 +29,14 @@ def upsample(maps, side_px):
     the last bit, and no pixel exceeds the largest of its four neighbours, so that a map whose maximum is not above the
     threshold cannot become active.
     """
-    return _lerp_rows(_lerp_columns(maps, side_px), side_px)
-
-
-def _lerp_columns(maps, side_px):
-    lower, weight = interpolation_table(maps.shape[2], side_px)
-    steps = np.diff(maps, axis=2, append=maps[:, :, -1:])  # the last pixel has no next: step 0
-    pixels = np.take(steps, lower, axis=2)  # unlike an index, take lays its result out in order
-    pixels *= weight
-    pixels += np.take(maps, lower, axis=2)
-    return pixels
-
-
-def _lerp_rows(maps, side_px):
-    lower, weight = interpolation_table(maps.shape[1], side_px)
-    steps = np.diff(maps, axis=1, append=maps[:, -1:, :])
-    pixels = np.take(steps, lower, axis=1)
-    pixels *= weight[:, None]
-    pixels += np.take(maps, lower, axis=1)
-    return pixels
+    for axis in (2, 1):
+        lower, weight = interpolation_table(maps.shape[axis], side_px)
+        steps = np.diff(maps, axis=axis, append=maps.take([-1], axis))  # the last pixel has no next: step 0
+        pixels = np.take(steps, lower, axis)  # unlike an index, take lays its result out in order
+        pixels *= weight if axis == 2 else weight[:, None]
+        pixels += np.take(maps, lower, axis)
+        maps = pixels
+    return maps
 
 
 def float32_floor(thresholds):
