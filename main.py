@@ -13,7 +13,7 @@ from feature_operation import FeatureOperator
 from method.findings import Findings
 from method.tally import Tally
 from report.dissection import REPORTS, Dissection, summary
-from store.arrays import load_array, load_as, save_array, save_arrays
+from store.arrays import load_arrays, load_as, save_arrays
 from store.feature_file import discard_interrupted, memory_maps, open_maps
 from store.layer import locked
 from store.run import as_list, layer_stores, prepare_device, prepare_dictionary, prepare_model
@@ -70,7 +70,7 @@ def threshold(config, operator, stores):
     for store in missing_of(stores, "thresholds", (THRESHOLDS,)).values():
         thresholds = operator.quantile_threshold(maps_of(operator, store), config.QUANTILE)
         with store.making(THRESHOLDS) as partial:
-            save_array(partial, thresholds)
+            save_arrays(partial, thresholds)
 
 
 def tally(operator, stores):
@@ -86,7 +86,7 @@ def tally(operator, stores):
 
 
 def begin_statistics(operator, store, stages):
-    thresholds = load_array(store.path(THRESHOLDS.suffix))
+    thresholds = load_arrays(store.path(THRESHOLDS.suffix))
     statistics = [stage.make(thresholds, operator.dictionary, operator.side_px, store.facts) for stage in stages]
     return maps_of(operator, store), statistics
 

@@ -10,16 +10,20 @@ from util.errors import DissectionError
 
 
 def save_arrays(path, arrays):
-    """Write an .npz file of exactly this name. arrays: {name: array}."""
+    """Write a file of exactly this name: .npy of an array, .npz of {name: array}."""
     with open(path, "wb") as file:
-        np.savez(file, **arrays)
+        if isinstance(arrays, dict):
+            np.savez(file, **arrays)
+        else:
+            np.save(file, arrays)
 
 
 def load_arrays(path):
-    """Read an .npz file. Returns dict of arrays. Raises DissectionError."""
+    """Read what save_arrays wrote. Returns an array or a dict of arrays. Raises DissectionError."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        with open(path, "rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            return arrays if isinstance(arrays, np.ndarray) else dict(arrays)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DissectionError(f"cannot read {path}: {error}") from error
 
@@ -32,17 +36,3 @@ def load_as(kind, path):
     if missing:
         raise DissectionError(f"{path} lacks {', '.join(sorted(missing))}: it is not a {kind.__name__} of this program")
     return kind(**{field.name: arrays[field.name] for field in fields(kind) if field.name in arrays})
-
-
-def save_array(path, array):
-    """Write an .npy file of exactly this name."""
-    with open(path, "wb") as file:
-        np.save(file, array)
-
-
-def load_array(path):
-    """Read an .npy file. Raises DissectionError."""
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DissectionError(f"cannot read {path}: {error}") from error

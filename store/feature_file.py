@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from loader.batch import require_finite
-from store.arrays import save_array
+from store.arrays import load_arrays, save_arrays
 from util.errors import DissectionError
 from util.files import beside, explained, replace_text, sync
 
@@ -31,7 +31,7 @@ def open_maps(store, stage, size_stage, usable=None):
 
     usable: bool (N,), which images have maps, all by default. Returns FeatureMaps. Raises DissectionError.
     """
-    shape = np.load(store.path(size_stage.suffix))
+    shape = load_arrays(store.path(size_stage.suffix))
     made_from = store.require(stage)
     usable = np.ones(shape[0], bool) if usable is None else usable
     return FeatureMaps(store.path(stage.suffix), shape, made_from["feature_dtype"], usable)
@@ -232,7 +232,7 @@ class FeatureWriter:
         made_from = self.identity["made_from"]
         self.store.forget(self.stage.suffix)
         with self.store.making(self.size_stage) as partial:
-            save_array(partial, np.array(self.shape, np.int64))
+            save_arrays(partial, np.array(self.shape, np.int64))
         with explained(self.partial):
             sync(self.partial)
             os.replace(self.partial, self.store.path(self.stage.suffix))
