@@ -63,33 +63,24 @@ class FeatureMaps:
 
     def read(self, start, stop):
         """The maps of images start..stop-1 (0 <= start < stop <= N). Returns float32 (stop - start, U, H, W)."""
-        maps = np.empty((stop - start, *self.shape[1:]), self.dtype)
-        # A file object of its own for every call, so that threads do not move each other's position.
-        with open(self.path, "rb", buffering=0) as file:
-            file.seek(start * self.bytes_per_image)
-            _read_fully(file, memoryview(maps).cast("B"))
-        return maps.astype(np.float32, copy=False)
+        return self._read(start * self.bytes_per_image, (stop - start, *self.shape[1:]))
 
     def read_map(self, image, unit):
         """One activation map A_u(x). Returns float32 (H, W)."""
-        one = np.empty(self.shape[2:], self.dtype)
-        with open(self.path, "rb", buffering=0) as file:
-            file.seek(image * self.bytes_per_image + unit * one.nbytes)
-            _read_fully(file, memoryview(one).cast("B"))
-        return one.astype(np.float32, copy=False)
+        return self._read((image * self.units + unit) * (self.bytes_per_image // self.units), self.shape[2:])
+
+    def _read(self, offset, shape):
+        count = int(np.prod(shape))
+        # Opens a file of its own for every call, so that threads do not move each other's position.
+        numbers = np.fromfile(self.path, self.dtype, count, offset=offset)
+        if len(numbers) < count:
+            raise DissectionError(f"{self.path} ended early: it was cut while it was being read")
+        return numbers.reshape(shape).astype(np.float32, copy=False)
 
     def blocks(self, block_bytes):
         """Consecutive (start, stop) ranges of images of about block_bytes each."""
         step = max(1, block_bytes // self.bytes_per_image)
         return [(start, min(start + step, self.shape[0])) for start in range(0, self.shape[0], step)]
-
-
-def _read_fully(file, buffer):
-    while buffer:
-        count = file.readinto(buffer)
-        if not count:
-            raise DissectionError(f"{file.name} ended early: it was cut while it was being read")
-        buffer = buffer[count:]
 
 
 def require_space(folder, missing_bytes, names):
