@@ -3,34 +3,27 @@
 from pathlib import Path
 
 from method.bias import UNBIASED, as_dict
-from report.plots import grouped_bars, save_png, stacked_probabilities, table_pages, write_pdf
+from report.plots import grouped_bars, save_png, stacked_probabilities, write_pdf
 from report.tables import write_pickle
 from store.layer import Stage
 from util.files import replacing
-
-COMPARISON = "nl_comparison"
 
 
 def write_probabilities(path, told):
     write_pickle(as_dict(told.biases), path)
 
 
-def write_verdicts(path, told):
-    write_text(told.biases, path)
-
-
 def write_report(path, told):
     """Write one layer's PDF: numbers, then the plots that were drawn."""
     notes = [f"{told.units} units", *map(threshold_note, told.biases), *told.notes]
-    tables = [table(bias) for bias in told.biases]
-    write_pdf(path, [*table_pages(f"Global bias of {told.layer}", notes, tables), *told.figures])
+    write_pdf(path, f"Global bias of {told.layer}", notes, [table(bias) for bias in told.biases], told.figures)
 
 
 def bias_reports(features):
     """The stages made from a layer's features. features: suffixes of their files. make: function of path and Told."""
     return (
         Stage("_nl_report.pdf", "report", (*features, "preset", "plots"), version=3, make=write_report),
-        Stage("_nl_probs.txt", "verdicts", (*features, "preset"), version=3, make=write_verdicts),
+        Stage("_nl_probs.txt", "verdicts", (*features, "preset"), version=3, make=write_text),
         Stage("_nl_probs.pkl", "probabilities", (*features, "preset"), version=3, make=write_probabilities),
     )
 
@@ -55,20 +48,19 @@ class Told:
                 f"{self.layer}: {bias.concept}", bias.groups, bias.probabilities, list(concepts[bias.concept].groups),
                 bias.threshold,
             )  # fmt: skip
-            save_png(figure, Path(folder) / plot_of(self.layer, bias.concept))
-            self.figures.append(figure)
+            self.figures.append(save_png(figure, Path(folder) / plot_of(self.layer, bias.concept)))
 
 
 def threshold_note(bias):
     return f"{bias.concept}: a unit is biased towards a subgroup from a probability of {bias.threshold:g}"
 
 
-def write_text(biases, path):
+def write_text(path, told):
     """Write every unit's probabilities and verdicts as text, in the manner of the hierarchy's file."""
     with open(path, "w", encoding="utf-8") as file:
-        for unit in range(len(biases[0].probabilities)):
+        for unit in range(told.units):
             file.write(f"Unit : {unit}\n")
-            for bias in biases:
+            for bias in told.biases:
                 file.write(f"\tConcept : {bias.concept}\n\t{{\n")
                 for group, probability in zip(bias.groups, bias.probabilities[unit].tolist(), strict=True):
                     file.write(f"\t\t{group} : {probability}\n")
@@ -107,13 +99,12 @@ def compare(biases, concepts, notes, twin, folder, plot_folder):
             continue
         names = [*description.groups, UNBIASED]
         figure = grouped_bars(f"Units biased on {concept}", counts, names, "units")
-        save_png(figure, Path(plot_folder) / comparison_plot(concept, twin))
-        figures.append(figure)
+        figures.append(save_png(figure, Path(plot_folder) / comparison_plot(concept, twin)))
         shown = [name for name in names if any(name in of_layer for of_layer in counts.values())]
         lines = [(layer, *(str(of.get(name, "-")) for name in shown)) for layer, of in counts.items()]
         tables.append([(concept, *shown), *lines])
-    path = Path(folder) / f"{COMPARISON}{twin}.pdf"
+    path = Path(folder) / f"nl_comparison{twin}.pdf"
     notes = [*sorted({threshold_note(bias) for of_layer in biases.values() for bias in of_layer}), *notes]
     with replacing(path, shared=True) as partial:
-        write_pdf(partial, [*table_pages("Global bias compared", notes, tables), *figures])
+        write_pdf(partial, "Global bias compared", notes, tables, figures)
     return path

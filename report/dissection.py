@@ -26,14 +26,12 @@ class Dissection:
     made_with: str = ""
 
 
+_OF_PICTURES = (
+    TALLY.suffix, "score_threshold", "images_shown", "dictionary_images", "face_boxes", "quantile", "iou_union",
+)  # fmt: skip
+
 REPORTS = (
-    Stage(
-        "_conv.pdf",
-        "report",
-        (TALLY.suffix, "score_threshold", "images_shown", "dictionary_images", "face_boxes", "quantile", "iou_union"),
-        version=4,
-        make=pdf.write,
-    ),  # fmt: skip
+    Stage("_conv.pdf", "report", _OF_PICTURES, version=4, make=pdf.write),
     Stage("_units.csv", "table of units", (TALLY.suffix, "score_threshold"), version=3, make=tables.write_units),
     Stage("_iou.csv", "IoU matrix", (TALLY.suffix,), version=2, make=tables.write_iou_matrix),
 )

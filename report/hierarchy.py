@@ -5,14 +5,12 @@ from pathlib import Path
 
 from method.findings import UNLOCALIZABLE
 from method.probability import DETECTION_FACTOR
-from report.plots import concept_histogram, grouped_bars, save_png, table_pages, write_pdf
+from report.plots import concept_histogram, grouped_bars, save_png, write_pdf
 from report.tables import write_csv, write_pickle
 from store.layer import Stage
 from store.stages import MAPS, TALLY
 from util.configuration import AS_PUBLISHED
 from util.files import replacing
-
-COMPARISON = "hierarchy_comparison"
 
 
 def write_probabilities(path, hierarchy, _folder):
@@ -61,7 +59,7 @@ def write_report(path, hierarchy, plot_folder):
         [(what, ""), *((name, str(count)) for name, count in counts.items())]
         for what, counts in counts_of(hierarchy).items()
     ]
-    write_pdf(path, [*table_pages(f"Hierarchy of {hierarchy.layer}", notes, tables), figure])
+    write_pdf(path, f"Hierarchy of {hierarchy.layer}", notes, tables, [figure])
 
 
 _INPUTS = (MAPS.suffix, TALLY.suffix, "score_threshold", "preset")
@@ -121,16 +119,15 @@ def compare(hierarchies, remarks, twin, folder, plot_folder):
         names = [*dict.fromkeys(name for of in of_models.values() for name in of if name != UNLOCALIZABLE)]
         names.append(UNLOCALIZABLE)
         figure = grouped_bars(what.capitalize(), of_models, names, what.partition(" per")[0])
-        save_png(figure, Path(plot_folder) / f"hierarchy_{what.replace(' ', '_')}{twin}.png")
-        figures.append(figure)
+        figures.append(save_png(figure, Path(plot_folder) / f"hierarchy_{what.replace(' ', '_')}{twin}.png"))
         tables += [
             [(what, *group), *((name, *(str(of_models[layer].get(name, "-")) for layer in group)) for name in names)]
             for group in _in_columns(list(of_models))
         ]
-    path = Path(folder) / f"{COMPARISON}{twin}.pdf"
-    pages = table_pages("Hierarchies compared", [*remarks, *thresholds_of(hierarchies[0])], tables)
+    path = Path(folder) / f"hierarchy_comparison{twin}.pdf"
+    notes = [*remarks, *thresholds_of(hierarchies[0])]
     with replacing(path, shared=True) as partial:
-        write_pdf(partial, [*pages, *figures])
+        write_pdf(partial, "Hierarchies compared", notes, tables, figures)
     return path
 
 

@@ -146,13 +146,14 @@ def table_pages(title, notes, tables):
 
 
 def save_png(figure, path):
-    """Write a plot as PNG, whole or not at all."""
+    """Write a plot as PNG, whole or not at all. Returns the figure."""
     with replacing(path, shared=True) as partial:
         figure.savefig(partial, dpi=_PNG_DPI, format="png")
+    return figure
 
 
-def write_pdf(path, figures):
-    """Write figures as the pages of a PDF. path: of the file itself, made safe by the caller."""
+def write_pdf(path, title, notes, tables, figures):
+    """Write a report: its first pages (see table_pages), then figures. path: made safe by the caller."""
     with PdfPages(path) as pages:
-        for figure in figures:
+        for figure in (*table_pages(title, notes, tables), *figures):
             pages.savefig(figure)

@@ -235,9 +235,7 @@ def test_a_folder_of_subgroups_that_no_table_names_is_an_error(subgroups, run, s
 
 def test_folders_match_whatever_their_capitals(subgroups, run, tmp_path, caplog, monkeypatch):
     shown = []  # on the first page of the report
-    monkeypatch.setattr(
-        "report.bias.table_pages", lambda title, notes, tables: shown.extend(notes) or table_pages(title, notes, tables)
-    )
+    monkeypatch.setattr("report.plots.table_pages", lambda *of: shown.extend(of[1]) or table_pages(*of))
     (subgroups / "Age").rename(subgroups / "AGE")
     (subgroups / "AGE" / "sixty_plus").rename(subgroups / "AGE" / "Sixty_Plus")
     (subgroups / "Gender" / "Male").rename(subgroups / "Gender" / "MALE")
@@ -275,7 +273,7 @@ def test_without_plots_those_of_other_numbers_are_set_aside(subgroups, run, tmp_
 
 def test_what_was_left_out_stands_in_the_report(subgroups, run, monkeypatch):
     shown = []
-    monkeypatch.setattr("report.bias.table_pages", lambda *of: shown.append(of[1]) or table_pages(*of))
+    monkeypatch.setattr("report.plots.table_pages", lambda *of: shown.append(of[1]) or table_pages(*of))
     add_subgroup(subgroups / "Gender" / "MALE", 1, np.random.default_rng(1))
     add_subgroup(subgroups / "Gender" / "Female" / "more", 1, np.random.default_rng(1))
     run(nl_bias, TASKS="onet", SKIP_BAD_IMAGES=True, PLOT=False)
@@ -287,7 +285,7 @@ def test_what_was_left_out_stands_in_the_report(subgroups, run, monkeypatch):
 
 def test_images_without_a_face_stand_in_the_report(subgroups, run, monkeypatch):
     shown = []
-    monkeypatch.setattr("report.bias.table_pages", lambda *of: shown.append(of[1]) or table_pages(*of))
+    monkeypatch.setattr("report.plots.table_pages", lambda *of: shown.append(of[1]) or table_pages(*of))
     monkeypatch.setattr("facenet_pytorch.MTCNN", OneFace)
     cv2.imwrite(str(subgroups / "Gender/Male/2.png"), np.zeros((60, 50, 3), np.uint8))  # in which it finds none
     run(nl_bias, TASKS="onet", CROP=True, SKIP_BAD_IMAGES=True, PLOT=False)
@@ -522,8 +520,7 @@ def test_the_published_preset_counts_as_the_published_program(
     small_dictionary, run_main, run, tmp_path, subgroups, monkeypatch
 ):
     told = []  # the notes on the first page of every report
-    for room in ("bias", "hierarchy"):
-        monkeypatch.setattr(f"report.{room}.table_pages", lambda *of: told.append(of[1]) or table_pages(*of))
+    monkeypatch.setattr("report.plots.table_pages", lambda *of: told.append(of[1]) or table_pages(*of))
     result = run_main(PRESET="published")
     tally = load_as(Tally, result / "onet_layer3_tally.npz")
     assert str(tally.iou_union) == "active"
