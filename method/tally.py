@@ -62,10 +62,37 @@ class TallyStatistic:
         self.best = BestImages(len(thresholds), len(concepts))
 
     def measure(self, maps, images, masks):
-        """Count some images. maps: float32 (b, U, H, W). images: b indices. masks: see Dictionary.masks, per image."""
+        """Count some images. maps: float32 (b, U, H, W). images: b indices. masks: see Dictionary.masks, per image.
+
+        Returns (Counts, candidates): candidates are the pairs that touch, as arrays (pair, image, score) where pair is
+        unit * C + concept and score the IoU within that single image.
+        """
         self.map_size = maps.shape[2:]  # the same in every thread
-        packed = [(concepts, pack(of_image)) for concepts, of_image in masks]
-        return count_images(maps, self.thresholds, images, packed, len(self.concepts), self.side_px)
+        counts = Counts.zero(len(self.thresholds), len(self.concepts))
+        # A map whose maximum is not above the threshold has no active pixel (see segmentation.upsample): only the few
+        # others, about one in twelve for a 4x4 map at the 0.5 % quantile, are upsampled at all.
+        peaks = maps.reshape(*maps.shape[:2], -1).max(axis=2)
+        position, unit = np.nonzero(peaks > float32_floor(self.thresholds))
+        bounds = np.searchsorted(position, np.arange(len(images) + 1))
+        pairs, seen, scores = [], [], []
+        for index, (concepts, of_image) in enumerate(masks):
+            if not len(concepts):
+                continue
+            units = unit[bounds[index] : bounds[index + 1]]
+            active = packed_active_pixels(maps[index, units], self.thresholds[units], self.side_px)
+            packed_masks = pack(of_image)
+            area, mask_area = count_pixels(active), count_pixels(packed_masks)
+            overlap = count_overlap(active, packed_masks)  # (A, m)
+            at = np.ix_(units, concepts)
+            counts.intersection[at] += overlap
+            counts.unit_area[at] += area[:, None]
+            counts.mask_area[concepts] += mask_area
+            counts.active_mask_area[at] += mask_area * (area > 0)[:, None]
+            touching = np.nonzero(overlap)
+            pairs.append(units[touching[0]] * len(self.concepts) + np.asarray(concepts)[touching[1]])
+            seen.append(np.full(len(touching[0]), images[index]))
+            scores.append(iou(overlap, area[:, None] + mask_area - overlap)[touching])
+        return counts, tuple(np.concatenate(part) if part else np.zeros(0, int) for part in (pairs, seen, scores))
 
     def add(self, measured):
         counts, candidates = measured
@@ -130,41 +157,6 @@ class Counts:
 def iou(intersection, union):
     """intersection / union, float64, with 0/0 = 0. int64 arrays of one shape."""
     return np.divide(intersection, union, out=np.zeros(np.shape(union)), where=np.asarray(union) > 0)
-
-
-def count_images(maps, thresholds, images, masks, n_concepts, side_px):
-    """Count units against the masks of some images.
-
-    maps: float32 (b, U, H, W). thresholds: float64 (U,). images: b image indices. masks: per image a pair (concept
-    indices (m,), packed masks (m, words) on a grid of side_px). n_concepts: C.
-    Returns (Counts, candidates): candidates are the pairs that touch, as arrays (pair, image, score) where pair is
-    unit * C + concept and score the IoU within that single image.
-    """
-    n_units = maps.shape[1]
-    counts = Counts.zero(n_units, n_concepts)
-    # A map whose maximum is not above the threshold has no active pixel (see segmentation.upsample): only the few
-    # others, about one in twelve for a 4x4 map at the 0.5 % quantile, are upsampled at all.
-    peaks = maps.reshape(*maps.shape[:2], -1).max(axis=2)
-    position, unit = np.nonzero(peaks > float32_floor(thresholds))
-    bounds = np.searchsorted(position, np.arange(len(images) + 1))
-    pairs, seen, scores = [], [], []
-    for index, (concepts, packed_masks) in enumerate(masks):
-        if not len(concepts):
-            continue
-        units = unit[bounds[index] : bounds[index + 1]]
-        active = packed_active_pixels(maps[index, units], thresholds[units], side_px)
-        area, mask_area = count_pixels(active), count_pixels(packed_masks)
-        overlap = count_overlap(active, packed_masks)  # (A, m)
-        at = np.ix_(units, concepts)
-        counts.intersection[at] += overlap
-        counts.unit_area[at] += area[:, None]
-        counts.mask_area[concepts] += mask_area
-        counts.active_mask_area[at] += mask_area * (area > 0)[:, None]
-        touching = np.nonzero(overlap)
-        pairs.append(units[touching[0]] * n_concepts + np.asarray(concepts)[touching[1]])
-        seen.append(np.full(len(touching[0]), images[index]))
-        scores.append(iou(overlap, area[:, None] + mask_area - overlap)[touching])
-    return counts, tuple(np.concatenate(part) if part else np.zeros(0, int) for part in (pairs, seen, scores))
 
 
 class BestImages:
