@@ -22,13 +22,13 @@ _THRESHOLD_WORKERS = 4
 class FeatureOperator:
     """Dissects layers of one model against one dictionary.
 
-    model: loader.models.LoadedModel. dictionary: dictionary.dictionary.Dictionary. side_px: INPUT_SIZE, side of the
-    network's input and of the grid on which pixels are counted. batch_size and tally_batch_size: images at a time.
+    model: loader.models.LoadedModel. dictionary: dictionary.dictionary.Dictionary. grid: (rows, columns), pixels, of
+    the network's input, on which pixels are counted too. batch_size and tally_batch_size: images at a time.
     workers: threads that read and count.
     """
 
-    def __init__(self, model, dictionary, *, side_px, batch_size=64, tally_batch_size=32, workers=2):
-        self.model, self.dictionary, self.side_px = model, dictionary, side_px
+    def __init__(self, model, dictionary, *, grid, batch_size=64, tally_batch_size=32, workers=2):
+        self.model, self.dictionary, self.grid = model, dictionary, grid
         self.batch_size, self.tally_batch_size, self.workers = batch_size, tally_batch_size, workers
 
     @property
@@ -50,8 +50,8 @@ class FeatureOperator:
             for start in range(0, count, self.batch_size)
         ]  # fmt: skip
         one_pass(
-            self.model, layers, batches, lambda index: dictionary.image(dictionary.rows[index], self.side_px), begin,
-            side_px=self.side_px, workers=self.workers, label="activation maps", total=count,
+            self.model, layers, batches, lambda index: dictionary.image(dictionary.rows[index], self.grid), begin,
+            workers=self.workers, label="activation maps", total=count,
         )  # fmt: skip
 
     def quantile_threshold(self, maps, quantile):
@@ -91,7 +91,7 @@ class FeatureOperator:
             batch = [row for row in batch if self.dictionary.usable[row.index] and row.masks]
             if not batch:
                 return {}
-            masks = [self.dictionary.masks(row, self.side_px) for row in batch]
+            masks = [self.dictionary.masks(row, self.grid) for row in batch]
             images = np.array([row.index for row in batch])
             first, last = images[0], images[-1] + 1
             measured = {}

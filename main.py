@@ -31,7 +31,7 @@ def main():
     ensure_rendered(config.DICTIONARY)
     dictionary = prepare_dictionary(config, model)
     operator = FeatureOperator(
-        model, dictionary, side_px=model.side_px, batch_size=config.BATCH_SIZE,
+        model, dictionary, grid=model.grid, batch_size=config.BATCH_SIZE,
         tally_batch_size=config.TALLY_BATCH_SIZE, workers=config.WORKERS,
     )  # fmt: skip
     stores = layer_stores(config, model, dictionary)
@@ -87,7 +87,7 @@ def tally(operator, stores):
 
 def begin_statistics(operator, store, stages):
     thresholds = load_arrays(store.path(THRESHOLDS.suffix))
-    statistics = [stage.make(thresholds, operator.dictionary, operator.side_px, store.facts) for stage in stages]
+    statistics = [stage.make(thresholds, operator.dictionary, operator.grid, store.facts) for stage in stages]
     return maps_of(operator, store), statistics
 
 
@@ -98,8 +98,8 @@ def write_reports(config, operator, stores):
         if missing:
             dissection = Dissection(
                 store.layer, findings_of(config, store), operator.dictionary, maps_of(operator, store),
-                side_px=operator.side_px, top_images=config.TOPN, workers=config.WORKERS,
-                made_with=f"{len(operator.dictionary.usable_rows)} images, input {operator.side_px} px, "
+                grid=operator.grid, top_images=config.TOPN, workers=config.WORKERS,
+                made_with=f"{len(operator.dictionary.usable_rows)} images, input {operator.grid}, "
                 f"QUANTILE={config.QUANTILE:g}, IOU_UNION={config.IOU_UNION}",
             )  # fmt: skip
         for stage in missing:

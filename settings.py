@@ -38,10 +38,16 @@ MODEL_FOLDER = "model"  # a text that is not empty
 # Folder of the Face Dictionary. 'visual_dictionary/rendered' is made on first use: faces drawn by this program. The
 # published dictionary goes to 'visual_dictionary/published', one of your own photographs wherever you like.
 DICTIONARY = "visual_dictionary/rendered"  # a text that is not empty
-# Side of the network's input and of the grid on which pixels are counted, pixels. None: the task's own.
-INPUT_SIZE = None  # a whole number at least 8 and at most 4096, or None
-# Whether faces are cropped with MTCNN's boxes first. None: the task's own.
-CROP = None  # True or False, or None
+# The network's input and the grid on which pixels are counted, pixels: the side of a square, or height and width
+# (INPUT_SIZE=112,96). None: the task's own.
+INPUT_SIZE = None  # a whole number at least 8 and at most 4096, or a list of such, or None
+# What the network sees of a photograph: 'whole'; 'box', the box in which MTCNN finds the face; 'dlib' or 'arcface', the
+# face turned and scaled so that eyes, nose and mouth lie where the template of that name has them. A number behind it,
+# as in 'dlib 0.2', adds that share of the face on each side. None: the task's own.
+CROP = None  # a text that is not empty, or True or False, or None
+# Moves and scales every crop at random by up to this share of its side, each photograph in its own way, always the
+# same. Aligned parts of the face lie in one place, where a unit that fires there always is told from none.
+ALIGN_JITTER = 0.0  # a number at least 0 and at most 0.5
 # True goes on without the rows of the dictionary that cannot be used, and lists them.
 SKIP_BAD_IMAGES = False  # True or False
 # True takes only the first TEST_IMAGES images of the index and of each subgroup, and writes to folders of its own

@@ -37,15 +37,15 @@ from util.parallel import ordered_map
 QUANTILE, SCORE_THRESHOLD, TOPN = 0.005, 0.04, 4
 
 
-def decode(dictionary, side_px, workers):
+def decode(dictionary, grid, workers):
     paths = [dictionary.image_path(row) for row in dictionary.usable_rows]
-    for _ in ordered_map(lambda path: load_image(path, side_px), paths, workers, ahead=64):
+    for _ in ordered_map(lambda path: load_image(path, grid), paths, workers, ahead=64):
         pass
 
 
-def bare_forward(model, images, batch_size, side_px):
+def bare_forward(model, images, batch_size, grid):
     """Run the whole network over `images` images in batches, nothing else; the batch is made once and reused."""
-    batch = model.preprocess(np.random.default_rng(0).integers(0, 256, (batch_size, side_px, side_px, 3), np.uint8))
+    batch = model.preprocess(np.random.default_rng(0).integers(0, 256, (batch_size, *grid, 3), np.uint8))
     with torch.inference_mode():
         for start in range(0, images, batch_size):
             model.module(batch[: images - start])
@@ -64,16 +64,16 @@ def extract(operator, layer, folder):
     return open_maps(stores[layer], MAPS, MAPS_SIZE, usable)
 
 
-def loop_tally(dictionary, features, thresholds, side_px, images):
+def loop_tally(dictionary, features, thresholds, grid, images):
     """The tally as a loop over images, units and masks, as a first program would be: for comparison only."""
     for row in dictionary.usable_rows[:images]:
         maps = features.read(row.index, row.index + 1)[0]
         masks = [
-            cv2.resize(cv2.imread(str(dictionary.root / path), cv2.IMREAD_GRAYSCALE), (side_px, side_px)) > 127
+            cv2.resize(cv2.imread(str(dictionary.root / path), cv2.IMREAD_GRAYSCALE), grid[::-1]) > 127
             for path in row.masks.values()
         ]
         for unit, activation in enumerate(maps):
-            active = cv2.resize(activation, (side_px, side_px), interpolation=cv2.INTER_LINEAR) > thresholds[unit]
+            active = cv2.resize(activation, grid[::-1], interpolation=cv2.INTER_LINEAR) > thresholds[unit]
             for mask in masks:
                 np.logical_and(active, mask).sum()
                 np.logical_or(active, mask).sum()
@@ -82,7 +82,7 @@ def loop_tally(dictionary, features, thresholds, side_px, images):
 def measure(options, folder):
     device = choose_device("auto")
     model = load_model("age", [options.layer], weights="random", device=device)
-    side_px, layer = model.spec.side_px, options.layer
+    grid, layer = model.grid, options.layer
     make_dictionary(folder / "dictionary", options.images, options.workers)
     seconds = {}
 
@@ -90,18 +90,18 @@ def measure(options, folder):
         open_dictionary, folder / "dictionary", memory_folder=folder, workers=options.workers
     )
     images = len(dictionary.usable_rows)
-    bare_forward(model, 4 * options.batch, options.batch, side_px)  # warm-up
-    _, seconds["forward"] = timed(bare_forward, model, images, options.batch, side_px)
-    _, seconds["decode"] = timed(decode, dictionary, side_px, options.workers)
-    operator = FeatureOperator(model, dictionary, side_px=side_px, batch_size=options.batch, workers=options.workers)
+    bare_forward(model, 4 * options.batch, options.batch, grid)  # warm-up
+    _, seconds["forward"] = timed(bare_forward, model, images, options.batch, grid)
+    _, seconds["decode"] = timed(decode, dictionary, grid, options.workers)
+    operator = FeatureOperator(model, dictionary, grid=grid, batch_size=options.batch, workers=options.workers)
     maps, seconds["extraction"] = timed(extract, operator, layer, folder)
     thresholds, seconds["threshold"] = timed(operator.quantile_threshold, maps, QUANTILE)
-    statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, side_px)
+    statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, grid)
     results, seconds["tally"] = timed(operator.tally, {layer: (maps, [statistic])})
     findings = Findings(results[layer][0], SCORE_THRESHOLD)
-    dissection = Dissection(layer, findings, dictionary, maps, side_px, TOPN, options.workers)
+    dissection = Dissection(layer, findings, dictionary, maps, grid, TOPN, options.workers)
     _, seconds["PDF"] = timed(pdf.write, folder / "report.pdf", dissection)
-    _, loop_seconds = timed(loop_tally, dictionary, maps, thresholds, side_px, options.loop_images)
+    _, loop_seconds = timed(loop_tally, dictionary, maps, thresholds, grid, options.loop_images)
 
     print(f"{platform.machine()}, {os.cpu_count()} cores, {describe_device(device)}, torch {torch.__version__}")
     print(f"{images} images, {layer}: {maps.shape[1:]} maps, batches of {options.batch}")

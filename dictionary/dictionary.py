@@ -14,6 +14,7 @@ import numpy as np
 from dictionary.face_format import INDEX_FILES, FaceFormat
 from dictionary.file_memory import check_files
 from dictionary.images import load_image, load_rgb
+from dictionary.views import WHOLE
 from util.errors import DissectionError
 from util.files import fingerprint
 
@@ -29,7 +30,7 @@ class Dictionary:
 
     format: object of one of FORMATS. rows: every row of the index in order, so rows[i].index == i. usable: bool (N,),
     False where a row is left out. digests: relative path -> hex digest of the file's content. problems: all that were
-    found. seg_threshold: see images.load_mask. boxes: {image path: box in pixels} where faces are cropped, else None.
+    found. seg_threshold: see images.load_mask. views: {image path: view} where faces are cropped, else None.
     """
 
     root: Path
@@ -39,7 +40,7 @@ class Dictionary:
     digests: dict
     problems: list = field(default_factory=list)
     seg_threshold: float = 0.5
-    boxes: dict | None = None
+    views: dict | None = None
 
     @cached_property
     def concepts(self):
@@ -62,27 +63,27 @@ class Dictionary:
     def image_path(self, row):
         return self.root / row.image
 
-    def box(self, row):
-        """The face box of a row, (left, top, right, bottom) in pixels; None where faces are not cropped."""
-        return None if self.boxes is None else self.boxes[row.image]
+    def view(self, row):
+        """What the network sees of a row's photograph, see dictionary/views.py."""
+        return WHOLE if self.views is None else self.views[row.image]
 
     def photograph(self, row):
         """The whole photograph of a row. Returns uint8 (H, W, 3), RGB. Raises ImageError."""
         return load_rgb(self.image_path(row))
 
-    def image(self, row, side_px):
-        """A row's image as the network sees it. Returns uint8 (side_px, side_px, 3), RGB. Raises ImageError."""
-        return load_image(self.image_path(row), side_px, self.box(row))
+    def image(self, row, grid):
+        """A row's image as the network sees it. Returns uint8 (rows, columns, 3), RGB. Raises ImageError."""
+        return load_image(self.image_path(row), grid, self.view(row))
 
-    def masks(self, row, side_px):
+    def masks(self, row, grid):
         """The masks L_c of a row on the counting grid (method.md §3.3).
 
-        Returns (indices of the concepts, int (m,) ascending; masks, bool (m, side_px, side_px)). Raises ImageError.
+        Returns (indices of the concepts, int (m,) ascending; masks, bool (m, rows, columns)). Raises ImageError.
         """
-        found = self.format.masks(row, side_px, self.box(row), self.seg_threshold)
+        found = self.format.masks(row, grid, self.view(row), self.seg_threshold)
         carried = sorted(self._number[name] for name in found)
         masks = [found[self.names[index]] for index in carried]
-        return np.array(carried, int), np.array(masks, bool).reshape(len(carried), side_px, side_px)
+        return np.array(carried, int), np.array(masks, bool).reshape(len(carried), *grid)
 
     @cached_property
     def carries(self):
@@ -103,11 +104,11 @@ class Dictionary:
         return {row.image: self.digests[row.image] for row in self.usable_rows}
 
     @cached_property
-    def boxes_digest(self):
-        """Fingerprint of the face boxes of the usable rows, None where faces are not cropped."""
-        if self.boxes is None:
+    def views_digest(self):
+        """Fingerprint of the views of the usable rows, None where photographs are seen whole."""
+        if self.views is None:
             return None
-        return fingerprint({row.image: [int(edge) for edge in self.box(row)] for row in self.usable_rows})
+        return fingerprint({row.image: self.view(row).numbers for row in self.usable_rows})
 
     @cached_property
     def masks_digest(self):
@@ -116,10 +117,10 @@ class Dictionary:
             [(row.index, name, self.digests[path]) for row in self.usable_rows for name, path in row.masks.items()]
         )
 
-    def without(self, problems, skip_bad, boxes=None):
-        """The same dictionary with boxes, less the rows of further fatal problems, or their error (see settle)."""
+    def without(self, problems, skip_bad, views=None):
+        """The same dictionary through views, less the rows of further fatal problems, or their error (see settle)."""
         usable = settle(self.root, len(self.rows), self.usable, problems, skip_bad)
-        return replace(self, usable=usable, problems=self.problems + problems, boxes=boxes)
+        return replace(self, usable=usable, problems=self.problems + problems, views=views)
 
 
 def format_of(root):

@@ -19,7 +19,7 @@ class FaceFormat:
     """Reads one dictionary in the face format. root: pathlib.Path. listed: {name: Concept}, of tables (see concepts).
 
     A format has: recognises(root), and, of an object for one root, read_index(), concepts_of(rows), check(row, memory)
-    and masks(row, side_px, box, seg_threshold).
+    and masks(row, grid, view, seg_threshold).
     """
 
     def __init__(self, root):
@@ -59,14 +59,12 @@ class FaceFormat:
         listed = [concept for name, concept in self.listed.items() if name in carried]
         return (*listed, *(Concept(name, UNLISTED) for name in new))
 
-    def masks(self, row, side_px, box, seg_threshold):
-        """The masks L_c of one row on the counting grid (method.md §3.3): {concept: bool (side_px, side_px)}.
+    def masks(self, row, grid, view, seg_threshold):
+        """The masks L_c of one row on the counting grid (method.md §3.3): {concept: bool (rows, columns)}.
 
-        box: of the face crop, None for the whole image. seg_threshold: see images.load_mask. Raises ImageError.
+        view: see dictionary/views.py. seg_threshold: see images.load_mask. Raises ImageError.
         """
-        return {
-            concept: load_mask(self.root / path, side_px, box, seg_threshold) for concept, path in row.masks.items()
-        }
+        return {concept: load_mask(self.root / path, grid, view, seg_threshold) for concept, path in row.masks.items()}
 
     def _read_row(self, index, where, cells):
         problems = []

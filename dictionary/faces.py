@@ -1,35 +1,46 @@
-"""Face boxes for the tasks that crop: found once per dictionary, kept in a file (method.md §2).
+"""The faces of a dictionary's photographs: found once by MTCNN, kept in a file (method.md §2)."""
 
-The same box cuts the photograph, its masks, and the place of the highlight in the report.
-"""
-
+import math
 from pathlib import Path
+from typing import NamedTuple
 
 from dictionary.images import load_rgb
 from dictionary.rows import Problem
+from dictionary.views import view_of
 from util.errors import DissectionError
 from util.files import JsonMemory
 from util.parallel import mapped
 
-# Raise when boxes would come out differently for the same photograph.
-_VERSION = 1
+# Raise when a face would come out differently for the same photograph.
+_VERSION = 2
 # MTCNN's own default: its first network looks for faces of this size and more.
 LEAST_FACE_PX = 20
 _SAVE_EVERY = 500  # images between two savings of the file
 
 
-def face_boxes(root, digest_of, memory_folder, device, workers, search=True):
-    """The box of the largest face in each image, by MTCNN with its default settings.
+class Face(NamedTuple):
+    """The largest face of a photograph, in its pixels.
+
+    box: (left, top, right, bottom), float, perhaps beyond the photograph. points: five (x, y): the eyes, the nose, the
+    corners of the mouth, those on the left of the picture first. size: (width, height) of the photograph.
+    """
+
+    box: tuple
+    points: tuple
+    size: tuple
+
+
+def find_faces(root, digest_of, memory_folder, device, workers, search=True):
+    """The largest face in each image, by MTCNN with its default settings.
 
     root: of the dictionary. digest_of: {image path relative to root: digest of its content}.
-    memory_folder: where the boxes are kept, by the content of the photographs, so that only new ones are searched.
+    memory_folder: where the faces are kept, by the content of the photographs, so that only new ones are searched.
     workers: threads that read ahead. search: False raises DissectionError rather than look for a face.
-    Returns {image path: (left, top, right, bottom)}, whole pixels within the image, right and bottom exclusive; None
-    for an image in which no face was found.
+    Returns {image path: Face}; None for an image in which no face was found.
     """
     root = Path(root)
-    path = Path(memory_folder) / f"{root.resolve().name}_face_boxes.json"
-    memory = JsonMemory(path, _VERSION, _box, "the faces are searched again")
+    path = Path(memory_folder) / f"{root.resolve().name}_faces.json"
+    memory = JsonMemory(path, _VERSION, _face, "the faces are searched again")
     known = memory.read()
     unseen = [image for image, digest in digest_of.items() if digest not in known]
     if unseen and not search:
@@ -37,29 +48,38 @@ def face_boxes(root, digest_of, memory_folder, device, workers, search=True):
     if unseen:
         find = face_finder(device)
         try:
-            read = mapped(lambda image: load_rgb(root / image), unseen, workers, "face boxes")
+            read = mapped(lambda image: load_rgb(root / image), unseen, workers, "faces")
             for count, (image, photograph) in enumerate(read, 1):
-                known[digest_of[image]] = _whole_pixels(find(photograph), photograph)
+                known[digest_of[image]] = find(photograph)
                 if count % _SAVE_EVERY == 0:
                     memory.write(known)
         finally:
             memory.write(known)
-    return {image: known[digest] and tuple(known[digest]) for image, digest in digest_of.items()}
+    return {image: known[digest] for image, digest in digest_of.items()}
 
 
-def crop_to_faces(dictionary, memory_folder, device, workers, skip_bad):
-    """The same Dictionary seen through the face boxes of its images, one without a face left out as unusable (settle).
+def find_views(root, digest_of, crop, jitter, **finding):
+    """What a network that crops sees of each image. crop: loader.crops.Crop. jitter: see views.view_of.
 
-    memory_folder, device, workers: see face_boxes. Raises DissectionError.
+    finding: memory_folder and what else find_faces takes. Returns {image path: view}, None without a face.
     """
-    boxes = face_boxes(dictionary.root, dictionary.image_digests, memory_folder, device, workers)
-    faceless = [row for row in dictionary.usable_rows if boxes[row.image] is None]
+    faces = find_faces(root, digest_of, **finding)
+    return {image: face and view_of(face, crop, jitter, digest_of[image]) for image, face in faces.items()}
+
+
+def crop_to_faces(dictionary, crop, jitter, *, skip_bad, **finding):
+    """The same Dictionary through the views of its faces, an image without a face left out as unusable (settle).
+
+    See find_views. Raises DissectionError.
+    """
+    views = find_views(dictionary.root, dictionary.image_digests, crop, jitter, **finding)
+    faceless = [row for row in dictionary.usable_rows if views[row.image] is None]
     problems = [Problem(row.where, missing_face(row.image), row.index) for row in faceless]
-    return dictionary.without(problems, skip_bad, boxes)
+    return dictionary.without(problems, skip_bad, views)
 
 
 def face_finder(device, **options):
-    """MTCNN as a function: image uint8 (H, W, 3), RGB -> the box of the largest face as 4 floats, None without one.
+    """MTCNN as a function: image uint8 (H, W, 3), RGB -> the largest Face, None without one.
 
     options: of facenet_pytorch.MTCNN, whose defaults stand otherwise.
     """
@@ -71,32 +91,31 @@ def face_finder(device, **options):
     def find(image):
         if min(image.shape[:2]) < LEAST_FACE_PX:  # MTCNN fails on what is smaller than the smallest face
             return None
-        boxes, _ = detector.detect(image)
-        return None if boxes is None else boxes[0]  # the largest comes first
+        boxes, _, points = detector.detect(image, landmarks=True)
+        if boxes is None:
+            return None
+        try:
+            return _face([boxes[0].tolist(), points[0].tolist(), image.shape[1::-1]])  # the largest comes first
+        except ValueError:  # points that all but coincide
+            return None
 
     return find
 
 
-def _whole_pixels(box, photograph):
-    """A box cut to whole pixels within the photograph, as facenet-pytorch's own crop is; None for one without area."""
-    if box is None:
-        return None
-    height, width = photograph.shape[:2]
-    left, top = (int(max(edge, 0)) for edge in box[:2])
-    right, bottom = (int(min(edge, length)) for edge, length in zip(box[2:], (width, height), strict=True))
-    return [left, top, right, bottom] if right > left and bottom > top else None
-
-
 def missing_face(image):
     """What is wrong with an image without a face, in words: a task that crops cannot use it."""
-    return f"no face was found in {image}, and this task crops faces (CROP=False takes whole images)"
+    return f"no face was found in {image}, and this task crops faces (CROP=whole takes whole images)"
 
 
-def _box(value):
-    """A box of the memory, or None for an image without a face. Raises ValueError for what is neither."""
+def _face(value):
+    """A Face of the memory, or None for an image without. Raises ValueError or TypeError for what is neither."""
     if value is None:
         return None
-    left, top, right, bottom = value
-    if [type(edge) for edge in value] != [int] * 4 or not (0 <= left < right and 0 <= top < bottom):
-        raise ValueError(f"no box: {value}")
-    return value
+    box, points, (width, height) = value
+    face = Face(tuple(map(float, box)), tuple((float(x), float(y)) for x, y in points), (int(width), int(height)))
+    left, top, right, bottom = face.box
+    spread = max(abs(x - face.points[0][0]) + abs(y - face.points[0][1]) for x, y in face.points)
+    # Written so that NaN is refused as well.
+    if not (len(points) == 5 and left < right and top < bottom and 1 < spread < math.inf and min(face.size) > 0):
+        raise ValueError(f"no face: {value}")
+    return face

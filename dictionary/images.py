@@ -1,8 +1,4 @@
-"""Photographs and masks: decoding, face crop and resizing, the same geometry for both.
-
-A box is (left, top, right, bottom) in pixels of the image as a viewer shows it, right and bottom exclusive.
-Files are told by their content, never by their name (method.md §1.1).
-"""
+"""Photographs and masks: reading files, which are told by their content, never by their name (method.md §1.1)."""
 
 import io
 import struct
@@ -14,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dictionary.views import WHOLE
 from util.errors import DissectionError
 
 # Pools of our own threads decode several files at once; OpenCV's threads inside each would only get in their way.
@@ -117,48 +114,20 @@ def read_mask(path, threshold=0.5):
     return decode_mask(read_bytes(path), path, threshold)
 
 
-def crop(pixels, box):
-    """Cut a box out of pixels (H, W) or (H, W, 3); None keeps the whole. Returns a view."""
-    if box is None:
-        return pixels
-    left, top, right, bottom = box
-    return pixels[top:bottom, left:right]
+def load_image(path, grid, view=WHOLE):
+    """Read a photograph as the network sees it. grid: (rows, columns). Returns uint8 (rows, columns, 3), RGB.
 
-
-def resize_image(image, side_px):
-    """Resize a photograph to a square. image: uint8 (H, W, 3). Returns uint8 (side_px, side_px, 3).
-
-    Every output pixel is the mean of the area it covers (cv2.INTER_AREA), so that shrinking does not alias; when the
-    image is smaller than the square this is bilinear interpolation.
+    view: see dictionary/views.py. Raises ImageError.
     """
-    height, width = image.shape[:2]
-    shrinks = height >= side_px and width >= side_px
-    return cv2.resize(image, (side_px, side_px), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return view.image(load_rgb(path), grid)
 
 
-def resize_mask(mask, side_px):
-    """Resize a mask to a square by nearest neighbour (method.md §3.3). mask: any dtype (H, W).
-
-    Returns (side_px, side_px) of that dtype.
-
-    Pixel centres lie at half-integers: output row i, centre (i + 0.5) / side_px of the height, takes the input row
-    floor((i + 0.5) * H / side_px). Worked: H = 3, side_px = 2 takes rows 0 and 2; H = 2, side_px = 4 takes 0 0 1 1.
-    """
-    rows, columns = (((2 * np.arange(side_px) + 1) * length) // (2 * side_px) for length in mask.shape)
-    return mask[rows[:, None], columns[None, :]]
-
-
-def load_image(path, side_px, box=None):
-    """Read a photograph as the network sees it. Returns uint8 (side_px, side_px, 3), RGB. Raises ImageError."""
-    return resize_image(crop(load_rgb(path), box), side_px)
-
-
-def load_mask(path, side_px, box=None, threshold=0.5):
-    """Read a concept's mask L_c on the network's grid (method.md §3.3). Returns bool (side_px, side_px).
+def load_mask(path, grid, view=WHOLE, threshold=0.5):
+    """Read a concept's mask L_c on the network's grid (method.md §3.3). Returns bool (rows, columns).
 
     threshold: see decode_mask. Raises ImageError.
     """
-    return resize_mask(crop(read_mask(path, threshold), box), side_px)
+    return view.mask(read_mask(path, threshold), grid)
 
 
 # Brightness of what a mask or a unit leaves out, share of the photograph's own (method.md §3.5).

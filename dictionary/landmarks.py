@@ -143,7 +143,7 @@ class FaceLandmarkDetector:
         import dlib
 
         self._dlib = dlib
-        self._find_box = face_finder("cpu")
+        self._find_face = face_finder("cpu")
         # The package is only a home for the file; importing it would ask for pkg_resources, which Python has dropped.
         package = Path(importlib.util.find_spec("face_recognition_models").origin).parent
         predictor = package / "models" / "shape_predictor_68_face_landmarks.dat"
@@ -153,9 +153,9 @@ class FaceLandmarkDetector:
 
     def detect(self, image):
         """Find the landmarks of the largest face. image: uint8 (H, W, 3), RGB. Returns Face, or None without a face."""
-        found = self._find_box(image)
+        found = self._find_face(image)
         if found is None:
             return None
-        box = tuple(int(round(float(edge))) for edge in found)
+        box = tuple(int(round(float(edge))) for edge in found.box)
         shape = self._predict(np.ascontiguousarray(image), self._dlib.rectangle(*box))
         return Face(box, np.array([(point.x, point.y) for point in shape.parts()], dtype=np.float64))

@@ -88,6 +88,15 @@ class Subgroups:
     groups: dict
 
     @property
+    def images(self):
+        """{image path: digest} of all its subgroups, in their order."""
+        return {path: digest for of in self.groups.values() for path, digest in of.items()}
+
+    def only(self, kept):
+        """{group: {path: digest}} of the images for whose path kept says so."""
+        return {group: {path: of[path] for path in of if kept(path)} for group, of in self.groups.items()}
+
+    @property
     def digest(self):
         """Fingerprint of the subgroups: it changes with any byte of an image and with its group, not with its name."""
         return fingerprint([(group, list(images.values())) for group, images in self.groups.items()])

@@ -10,25 +10,25 @@ from loader.recorder import ActivationRecorder
 from util.parallel import ordered_map, progress
 
 
-def one_pass(model, layers, batches, load, begin, *, side_px, workers, label, total):
+def one_pass(model, layers, batches, load, begin, *, workers, label, total):
     """Run a network over images and hand every layer's maps to its consumers.
 
     model: LoadedModel. layers: names among the model's. batches: list of lists of (place, name) of images. load:
-    function place -> uint8 (side_px, side_px, 3), RGB. begin: function ({layer: (U, H, W)}) -> ({layer: consumers},
+    function place -> uint8 (rows, columns, 3), RGB. begin: function ({layer: (U, H, W)}) -> ({layer: consumers},
     place of the first image wanted), called once the layers are known to work. workers: threads that read ahead.
     label, total: of the progress bar. Raises DissectionError, see ActivationRecorder, and for activations that are not
     finite.
     """
 
     def read(batch):
-        images = np.empty((len(batch), side_px, side_px, 3), np.uint8)
+        images = np.empty((len(batch), *model.grid, 3), np.uint8)
         for image, (place, _) in zip(images, batch, strict=True):
             image[:] = load(place)
         return images
 
     paths = {layer: model.layers[layer] for layer in layers}
     with ActivationRecorder(model.module, paths, {layer: model.stated_layout(layer) for layer in layers}) as recorder:
-        consumers, start = begin(probe(recorder, model, side_px))
+        consumers, start = begin(probe(recorder, model))
         batches = [batch for batch in batches if batch and batch[0][0] >= start]
         with progress(total, label, "image") as bar:
             bar.update(start)
@@ -42,7 +42,7 @@ def one_pass(model, layers, batches, load, begin, *, side_px, workers, label, to
                 bar.update(places[-1] + 1 - bar.n)
 
 
-def probe(recorder, model, side_px):
+def probe(recorder, model):
     """Check that the layers can be recorded. Returns {layer: (U, H, W)}. Raises DissectionError (see the recorder)."""
-    images = model.preprocess(np.zeros((1, side_px, side_px, 3), np.uint8))
+    images = model.preprocess(np.zeros((1, *model.grid, 3), np.uint8))
     return {layer: tuple(maps.shape[1:]) for layer, maps in recorder.probe(images).items()}

@@ -34,14 +34,14 @@ class Behaviour:
     outputs: list
 
 
-def observe(module, layers, layouts, preprocess, side_px):
+def observe(module, layers, layouts, preprocess, grid):
     """Watch a network compute its layers. module: nn.Module in eval mode on the CPU.
 
-    layers: {name: module path}. layouts: {name: Layout or None}, as far as they are stated. preprocess: uint8 (N, S, S,
-    3) -> the network's input. Returns {name: Behaviour}. Raises DissectionError when the maps of an image depend on
-    chance or on the images beside it, and as ActivationRecorder does.
+    layers: {name: module path}. layouts: {name: Layout or None}, as far as they are stated. preprocess: uint8 (N,
+    rows, columns, 3) -> the network's input. grid: (rows, columns). Returns {name: Behaviour}. Raises DissectionError
+    when the maps of an image depend on chance or on the images beside it, and as ActivationRecorder does.
     """
-    images = preprocess(_fixed_images(side_px))
+    images = preprocess(_fixed_images(grid))
     with _one_thread(), ActivationRecorder(module, layers, layouts) as recorder:
         with _noting_begun_modules(module, layers) as begun:
             alone = recorder.probe(images[:1])
@@ -71,12 +71,12 @@ def _require_equal(name, path, one, other, when, cause):
         )
 
 
-def _fixed_images(side_px):
-    """Three pictures of smooth and of sharp noise, always the same: uint8 (3, S, S, 3)."""
+def _fixed_images(grid):
+    """Three pictures of smooth and of sharp noise, always the same: uint8 (3, rows, columns, 3)."""
     random = np.random.default_rng(2022)
     coarse = random.integers(0, 256, (3, 8, 8, 3), np.uint8)
-    places = np.arange(side_px) * 8 // side_px
-    smooth = coarse[:, places][:, :, places].astype(int)
+    rows, columns = (np.arange(count) * 8 // count for count in grid)
+    smooth = coarse[:, rows][:, :, columns].astype(int)
     return np.clip(smooth + random.integers(-40, 41, smooth.shape), 0, 255).astype(np.uint8)
 
 

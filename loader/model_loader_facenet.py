@@ -2,6 +2,7 @@
 
 from facenet_pytorch import InceptionResnetV1
 
+from loader.crops import Crop
 from loader.models import ModelSpec
 
 
@@ -26,7 +27,7 @@ MODEL = ModelSpec(
     side_px=224,
     checkpoint="20180402-114759-vggface2.pt",
     source="the releases of facenet-pytorch",
-    crop=True,
+    crop=Crop("box"),
     mean=127.5 / 255,  # with std below: (x - 127.5) / 128 of pixels x in 0..255
     std=128 / 255,
     pretrained=pretrained,

@@ -1,6 +1,7 @@
 """fairface: embedding of a person's identity, trained as the paper describes (method.md §2)."""
 
 from loader.architectures import EmbeddingResNet50
+from loader.crops import Crop
 from loader.models import ModelSpec
 
 
@@ -20,5 +21,5 @@ MODEL = ModelSpec(
     side_px=112,
     checkpoint="best_state_43.pth",
     source="the release of the paper's authors",
-    crop=True,
+    crop=Crop("box"),
 )

@@ -3,5 +3,13 @@
 from facenet_pytorch.models.mtcnn import ONet
 
 from loader.mtcnn import mtcnn_stage
+from loader.predictions import Points
 
-MODEL = mtcnn_stage("O-Net", ONet, stages=4)
+
+def places(output):
+    _, points, _ = output  # box, points, probability; of the points, the five x come before the five y
+    return points.unflatten(1, (2, 5)).transpose(1, 2)
+
+
+POINTS = ("left_eye", "right_eye", "nose", "left_mouth_corner", "right_mouth_corner")
+MODEL = mtcnn_stage("O-Net", ONet, stages=4, predicts=Points(POINTS, places))

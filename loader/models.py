@@ -20,11 +20,14 @@ import torch
 
 from loader.behaviour import observe, package_versions
 from loader.checkpoints import HELP, fit_weights, load_checkpoint
+from loader.crops import Crop, as_grid
 from loader.layout import Layout
+from loader.predictions import Classes, Points, Years
 from loader.tasks import BEHAVIOUR, LOADER_FOLDER, RANDOM_WEIGHTS, loader_file
 from util.errors import DissectionError, nearest
 
 _CPU = torch.device("cpu")
+CHANNELS = {"rgb": ("R", "G", "B"), "bgr": ("B", "G", "R"), "gray": ("grey",)}
 BUILD_OPTIONS = ("architecture", "num_classes")  # settings that a loader's build function may take
 
 
@@ -35,41 +38,49 @@ class ModelSpec:
     network: one line that names the architecture, for messages and reports.
     build: callable(**options) -> nn.Module, untrained, its weights as initialised under the current seed.
     layers: dict short layer name -> dotted module path; empty when only dotted paths are to be used.
-    side_px: side of the square input, pixels.
+    side_px: of the input, pixels: the side of a square, or (height, width).
     checkpoint: file name under model/, None when there is none by default.
     source: noun phrase for where the weights come from, such as "the smile project's web site".
-    crop: whether the face is cut out of the photograph first.
-    mean, std: the network's input is (x - mean) / std of RGB x in [0, 1]; one number, or three for R, G, B.
+    crop: loader.crops.Crop of the face, None for the whole photograph. True means Crop("box"), False None.
+    channels: 'rgb', 'bgr' or 'gray', the order in which the network takes colours.
+    mean, std: the network's input is (x - mean) / std of x in [0, 1]; one number, or one per channel in its order.
     pretrained: callable() -> state dict, asked when the checkpoint isn't in model/; None when there is nothing to ask.
     options: names of the settings that build takes, of BUILD_OPTIONS.
     layouts: dict layer name or module path -> loader.layout.Layout, of layers whose output's layout cannot be found.
+    predicts: what the output says of a face, one of the classes of loader/predictions.py; None when it isn't stated.
     """
 
     network: str
     build: Callable
     layers: dict
-    side_px: int
+    side_px: int | tuple
     checkpoint: str | None = None
     source: str = ""
-    crop: bool = False
+    crop: Crop | bool | None = None
+    channels: str = "rgb"
     mean: float | tuple = 0.0
     std: float | tuple = 1.0
     pretrained: Callable | None = None
     options: tuple = ()
     layouts: dict = field(default_factory=dict)
+    predicts: Classes | Years | Points | None = None
 
     def __post_init__(self):
-        side, checkpoint = self.side_px, self.checkpoint
+        if isinstance(self.crop, bool):
+            object.__setattr__(self, "crop", Crop("box") if self.crop else None)
+        checkpoint, channels = self.checkpoint, CHANNELS.get(self.channels, ())
         checks = (
             ("network", _is_line(self.network), "one line of text that names the architecture"),
             ("build", callable(self.build), "a function that returns the untrained network"),
             ("layers", _is_layer_table(self.layers), "a dict of layer name -> dotted module path"),
-            ("side_px", type(side) is int and side > 0, "a whole number of pixels above 0"),
+            ("side_px", _is_size(self.side_px), "a whole number of pixels above 0, or (height, width)"),
             ("checkpoint", checkpoint is None or _is_line(checkpoint), "a file name under model/, or None"),
             ("source", isinstance(self.source, str), "text that says where the weights come from"),
-            ("crop", isinstance(self.crop, bool), "True or False"),
-            ("mean", _is_per_channel(self.mean), "a number, or three for R, G, B"),
-            ("std", _is_per_channel(self.std, above=0), "a number above 0, or three for R, G, B"),
+            ("crop", isinstance(self.crop, Crop | None), "a loader.crops.Crop, None, True or False"),
+            ("channels", bool(channels), f"one of {', '.join(map(repr, CHANNELS))}"),
+            ("mean", _is_per_channel(self.mean, channels), f"a number, or one for each of {', '.join(channels)}"),
+            ("std", _is_per_channel(self.std, channels, above=0), "above 0, one number or one per channel"),
+            ("predicts", isinstance(self.predicts, Classes | Years | Points | None), "one of loader/predictions.py"),
             ("pretrained", self.pretrained is None or callable(self.pretrained), "a function that returns weights"),
             ("layouts", _are_layouts(self.layouts), "a dict of layer name -> loader.layout.Layout"),
             ("options", _are_options(self.options), f"a tuple with names of {BUILD_OPTIONS}"),
@@ -87,8 +98,13 @@ def _is_layer_table(value):
     return isinstance(value, dict) and all(_is_line(text) for pair in value.items() for text in pair)
 
 
-def _is_per_channel(value, above=-math.inf):
-    numbers = value if isinstance(value, tuple | list) and len(value) == 3 else (value,)
+def _is_size(value):
+    sides = value if isinstance(value, tuple | list) and len(value) == 2 else (value,)
+    return all(type(side) is int and side > 0 for side in sides)
+
+
+def _is_per_channel(value, channels, above=-math.inf):
+    numbers = value if isinstance(value, tuple | list) and len(value) == len(channels) else (value,)
     return all(
         isinstance(number, Real) and not isinstance(number, bool) and math.isfinite(number) and number > above
         for number in numbers
@@ -109,7 +125,7 @@ class LoadedModel:
 
     task: its name. spec: what its loader file states. module: nn.Module in eval mode on the device, without gradients.
     layers: dict layer name -> dotted module path, in the order asked. weights_label: short text for where the weights
-    come from. device: torch.device. side_px: of the input, pixels.
+    come from. device: torch.device. grid: (rows, columns) of the input, pixels.
     """
 
     task: str
@@ -118,7 +134,7 @@ class LoadedModel:
     layers: dict
     weights_label: str
     device: torch.device
-    side_px: int
+    grid: tuple
 
     def stated_layout(self, layer):
         """The Layout that the loader file states for a layer, by its name or its path; None when it states none."""
@@ -129,7 +145,7 @@ class LoadedModel:
         """{layer: loader.behaviour.Behaviour}, observed on the CPU. Raises DissectionError (see observe)."""
         on_cpu = self if self.device.type == "cpu" else replace(self, module=deepcopy(self.module).cpu(), device=_CPU)
         layouts = {layer: self.stated_layout(layer) for layer in self.layers}
-        return observe(on_cpu.module, self.layers, layouts, on_cpu.preprocess, self.side_px)
+        return observe(on_cpu.module, self.layers, layouts, on_cpu.preprocess, self.grid)
 
     def provenance(self, layer):
         """What of the network decides a layer's activation maps, besides the input. Returns JSON values by name."""
@@ -141,27 +157,37 @@ class LoadedModel:
             "weights": behaviour.tensors,
             BEHAVIOUR: behaviour.outputs,
             "packages": package_versions(self.module),
-            "input_normalisation": [
-                np.broadcast_to(value, 3).astype(float).tolist() for value in (self.spec.mean, self.spec.std)
-            ],
+            "input_normalisation": [self._per_channel(value).tolist() for value in (self.spec.mean, self.spec.std)],
+            "channels": self.spec.channels,
         }
+
+    def _per_channel(self, value):
+        return np.broadcast_to(value, len(CHANNELS[self.spec.channels])).astype(float)
 
     def preprocess(self, images):
         """Standardise photographs for the network.
 
-        images: uint8 (N, S, S, 3) RGB, numpy or torch. Returns float32 (N, 3, S, S) in channels_last order on the
-        device: (x / 255 - mean) / std, rounded once from float64. Raises ValueError for another dtype or shape.
+        images: uint8 (N, rows, columns, 3) RGB, numpy or torch. Returns float32 (N, 3, rows, columns), or one channel
+        where the network takes grey, in channels_last order on the device: (x / 255 - mean) / std, rounded once from
+        float64. Raises ValueError for another dtype or shape.
         """
         if not isinstance(images, torch.Tensor):
             images = torch.from_numpy(np.array(images, order="C"))
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[3] != 3:
-            raise ValueError(f"images must be uint8 (N, S, S, 3), not {images.dtype} {tuple(images.shape)}")
+            raise ValueError(f"images must be uint8 (N, rows, columns, 3), not {images.dtype} {tuple(images.shape)}")
+        images = images.to(self.device)
+        if self.spec.channels == "bgr":
+            images = images.flip(3)
+        if self.spec.channels == "gray":
+            # Luma as Pillow's convert("L") rounds it, so that a level is one of 256 here as well.
+            weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32, device=self.device)
+            images = ((images.int() * weights).sum(3, keepdim=True, dtype=torch.int32) + 0x8000) >> 16
         # A pixel has 256 values, so a table per channel is exact, and needs no float64, which MPS doesn't have.
         levels = np.arange(256)[:, None] / 255
-        table = torch.from_numpy(((levels - np.asarray(self.spec.mean)) / np.asarray(self.spec.std)).astype(np.float32))
-        table = table.expand(256, 3).T.reshape(-1).to(self.device)  # R's 256 values, then G's, then B's
-        places = images.to(self.device).int() + torch.tensor([0, 256, 512], dtype=torch.int32, device=self.device)
-        return table[places].permute(0, 3, 1, 2)
+        table = (levels - self._per_channel(self.spec.mean)) / self._per_channel(self.spec.std)  # (256, channels)
+        starts = 256 * torch.arange(table.shape[1], dtype=torch.int32, device=self.device)  # of the channels' values
+        table = torch.from_numpy(table.T.astype(np.float32).reshape(-1)).to(self.device)
+        return table[images.int() + starts].permute(0, 3, 1, 2)
 
 
 def model_spec(task, folder=LOADER_FOLDER):
@@ -209,7 +235,7 @@ def load_model(
     seed=0,
     model_folder="model",
     device="cpu",
-    side_px=None,
+    input_size=None,
     architecture=None,
     num_classes=None,
     loader_folder=LOADER_FOLDER,
@@ -218,8 +244,8 @@ def load_model(
 
     layer_names: list of short layer names or dotted module paths. weights: None for the loader's own checkpoint,
     'random' for the untrained twin under seed, else the path of a checkpoint. architecture, num_classes: for loaders
-    that take them (see ModelSpec.options). device: torch.device or its name. side_px: of the input, None for the task's
-    own.
+    that take them (see ModelSpec.options). device: torch.device or its name. input_size: side or (height, width), None
+    for the task's own.
     Returns LoadedModel. The global random state is left as it was. Raises DissectionError for everything that the user
     can mend; the network never goes on with weights other than those asked for.
     """
@@ -231,7 +257,7 @@ def load_model(
     layers = _find_layers(task, spec, module, layer_names)
     device = torch.device(device)
     module = module.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
-    return LoadedModel(task, spec, module, layers, label, device, side_px or spec.side_px)
+    return LoadedModel(task, spec, module, layers, label, device, as_grid(input_size or spec.side_px))
 
 
 def _options(task, spec, architecture, num_classes):

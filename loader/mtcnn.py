@@ -5,11 +5,11 @@ from functools import partial
 from loader.models import ModelSpec
 
 
-def mtcnn_stage(name, network, stages):
+def mtcnn_stage(name, network, stages, predicts=None):
     """The ModelSpec of one of MTCNN's networks.
 
     name: for messages. network: its class in facenet_pytorch.models.mtcnn. stages: number of convolutional stages; the
-    layers layer1, layer2, ... are the maps after each stage's PReLU.
+    layers layer1, layer2, ... are the maps after each stage's PReLU. predicts: see ModelSpec.
     """
 
     def pretrained():
@@ -24,4 +24,5 @@ def mtcnn_stage(name, network, stages):
         mean=127.5 / 255,  # with std below: (x - 127.5) / 128 of pixels x in 0..255
         std=128 / 255,
         pretrained=pretrained,
+        predicts=predicts,
     )

@@ -9,28 +9,28 @@ import numpy as np
 _MAPS_AT_ONCE = 8  # upsampled together: few enough for a core's cache at the usual 128 to 224 px
 
 
-def interpolation_table(length, side_px):
-    """Where each of side_px output pixels lies among length input pixels, for bilinear interpolation.
+def interpolation_table(length, count):
+    """Where each of count output pixels lies among length input pixels, for bilinear interpolation.
 
     Pixel centres lie at half-integers (no corner alignment): output i has its centre at input coordinate
-    (i + 0.5) * length / side_px - 0.5, held within [0, length - 1]. Worked: length 2 to side 4 gives the coordinates
-    0, 0.25, 0.75, 1. Returns (lower, weight): int64 (side_px,), the input pixel before it, and float32 (side_px,) in
+    (i + 0.5) * length / count - 0.5, held within [0, length - 1]. Worked: length 2 to count 4 gives the coordinates
+    0, 0.25, 0.75, 1. Returns (lower, weight): int64 (count,), the input pixel before it, and float32 (count,) in
     [0, 1), how far it lies towards the next one.
     """
-    coordinates = np.clip((np.arange(side_px) + 0.5) * length / side_px - 0.5, 0, length - 1)
+    coordinates = np.clip((np.arange(count) + 0.5) * length / count - 0.5, 0, length - 1)
     lower = np.floor(coordinates).astype(np.int64)
     return lower, (coordinates - lower).astype(np.float32)
 
 
-def upsample(maps, side_px):
-    """Bilinear upsampling S_u(x) (method.md §3.3). maps: float32 (A, H, W). Returns float32 (A, side_px, side_px).
+def upsample(maps, grid):
+    """Bilinear upsampling S_u(x) (method.md §3.3). maps: float32 (A, H, W). Returns float32 (A, rows, columns).
 
     Columns first, then rows, each as a + weight * (b - a) in float32. In that form a constant map stays constant to
     the last bit, and no pixel exceeds the largest of its four neighbours, so that a map whose maximum is not above the
     threshold cannot become active.
     """
     for axis in (2, 1):
-        lower, weight = interpolation_table(maps.shape[axis], side_px)
+        lower, weight = interpolation_table(maps.shape[axis], grid[axis - 1])
         steps = np.diff(maps, axis=axis, append=maps.take([-1], axis))  # the last pixel has no next: step 0
         pixels = np.take(steps, lower, axis)  # unlike an index, take lays its result out in order
         pixels *= weight if axis == 2 else weight[:, None]
@@ -45,16 +45,16 @@ def float32_floor(thresholds):
     return np.where(rounded > thresholds, np.nextafter(rounded, np.float32(-np.inf)), rounded)
 
 
-def active_pixels(maps, thresholds, side_px):
-    """M_u(x) = S_u(x) > T_u. maps: float32 (A, H, W); thresholds: float64 (A,). Returns bool (A, side_px, side_px)."""
-    return upsample(maps, side_px) > float32_floor(thresholds)[:, None, None]
+def active_pixels(maps, thresholds, grid):
+    """M_u(x) = S_u(x) > T_u. maps: float32 (A, H, W); thresholds: float64 (A,). Returns bool (A, rows, columns)."""
+    return upsample(maps, grid) > float32_floor(thresholds)[:, None, None]
 
 
-def packed_active_pixels(maps, thresholds, side_px):
+def packed_active_pixels(maps, thresholds, grid):
     """active_pixels of any number of maps, packed (see pack) a few at a time. Returns uint64 (A, words)."""
     starts = range(0, max(len(maps), 1), _MAPS_AT_ONCE)
     few = [slice(start, start + _MAPS_AT_ONCE) for start in starts]
-    return np.concatenate([pack(active_pixels(maps[some], thresholds[some], side_px)) for some in few])
+    return np.concatenate([pack(active_pixels(maps[some], thresholds[some], grid)) for some in few])
 
 
 def pack(pixels):

@@ -48,15 +48,15 @@ class TallyStatistic:
     """Tallies the IoU of every unit and concept (method.md §3.3 and §3.4).
 
     A statistic of the pass over the maps: measure(maps, images, masks) in any thread, add(measured) in the order of the
-    images, result(). thresholds: float64 (U,). concepts: list with name, type, region. carries: bool (N, C). side_px:
+    images, result(). thresholds: float64 (U,). concepts: list with name, type, region. carries: bool (N, C). grid:
     of the counting grid. iou_union: one of UNIONS. Raises ValueError for another.
     """
 
-    def __init__(self, thresholds, concepts, carries, side_px, iou_union="all"):
+    def __init__(self, thresholds, concepts, carries, grid, iou_union="all"):
         if iou_union not in UNIONS:
             raise ValueError(f"iou_union is {iou_union!r}: it must be one of {', '.join(UNIONS)}")
         self.thresholds, self.concepts, self.carries = thresholds, concepts, carries
-        self.side_px, self.iou_union = side_px, iou_union
+        self.grid, self.iou_union = grid, iou_union
         self.map_size = (0, 0)
         self.counts = Counts.zero(len(thresholds), len(concepts))
         self.best = BestImages(len(thresholds), len(concepts))
@@ -79,7 +79,7 @@ class TallyStatistic:
             if not len(concepts):
                 continue
             units = unit[bounds[index] : bounds[index + 1]]
-            active = packed_active_pixels(maps[index, units], self.thresholds[units], self.side_px)
+            active = packed_active_pixels(maps[index, units], self.thresholds[units], self.grid)
             packed_masks = pack(of_image)
             area, mask_area = count_pixels(active), count_pixels(packed_masks)
             overlap = count_overlap(active, packed_masks)  # (A, m)

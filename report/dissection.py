@@ -11,7 +11,7 @@ from store.stages import TALLY
 class Dissection:
     """What reports are written from. layer: `{TASK}_{LAYER_NAME}`. findings: method.findings.Findings.
 
-    dictionary: Dictionary, for its photographs. maps: FeatureMaps. side_px: of the grid on which pixels are counted.
+    dictionary: Dictionary, for its photographs. maps: FeatureMaps. grid: (rows, columns) on which pixels are counted.
     top_images: TOPN, images shown per unit, at most the number kept in the tally. workers: threads.
     made_with: what the numbers rest on, a line for the foot of every page.
     """
@@ -20,14 +20,14 @@ class Dissection:
     findings: object
     dictionary: object
     maps: object
-    side_px: int
+    grid: tuple
     top_images: int
     workers: int
     made_with: str = ""
 
 
 _OF_PICTURES = (
-    TALLY.suffix, "score_threshold", "images_shown", "dictionary_images", "face_boxes", "quantile", "iou_union",
+    TALLY.suffix, "score_threshold", "images_shown", "dictionary_images", "crop", "quantile", "iou_union",
 )  # fmt: skip
 
 REPORTS = (

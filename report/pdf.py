@@ -121,8 +121,8 @@ def _render(dissection, unit, index, room_mm):
     size = max(1, round(width * shown)), max(1, round(height * shown))
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     threshold = dissection.findings.tally.thresholds[[unit]]
-    active = active_pixels(dissection.maps.read_map(index, unit)[None], threshold, dissection.side_px)[0]  # (S, S)
-    highlighted = highlight(image, active, dissection.dictionary.box(row), (width, height))
+    active = active_pixels(dissection.maps.read_map(index, unit)[None], threshold, dissection.grid)[0]
+    highlighted = highlight(image, active, dissection.dictionary.view(row), (width, height))
     good, jpeg = cv2.imencode(
         ".jpg", cv2.cvtColor(highlighted, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     )
@@ -131,20 +131,18 @@ def _render(dissection, unit, index, room_mm):
     return io.BytesIO(jpeg.tobytes()), width * scale, height * scale
 
 
-def highlight(image, active, box, size):
+def highlight(image, active, view, size):
     """Darken a photograph to 40 % outside a unit's active pixels (method.md §3.5).
 
-    image: uint8 (h, w, 3), the photograph at any scale. active: bool (S, S), M_u on the network's grid. box: the part
-    of the photograph that the network saw, (left, top, right, bottom) in pixels of size, None for the whole.
-    size: (width, height) of the photograph in its own pixels. Returns uint8 (h, w, 3).
+    image: uint8 (h, w, 3), the photograph at any scale. active: bool (rows, columns), M_u on the network's grid. view:
+    what the network saw, see dictionary/views.py. size: (width, height) of the photograph in its own pixels. Returns
+    uint8 (h, w, 3).
     """
     height, width = image.shape[:2]
-    left, top, right, bottom = box if box is not None else (0, 0, *size)
-    # Each shown pixel looks up the grid cell that its centre falls into; outside the box there is none.
-    x = ((np.arange(width) + 0.5) * size[0] / width - left) / (right - left) * active.shape[1]
-    y = ((np.arange(height) + 0.5) * size[1] / height - top) / (bottom - top) * active.shape[0]
-    inside_x, inside_y = (x >= 0) & (x < active.shape[1]), (y >= 0) & (y < active.shape[0])
+    # Each shown pixel looks up the grid cell that its centre falls into; where the network saw nothing there is none.
+    x, y = (np.arange(width) + 0.5) * size[0] / width, (np.arange(height) + 0.5) * size[1] / height
+    columns, rows = np.broadcast_arrays(*view.place(x[None, :], y[:, None], size, active.shape))  # (h, w)
+    inside = (columns >= 0) & (columns < active.shape[1]) & (rows >= 0) & (rows < active.shape[0])
     lit = np.zeros((height, width), bool)
-    cells = active[np.ix_(y[inside_y].astype(int), x[inside_x].astype(int))]
-    lit[np.ix_(inside_y, inside_x)] = cells
+    lit[inside] = active[rows[inside].astype(int), columns[inside].astype(int)]
     return darken_outside(image, lit)

@@ -4,10 +4,15 @@ import logging
 from pathlib import Path
 
 from dictionary.dictionary import open_dictionary
-from dictionary.faces import crop_to_faces
+from dictionary.faces import crop_to_faces, find_views, missing_face
+from dictionary.rows import Problem
+from dictionary.subgroups import GLOBAL_FOLDER, open_subgroups, settle_subgroups
+from dictionary.views import WHOLE
+from loader.crops import as_grid, read_crop
 from loader.tasks import RANDOM_WEIGHTS, loader_file
 from store.layer import LayerStore
 from util.errors import DissectionError
+from util.files import fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +65,14 @@ def prepare_device(config):
     return device
 
 
+def _input_size(config):
+    """INPUT_SIZE as a side, (height, width) or None. Raises DissectionError for another number of numbers."""
+    size = config.INPUT_SIZE
+    if isinstance(size, list | tuple) and len(size) != 2:
+        raise DissectionError(f"INPUT_SIZE is {size!r}: give the side of a square, or height and width as 112,96")
+    return size
+
+
 def prepare_model(config, task, layers, device):
     """Load a task's network as the settings say. layers: names. Returns LoadedModel. Raises DissectionError."""
     from loader.models import BUILD_OPTIONS, load_model, model_spec
@@ -68,30 +81,34 @@ def prepare_model(config, task, layers, device):
     options = {name: getattr(config, name.upper()) for name in {*model_spec(task).options, *asked & {*BUILD_OPTIONS}}}
     model = load_model(
         task, layers, weights=config.WEIGHTS, seed=config.SEED, model_folder=config.MODEL_FOLDER, device=device,
-        side_px=config.INPUT_SIZE, **options,
+        input_size=_input_size(config), **options,
     )  # fmt: skip
     log.info("network: %s; weights: %s", model.spec.network, model.weights_label)
     return model
 
 
-def crops_faces(config, model):
-    """Whether the network sees the face alone."""
-    return model.spec.crop if config.CROP is None else config.CROP
+def crop_of(config, model):
+    """What the network sees of a photograph: Crop, None for the whole. Raises DissectionError for another CROP."""
+    return model.spec.crop if config.CROP is None else read_crop(config.CROP)
+
+
+def _finding(config, model):
+    return {"memory_folder": config.CACHE_FOLDER, "device": model.device, "workers": config.WORKERS}
 
 
 def prepare_dictionary(config, model):
     """Open the dictionary, cropped to the faces where the task crops. Returns Dictionary. Raises DissectionError."""
+    crop = crop_of(config, model)
     dictionary = open_dictionary(
         config.DICTIONARY, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS,
         skip_bad=config.SKIP_BAD_IMAGES, limit=config.TEST_IMAGES if config.TEST_MODE else None,
         seg_threshold=config.SEG_THRESHOLD,
     )  # fmt: skip
-    if crops_faces(config, model):
+    if crop is not None:
         dictionary = crop_to_faces(
-            dictionary, config.CACHE_FOLDER, model.device, config.WORKERS, config.SKIP_BAD_IMAGES
+            dictionary, crop, config.ALIGN_JITTER, skip_bad=config.SKIP_BAD_IMAGES, **_finding(config, model)
         )
-    for problem in dictionary.problems:
-        log.info("%s: %s", "left out" if problem.fatal else "note", problem)
+    _told(dictionary.problems)
     log.info(
         "dictionary: %s, %d images, %d concepts",
         config.DICTIONARY, len(dictionary.usable_rows), len(dictionary.concepts),
@@ -99,14 +116,70 @@ def prepare_dictionary(config, model):
     return dictionary
 
 
+def prepare_subgroups(config, concepts):
+    """Open the subgroups of the dictionary. concepts: {concept: GlobalConcept}, those that it may have.
+
+    Returns (list of Subgroups; notes for the reports, texts). Raises DissectionError.
+    """
+    subgroups, problems = open_subgroups(
+        config.DICTIONARY, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS, skip_bad=config.SKIP_BAD_IMAGES,
+        limit=config.TEST_IMAGES if config.TEST_MODE else None, concepts=concepts,
+    )  # fmt: skip
+    notes = _told(problems)
+    absent = ", ".join(sorted(set(concepts) - {concept.concept for concept in subgroups}))
+    absent = [f"not analysed, for lack of images: {absent}"] if absent else []
+    for text in absent:
+        log.info(text)
+    for concept in subgroups:
+        log.info("%s: %s", concept.concept, ", ".join(f"{group} {len(of)}" for group, of in concept.groups.items()))
+    return subgroups, [*notes, *absent]
+
+
+def views_of_subgroups(config, model, subgroups, search=None):
+    """The subgroups as a task sees them: where it crops, without the images in which no face was found.
+
+    search: whether faces may be looked for, GENERATE by default. Returns (list of Subgroups; {image path: view}; notes
+    for the reports, texts).
+    """
+    crop = crop_of(config, model)
+    digests = {path: digest for concept in subgroups for path, digest in concept.images.items()}
+    if crop is None:
+        return subgroups, dict.fromkeys(digests, WHOLE), []
+    views = find_views(
+        config.DICTIONARY, digests, crop, config.ALIGN_JITTER, **_finding(config, model),
+        search=config.GENERATE if search is None else search,
+    )  # fmt: skip
+    problems = [Problem(GLOBAL_FOLDER, missing_face(path)) for path, view in views.items() if view is None]
+    seen = {concept.concept: concept.only(lambda path: views[path]) for concept in subgroups}
+    subgroups, problems = settle_subgroups(config.DICTIONARY, seen, problems, config.SKIP_BAD_IMAGES)
+    return subgroups, views, _told(problems)
+
+
+_NOTED = 8  # of what is missing or left out in a report
+
+
+def _told(problems):
+    """Log what is missing or was left out. Returns the notes on it for the reports, as text: not each single image."""
+    for problem in problems:
+        log.info("%s: %s", "left out" if problem.fatal else "note", problem)
+    told = [f"left out: {problem}" if problem.fatal else str(problem) for problem in problems]
+    return told[:_NOTED] + ([f"and {len(told) - _NOTED} more, which the log names"] if len(told) > _NOTED else [])
+
+
+def crop_facts(config, model, views):
+    """What of the crop decides the input, as JSON, None for whole photographs. views: JSON of them or their digest."""
+    crop = crop_of(config, model)
+    return crop and {"kind": str(crop), "jitter": config.ALIGN_JITTER, "views": fingerprint(views)}
+
+
 def layer_stores(config, model, dictionary):
     """The files of each layer of the run, with the facts that decide them: {layer: LayerStore}."""
     facts = {
-        "input_size": model.side_px,
+        "input_size": model.grid,
         "feature_dtype": config.FEATURE_DTYPE,
         "dictionary_images": dictionary.images_digest,
         "number_of_rows": len(dictionary.rows),
-        "face_boxes": dictionary.boxes_digest,
+        "crop": crop_facts(config, model, dictionary.views_digest),
         "quantile": config.QUANTILE,
         "dictionary_masks": dictionary.masks_digest,
         "concepts": [[concept.name, concept.type, concept.region] for concept in dictionary.concepts],
@@ -138,13 +211,22 @@ def used_settings(config, model):
     names += ["SEED"] if config.WEIGHTS == RANDOM_WEIGHTS else []
     names += ["TEST_IMAGES"] if config.TEST_MODE else []
     used = {name: [getattr(config, name)] for name in names}
-    for name, value, own in (
-        ("INPUT_SIZE", model.side_px, model.spec.side_px), ("CROP", crops_faces(config, model), model.spec.crop),
-    ):  # fmt: skip
-        used[name] = [value] if value != own else [None, value]
+    crop = crop_of(config, model)
+    for name, value, own in (("CROP", crop or "whole", model.spec.crop or "whole"),
+                             ("INPUT_SIZE", model.grid, as_grid(model.spec.side_px))):  # fmt: skip
+        used[name] = [None] * (value == own) + [_spelled(name, value)]
+    if crop:
+        used["ALIGN_JITTER"] = [config.ALIGN_JITTER]
     for name in _PLACES if model.spec.checkpoint and config.WEIGHTS is None else ("DICTIONARY",):
         used[name] = [getattr(config, name), str(Path(getattr(config, name)).resolve())]
     return used
+
+
+def _spelled(name, value):
+    """A setting in the one spelling in which it is compared: CROP as words, INPUT_SIZE as [height, width]."""
+    if name == "CROP" and value is not None:
+        return str(read_crop(value) or "whole")
+    return list(as_grid(value)) if name == "INPUT_SIZE" and value is not None else value
 
 
 def unlike_settings(config, used):
@@ -158,7 +240,7 @@ def unlike_settings(config, used):
         if name in _PLACES and Path(values[-1]).exists():  # elsewhere, as on another machine, the spelling decides
             same = Path(now).resolve() == Path(values[-1])
         else:
-            same = now in values
+            same = _spelled(name, now) in values
         if not same:
             unlike[name] = (values[-1], now)
     return unlike

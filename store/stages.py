@@ -5,15 +5,15 @@ from store.layer import Stage
 
 SETTINGS = "_settings.json"
 
-_OF_IMAGES = ("network", "input_size", "feature_dtype", "dictionary_images", "number_of_rows", "face_boxes")
+_OF_IMAGES = ("network", "input_size", "feature_dtype", "dictionary_images", "number_of_rows", "crop")
 
 MAPS = Stage(".mmap", "activation maps", _OF_IMAGES, version=2)
 MAPS_SIZE = Stage("_feature_size.npy", "shape of the activation maps", _OF_IMAGES, version=2)
 THRESHOLDS = Stage("_quantile.npy", "thresholds", (MAPS.suffix, "quantile"), version=2)
 
 
-def _tally(thresholds, dictionary, side_px, facts):
-    return TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, side_px, facts["iou_union"])
+def _tally(thresholds, dictionary, grid, facts):
+    return TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, grid, facts["iou_union"])
 
 
 _OF_MASKS = (
@@ -22,5 +22,5 @@ _OF_MASKS = (
 TALLY = Stage("_tally.npz", "tally", (*_OF_MASKS, "iou_union"), version=3, make=_tally)
 
 # Statistics of one pass over the maps and masks, each with a file of its own. make: function of the thresholds, the
-# dictionary, side_px and the facts, whose result has measure, add and result (see method.tally.TallyStatistic).
+# dictionary, the grid and the facts, whose result has measure, add and result (see method.tally.TallyStatistic).
 STATISTICS = (TALLY,)

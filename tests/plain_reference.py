@@ -18,40 +18,42 @@ def threshold(values, quantile):
     return np.quantile(values.astype(np.float64).ravel(), 1 - quantile)
 
 
-def upsample(activation_map, side):
+def upsample(activation_map, grid):
     """Bilinear, half-pixel centres; columns before rows, one float32 operation after the other."""
     height, width = activation_map.shape
-    wide = np.empty((height, side), np.float32)
+    rows, columns = grid
+    wide = np.empty((height, columns), np.float32)
     for row in range(height):
-        for column in range(side):
-            wide[row, column] = _between(activation_map[row], column, width, side)
-    full = np.empty((side, side), np.float32)
-    for column in range(side):
-        for row in range(side):
-            full[row, column] = _between(wide[:, column], row, height, side)
+        for column in range(columns):
+            wide[row, column] = _between(activation_map[row], column, width, columns)
+    full = np.empty(grid, np.float32)
+    for column in range(columns):
+        for row in range(rows):
+            full[row, column] = _between(wide[:, column], row, height, rows)
     return full
 
 
-def _between(line, position, length, side):
-    coordinate = min(max((position + 0.5) * length / side - 0.5, 0.0), length - 1.0)
+def _between(line, position, length, count):
+    coordinate = min(max((position + 0.5) * length / count - 0.5, 0.0), length - 1.0)
     before = math.floor(coordinate)
     after = min(before + 1, length - 1)
     weight = np.float32(coordinate - before)
     return line[before] + np.float32(weight * np.float32(line[after] - line[before]))
 
 
-def resize_mask(mask, side):
+def resize_mask(mask, grid):
     height, width = mask.shape
-    result = np.empty((side, side), mask.dtype)
-    for row in range(side):
-        for column in range(side):
+    rows, columns = grid
+    result = np.empty(grid, mask.dtype)
+    for row in range(rows):
+        for column in range(columns):
             result[row, column] = mask[
-                math.floor((row + 0.5) * height / side), math.floor((column + 0.5) * width / side)
+                math.floor((row + 0.5) * height / rows), math.floor((column + 0.5) * width / columns)
             ]
     return result
 
 
-def dissect(maps, masks, concepts, quantile, side, kept=20):
+def dissect(maps, masks, concepts, quantile, grid, kept=20):
     """maps: float32 (N, U, H, W). masks: per image {concept: bool (h, w)}, None for an image that is left out.
 
     Returns a dict with thresholds, intersection, union, union_active, tally (with all images), maps and scores.
@@ -63,12 +65,12 @@ def dissect(maps, masks, concepts, quantile, side, kept=20):
     intersection, union, union_active = (np.zeros(shape, np.int64) for _ in range(3))
     single = {}
     for index in used:
-        grids = {concept: resize_mask(mask, side) for concept, mask in masks[index].items()}
+        grids = {concept: resize_mask(mask, grid) for concept, mask in masks[index].items()}
         for unit in range(units):
-            active = np.array(upsample(maps[index, unit], side), np.float64) > thresholds[unit]
-            for concept, grid in grids.items():
+            active = np.array(upsample(maps[index, unit], grid), np.float64) > thresholds[unit]
+            for concept, mask in grids.items():
                 at = unit, concepts.index(concept)
-                inside, either = int((active & grid).sum()), int((active | grid).sum())
+                inside, either = int((active & mask).sum()), int((active | mask).sum())
                 intersection[at] += inside
                 union[at] += either
                 union_active[at] += either if active.any() else 0

@@ -16,8 +16,9 @@ from dictionary.check import find_problems
 from dictionary.check import main as check_main
 from dictionary.concepts import FACE_CONCEPTS, LOCAL_CONCEPTS, REGIONS
 from dictionary.dictionary import format_of, open_dictionary
-from dictionary.images import load_image, load_mask, load_rgb, resize_image, resize_mask
+from dictionary.images import load_image, load_mask, load_rgb
 from dictionary.subgroups import subgroup_images
+from dictionary.views import Part, resize_image, resize_mask
 from tests.conftest import DictionaryMaker
 from util.errors import DissectionError, nearest
 
@@ -85,7 +86,7 @@ def test_content_decides_not_the_name(three_rows):
     gray = load_rgb(three_rows / "Parts" / "000002" / "original.png")
     assert (gray == 70).all()
     assert gray.shape == (10, 8, 3)
-    assert np.array_equal(load_mask(folder / "Smiling.png", 10), resize_mask(MASK, 10))
+    assert np.array_equal(load_mask(folder / "Smiling.png", (10, 10)), resize_mask(MASK, (10, 10)))
 
 
 def test_the_orientation_that_a_camera_notes_is_applied(tmp_path):
@@ -101,17 +102,17 @@ def test_the_orientation_that_a_camera_notes_is_applied(tmp_path):
 
 
 def test_masks_are_resized_by_nearest_neighbour_at_pixel_centres():
-    assert resize_mask(np.arange(3)[:, None] * np.ones((1, 3), int), 2)[:, 0].tolist() == [0, 2]
-    assert resize_mask(np.array([[1, 2], [3, 4]]), 4)[0].tolist() == [1, 1, 2, 2]
+    assert resize_mask(np.arange(3)[:, None] * np.ones((1, 3), int), (2, 2))[:, 0].tolist() == [0, 2]
+    assert resize_mask(np.array([[1, 2], [3, 4]]), (4, 4))[0].tolist() == [1, 1, 2, 2]
 
 
 def test_image_and_mask_are_cut_by_the_same_box(tmp_path):
     image = np.zeros((30, 40, 3), np.uint8)
     image[10:20, 15:35] = 255
     cv2.imwrite(str(tmp_path / "image.png"), image)
-    box = (15, 5, 35, 25)
-    seen = load_image(tmp_path / "image.png", 20, box)
-    assert np.array_equal(seen[:, :, 0] > 127, load_mask(tmp_path / "image.png", 20, box))
+    view = Part((15, 5, 35, 25))
+    seen = load_image(tmp_path / "image.png", (20, 20), view)
+    assert np.array_equal(seen[:, :, 0] > 127, load_mask(tmp_path / "image.png", (20, 20), view))
     assert (seen[5:15] == 255).all()
     assert not seen[:4].any()
 
@@ -119,7 +120,7 @@ def test_image_and_mask_are_cut_by_the_same_box(tmp_path):
 def test_shrinking_averages_what_each_pixel_covers():
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 200
-    assert (resize_image(stripes, 16) == 100).all()
+    assert (resize_image(stripes, (16, 16)) == 100).all()
 
 
 def test_the_published_sample_is_read(tmp_path):

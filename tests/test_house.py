@@ -248,9 +248,9 @@ class LabelFormat:
         digest = memory.facts(row.image).digest
         return [], {row.image: digest, **dict.fromkeys(row.masks.values(), digest)}
 
-    def masks(self, row, side_px, box, seg_threshold):
+    def masks(self, row, grid, view, seg_threshold):
         labels = cv2.imread(str(self.root / row.image.replace(".png", "_labels.png")), cv2.IMREAD_GRAYSCALE)
-        labels = cv2.resize(labels, (side_px, side_px), interpolation=cv2.INTER_NEAREST)
+        labels = cv2.resize(labels, grid[::-1], interpolation=cv2.INTER_NEAREST)
         return {name: labels == number for number, name in enumerate(self.listed, 1)}
 
 

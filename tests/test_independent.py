@@ -119,7 +119,7 @@ def test_the_program_agrees_with_an_independent_loop(dictionary, run_main, run, 
     grids = {
         (row.index, name): plain_reference.resize_mask(
             (np.asarray(Image.open(dictionary / path)) > 0)[boxes[row.index][1] : boxes[row.index][3],
-                                                            boxes[row.index][0] : boxes[row.index][2]], SIDE)
+                                                            boxes[row.index][0] : boxes[row.index][2]], (SIDE, SIDE))
         for row in rows if row.index in seen for name, path in row.masks.items()
     }  # fmt: skip
     differing = cells = 0

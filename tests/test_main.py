@@ -16,8 +16,9 @@ import torch
 from facenet_pytorch.models.mtcnn import ONet
 
 from dictionary.dictionary import open_dictionary
-from dictionary.faces import face_boxes
-from dictionary.images import crop, load_rgb, read_mask, resize_image
+from dictionary.faces import Face, find_faces
+from dictionary.images import load_rgb, read_mask
+from dictionary.views import resize_image
 from feature_operation import FeatureOperator
 from loader.models import load_model
 from loader.recorder import ActivationRecorder
@@ -72,7 +73,7 @@ def planted(tmp_path):
         maker.add(image, masks, "Parts.csv")
     model = load_model("planted", ["colour"], weights="random", loader_folder=tmp_path)
     dictionary = open_dictionary(maker.write(), memory_folder=tmp_path, workers=0)
-    return FeatureOperator(model, dictionary, side_px=32, batch_size=3, workers=2)
+    return FeatureOperator(model, dictionary, grid=(32, 32), batch_size=3, workers=2)
 
 
 def extracted(operator, folder):
@@ -551,12 +552,17 @@ class OneFace:
     def __init__(self, **_):
         pass
 
-    def detect(self, photograph):
+    def detect(self, photograph, landmarks):
+        assert landmarks
         OneFace.calls += 1
         assert min(photograph.shape[:2]) >= 20  # MTCNN fails on less
         if photograph[0, 0].max() < 20:
-            return None, [None]
-        return np.array([[-3.2, 6.7, 30.9, 400.0]]), np.array([0.99])
+            return None, [None], None
+        points = [[8.0, 16.0], [20.0, 14.0], [15.0, 22.0], [10.0, 30.0], [19.0, 29.0]]
+        return np.array([[-3.2, 6.7, 30.9, 400.0]]), np.array([0.99]), np.array([points])
+
+
+ITS_FACE = ((-3.2, 6.7, 30.9, 400.0), ((8.0, 16.0), (20.0, 14.0), (15.0, 22.0), (10.0, 30.0), (19.0, 29.0)))
 
 
 def test_boxes_are_found_once_kept_and_used_for_image_mask_and_report(tmp_path, monkeypatch):
@@ -568,9 +574,9 @@ def test_boxes_are_found_once_kept_and_used_for_image_mask_and_report(tmp_path, 
         mask[10:20, 10:30] = True
         maker.add(image, {"nose": mask})
     dictionary = open_dictionary(maker.write(), memory_folder=tmp_path, workers=0)
-    boxes = face_boxes(dictionary.root, dictionary.image_digests, tmp_path / "cache", "cpu", workers=2)
-    assert list(boxes.values()) == [(0, 6, 30, 40), (0, 6, 30, 40), None]
-    assert face_boxes(dictionary.root, dictionary.image_digests, tmp_path / "cache", "cpu", workers=2) == boxes
+    faces = find_faces(dictionary.root, dictionary.image_digests, tmp_path / "cache", "cpu", workers=2)
+    assert list(faces.values()) == [Face(*ITS_FACE, (50, 40)), Face(*ITS_FACE, (50, 40)), None]
+    assert find_faces(dictionary.root, dictionary.image_digests, tmp_path / "cache", "cpu", workers=2) == faces
     assert OneFace.calls == 3
 
 
@@ -579,7 +585,7 @@ def test_a_cropped_task_sees_the_face_alone(tmp_path, monkeypatch, run_main):
     made_up_dictionary(tmp_path / "dictionary", images=6)
     result = run_main(CROP=True, SKIP_BAD_IMAGES=True)
     manifest = json.loads((result / "onet_layer3_manifest.json").read_text())
-    assert manifest["files"][".mmap"]["made_from"]["face_boxes"]
+    assert manifest["files"][".mmap"]["made_from"]["crop"]["kind"] == "box"
     size = np.load(result / "onet_layer3_feature_size.npy")
     model = load_model("onet", ["layer3"])
     dictionary = open_dictionary(tmp_path / "dictionary", memory_folder=tmp_path, workers=0)
@@ -587,13 +593,13 @@ def test_a_cropped_task_sees_the_face_alone(tmp_path, monkeypatch, run_main):
     masks = []
     for row in dictionary.rows:
         image = load_rgb(dictionary.image_path(row))
-        box = (0, 6, 30, image.shape[0])
-        seen = model.preprocess(resize_image(crop(image, box), 48)[None])
+        box = slice(6, None), slice(0, 30)  # the face, as far as the photograph goes
+        seen = model.preprocess(resize_image(image[box], (48, 48))[None])
         with ActivationRecorder(model.module, model.layers) as recorder:
             expected = recorder.run(seen)["layer3"][0].numpy()
         assert np.allclose(maps.read(row.index, row.index + 1)[0], expected, atol=1e-4)
-        masks.append({name: crop(read_mask(dictionary.root / row.masks[name]), box) for name in row.masks})
-    plain = plain_reference.dissect(maps.read(0, 6)[:, :3], masks, list(dictionary.names), 0.005, 48)
+        masks.append({name: read_mask(dictionary.root / row.masks[name])[box] for name in row.masks})
+    plain = plain_reference.dissect(maps.read(0, 6)[:, :3], masks, list(dictionary.names), 0.005, (48, 48))
     tally = load_as(Tally, result / "onet_layer3_tally.npz")
     for name in ("intersection", "union", "union_active"):
         assert np.array_equal(getattr(tally, name)[:3], plain[name])
@@ -605,19 +611,27 @@ def test_an_image_too_small_for_a_face_has_none(tmp_path, monkeypatch):
     for size in ((10, 10), (1, 300), (40, 50)):
         maker.add(np.full((*size, 3), 200, np.uint8), {"nose": np.ones(size, bool)})
     dictionary = open_dictionary(maker.write(), memory_folder=tmp_path, workers=0)
-    boxes = face_boxes(dictionary.root, dictionary.image_digests, tmp_path / "cache", "cpu", workers=0)
-    assert list(boxes.values()) == [None, None, (0, 6, 30, 40)]
+    faces = find_faces(dictionary.root, dictionary.image_digests, tmp_path / "cache", "cpu", workers=0)
+    assert list(faces.values()) == [None, None, Face(*ITS_FACE, (50, 40))]
 
 
-@pytest.mark.parametrize("box", ["[]", '"abcd"', "[0, 0, 0, 0]", "[1, 2]", "[1.5, 2, 3, 4]", "[-50, -50, 9, 9]", "3"])
-def test_damaged_boxes_are_not_believed(tmp_path, monkeypatch, box):
+SOUND = "[[0, 0, 9, 9], [[1, 1], [7, 1], [4, 4], [2, 7], [6, 7]], [50, 40]]"
+
+
+@pytest.mark.parametrize(
+    "face",
+    ["[]", '"abcd"', "3", "[1, 2, 3]", SOUND.replace("9, 9]", "0, 0]"), SOUND.replace("9, 9]", "NaN, 9]"),
+     SOUND.replace(", [6, 7]", ""), SOUND.replace("[6, 7]", "[6]"), SOUND.replace("[50, 40]", "[50]"),
+     SOUND.replace("[6, 7]", "[6, Infinity]"), "[[0, 0, 9, 9], [[1, 1], [1, 1], [1, 1], [1, 1], [1, 1]], [50, 40]]"],
+)  # fmt: skip
+def test_damaged_faces_are_not_believed(tmp_path, monkeypatch, face):
     monkeypatch.setattr("facenet_pytorch.MTCNN", OneFace)
     maker = DictionaryMaker(tmp_path / "dictionary")
     maker.add(np.full((40, 50, 3), 200, np.uint8), {"nose": np.ones((40, 50), bool)})
     dictionary = open_dictionary(maker.write(), memory_folder=tmp_path, workers=0)
     (digest,) = dictionary.image_digests.values()
     (tmp_path / "cache").mkdir()
-    kept = tmp_path / "cache" / "dictionary_face_boxes.json"
-    kept.write_text(f'{{"version": 1, "facts": {{"{digest}": {box}}}}}')
-    boxes = face_boxes(dictionary.root, dictionary.image_digests, tmp_path / "cache", "cpu", workers=0)
-    assert list(boxes.values()) == [(0, 6, 30, 40)]
+    kept = tmp_path / "cache" / "dictionary_faces.json"
+    kept.write_text(f'{{"version": 2, "facts": {{"{digest}": {face}}}}}')
+    faces = find_faces(dictionary.root, dictionary.image_digests, tmp_path / "cache", "cpu", workers=0)
+    assert list(faces.values()) == [Face(*ITS_FACE, (50, 40))]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dictionary.dictionary import open_dictionary
+from dictionary.views import WHOLE, Part
 from method.findings import Findings
 from method.tally import Tally
 from report import pdf as pdf_report
@@ -48,7 +49,7 @@ def write(tmp_path):
         features = FeatureMaps(tmp_path / "maps", (3, units, 2, 2), "float32", np.ones(3, bool))
         report = Findings(tally, 0.04)
         pdf_report.write(
-            tmp_path / "a.pdf", Dissection("a_layer1", report, dictionary, features, 16, top_images, workers=2)
+            tmp_path / "a.pdf", Dissection("a_layer1", report, dictionary, features, (16, 16), top_images, workers=2)
         )
         return tmp_path / "a.pdf", report
 
@@ -135,7 +136,7 @@ def test_tables_work_with_a_single_concept(tmp_path):
     tally = made_up_tally(2)
     of_concepts = {name: getattr(tally, name)[:1] for name in ("concepts", "types", "regions")}
     one = Findings(Tally(**{**vars(tally), "tally": tally.tally[:, :1], **of_concepts}), 0.04)
-    write_units(tmp_path / "units.csv", Dissection("a", one, None, None, 16, 4, 0))
+    write_units(tmp_path / "units.csv", Dissection("a", one, None, None, (16, 16), 4, 0))
     assert (tmp_path / "units.csv").read_text().splitlines()[1].split(",")[6:10] == ["", "", "", ""]
 
 
@@ -143,7 +144,7 @@ def test_the_highlight_lies_where_the_unit_is_active():
     image = np.full((20, 40, 3), 100, np.uint8)
     active = np.zeros((4, 4), bool)
     active[1, 2] = True
-    lit = highlight(image, active, None, (40, 20))[:, :, 0]
+    lit = highlight(image, active, WHOLE, (40, 20))[:, :, 0]
     expected = np.full((20, 40), 40)
     expected[5:10, 20:30] = 100
     assert np.array_equal(lit, expected)
@@ -155,7 +156,7 @@ def test_the_highlight_of_a_cropped_face_lies_in_the_full_photograph():
     photograph = np.full((40, 80, 3), 100, np.uint8)
     for scale in (1, 2):  # shown at the photograph's size, and at half of it
         image = cv2.resize(photograph, (80 // scale, 40 // scale))
-        lit = highlight(image, active, (10, 20, 50, 40), (80, 40))[:, :, 0]
+        lit = highlight(image, active, Part((10, 20, 50, 40)), (80, 40))[:, :, 0]
         expected = np.full(image.shape[:2], 40)
         expected[30 // scale : 40 // scale, 10 // scale : 50 // scale] = 100
         assert np.array_equal(lit, expected)

@@ -61,12 +61,15 @@ def test_pixel_centres_lie_at_half_integers():
     assert (lower + weight).tolist() == [0.5, 2.5]
 
 
-@pytest.mark.parametrize(("size", "side"), [((4, 4), 16), ((3, 5), 7), ((1, 1), 6), ((13, 2), 13), ((9, 8), 4)])
-def test_upsampling_equals_the_plain_loop_exactly_and_torch_closely(size, side):
+@pytest.mark.parametrize(
+    ("size", "grid"),
+    [((4, 4), (16, 16)), ((3, 5), (7, 7)), ((1, 1), (6, 6)), ((13, 2), (13, 13)), ((9, 8), (4, 4)), ((3, 4), (11, 6))],
+)
+def test_upsampling_equals_the_plain_loop_exactly_and_torch_closely(size, grid):
     maps = np.random.default_rng(0).standard_normal((5, *size)).astype(np.float32)
-    fast = upsample(maps, side)
-    assert np.array_equal(fast, np.stack([plain_reference.upsample(one, side) for one in maps]))
-    known = torch.nn.functional.interpolate(torch.from_numpy(maps)[None], (side, side), mode="bilinear")[0].numpy()
+    fast = upsample(maps, grid)
+    assert np.array_equal(fast, np.stack([plain_reference.upsample(one, grid) for one in maps]))
+    known = torch.nn.functional.interpolate(torch.from_numpy(maps)[None], grid, mode="bilinear")[0].numpy()
     assert np.allclose(fast, known, atol=2e-6)
 
 
@@ -75,7 +78,7 @@ def test_a_map_not_above_its_threshold_never_becomes_active():
     maps = random.standard_normal((200, 3, 4)) * 10.0 ** random.integers(-20, 20, (200, 3, 4))
     maps = maps.astype(np.float32)
     maps[:50] = maps[:50, :1, :1]  # constant maps, whose every pixel must stay at the constant
-    assert not active_pixels(maps, maps.max(axis=(1, 2)).astype(np.float64), 37).any()
+    assert not active_pixels(maps, maps.max(axis=(1, 2)).astype(np.float64), (37, 37)).any()
 
 
 def test_float32_numbers_compare_with_a_float64_threshold_as_they_should():
@@ -99,8 +102,9 @@ def test_pixels_are_counted_exactly():
 def test_any_number_of_maps_is_packed_as_one_by_one():
     maps = np.random.default_rng(3).standard_normal((19, 4, 4)).astype(np.float32)
     thresholds = np.linspace(-1, 1, 19)
-    assert np.array_equal(packed_active_pixels(maps, thresholds, 10), pack(active_pixels(maps, thresholds, 10)))
-    assert packed_active_pixels(maps[:0], thresholds[:0], 10).shape == (0, 2)
+    packed = packed_active_pixels(maps, thresholds, (10, 10))
+    assert np.array_equal(packed, pack(active_pixels(maps, thresholds, (10, 10))))
+    assert packed_active_pixels(maps[:0], thresholds[:0], (10, 10)).shape == (0, 2)
 
 
 def test_grids_that_differ_are_refused():

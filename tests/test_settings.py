@@ -33,6 +33,11 @@ def test_words_override_the_module_and_are_echoed(capsys):
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
+        ("INPUT_SIZE", "112,96", (112, 96)),
+        ("INPUT_SIZE", "[112, 96]", [112, 96]),
+        ("INPUT_SIZE", "64", 64),
+        ("CROP", "dlib 0.2", "dlib 0.2"),
+        ("TASK", "true", "true"),
         ("LAYER_NAME", "layer3", "layer3"),
         ("LAYER_NAME", "['layer3','layer4']", ["layer3", "layer4"]),
         ("LAYER_NAME", "[layer3,layer4]", ["layer3", "layer4"]),
@@ -70,7 +75,10 @@ def test_values_are_read_as_people_and_shells_write_them(name, text, value):
         ("BATCH_SIZE=0", "BATCH_SIZE is 0: it must be a whole number at least 1"),
         ("CLEAN=maybe", "CLEAN is 'maybe': it must be True or False"),
         ("CLEAN=1", "CLEAN is 1: it must be True or False"),
-        ("CROP=1", "CROP is 1: it must be True or False, or None"),
+        ("CROP=", "CROP is '': it must be a text that is not empty, or True or False, or None"),
+        ("PLOT=1", "PLOT is 1: it must be True or False"),
+        ("INPUT_SIZE=9,7", "INPUT_SIZE is (9, 7): it must be a whole number at least 8 and at most 4096, or a list of "
+         "such, or None"),
         ("IOU_UNION=some", "IOU_UNION is 'some': it must be 'all' or 'active'"),
         ("FEATURE_DTYPE=float64", "FEATURE_DTYPE is 'float64': it must be 'float32' or 'float16'"),
         ("TASK=", "TASK is '': it must be a text that is not empty"),

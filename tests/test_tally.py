@@ -20,9 +20,9 @@ CONCEPTS = ("AU_1", "AU_12", "nose", "mouth", "Smiling")
 class Case:
     """A dictionary with random masks and a memory map of given activations, ready for the operator."""
 
-    def __init__(self, folder, maps, *, side=12, seed=0, masks=None):
+    def __init__(self, folder, maps, *, grid=(12, 12), seed=0, masks=None):
         random = np.random.default_rng(seed)
-        self.folder, self.maps, self.side = folder, np.asarray(maps, np.float32), side
+        self.folder, self.maps, self.grid = folder, np.asarray(maps, np.float32), grid
         maker = DictionaryMaker(folder / "dictionary")
         self.masks = [] if masks is None else masks
         for number in range(len(maps)):
@@ -37,7 +37,7 @@ class Case:
 
     def operator(self, **options):
         return FeatureOperator(
-            None, self.dictionary, side_px=self.side, **{"workers": 2, "tally_batch_size": 3, **options}
+            None, self.dictionary, grid=self.grid, **{"workers": 2, "tally_batch_size": 3, **options}
         )
 
     def features(self, dtype="float32"):
@@ -55,13 +55,13 @@ class Case:
         masks = [
             of_image if usable else None for of_image, usable in zip(self.masks, self.dictionary.usable, strict=True)
         ]
-        return plain_reference.dissect(self.maps, masks, list(self.dictionary.names), quantile, self.side)
+        return plain_reference.dissect(self.maps, masks, list(self.dictionary.names), quantile, self.grid)
 
 
 def tallied(operator, features, thresholds, iou_union="all"):
     """The Tally of one layer."""
     dictionary = operator.dictionary
-    statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, operator.side_px, iou_union)
+    statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, operator.grid, iou_union)
     return operator.tally({"layer": (features, [statistic])})["layer"][0]
 
 
@@ -76,18 +76,19 @@ def random_maps(*shape, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("shape", "side"),
+    ("shape", "grid"),
     [
-        ((7, 5, 4, 4), 12),
-        ((7, 3, 5, 3), 11),
-        ((4, 1, 4, 4), 12),
-        ((1, 4, 6, 6), 9),
-        ((1, 1, 1, 1), 8),
-        ((5, 2, 13, 13), 7),
+        ((7, 5, 4, 4), (12, 12)),
+        ((7, 3, 5, 3), (11, 11)),
+        ((7, 3, 5, 3), (14, 9)),
+        ((4, 1, 4, 4), (12, 12)),
+        ((1, 4, 6, 6), (9, 9)),
+        ((1, 1, 1, 1), (8, 8)),
+        ((5, 2, 13, 13), (7, 7)),
     ],
 )
-def test_equals_the_plain_reference(tmp_path, shape, side):
-    case = Case(tmp_path, random_maps(*shape), side=side)
+def test_equals_the_plain_reference(tmp_path, shape, grid):
+    case = Case(tmp_path, random_maps(*shape), grid=grid)
     assert_equal(case.fast(), case.plain())
 
 
@@ -126,7 +127,7 @@ def test_images_left_out_count_nowhere(tmp_path):
 
 def test_equal_scores_are_ordered_by_image_index_beyond_the_images_kept(tmp_path):
     masks = [{"nose": np.eye(8, dtype=bool)} for _ in range(30)]
-    case = Case(tmp_path, np.tile(random_maps(1, 2, 4, 4), (30, 1, 1, 1)), masks=masks, side=8)
+    case = Case(tmp_path, np.tile(random_maps(1, 2, 4, 4), (30, 1, 1, 1)), masks=masks, grid=(8, 8))
     fast = case.fast()
     assert_equal(fast, case.plain())
     assert fast.maps[0, 0].tolist() == list(range(20))
@@ -188,7 +189,7 @@ def test_grey_masks_are_cut_at_the_segmentation_threshold(tmp_path):
     case = Case(tmp_path, random_maps(1, 1, 4, 4), masks=[{"nose": grey}])
     for threshold, pixels in ((0.3, 120), (0.5, 1)):
         case.dictionary.seg_threshold = threshold
-        assert case.dictionary.masks(case.dictionary.rows[0], 12)[1].sum() == pixels
+        assert case.dictionary.masks(case.dictionary.rows[0], (12, 12))[1].sum() == pixels
         tally = tallied(case.operator(), case.features(), np.array([np.inf]))
         assert tally.union.tolist() == [[pixels]]
 

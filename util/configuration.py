@@ -48,13 +48,14 @@ class Rule:
         one = one.removeprefix("a dict of names, each with ")
         many = "only" if one.startswith("a list of: ") else "yes" if one.endswith(", or a list of such") else "no"
         one = one.removeprefix("a list of: ").removesuffix(", or a list of such")
-        if not re.fullmatch(r"(a|a whole) number( .*)?|a text that is not empty|True or False|'\w+'( or '\w+')*", one):
+        known = r"(a|a whole) number( .*)?|a text that is not empty|True or False|'\w+'( or '\w+')*"
+        if not all(re.fullmatch(known, choice) for choice in one.split(", or ")):
             raise ValueError(f"no rule: {words!r}")
         return cls(words, one, many, mapping, optional)
 
     @property
     def is_text(self):
-        return self.one.startswith(("a text", "'"))
+        return any(choice.startswith(("a text", "'")) for choice in self.one.split(", or "))
 
     def allows(self, value):
         if self.mapping:
@@ -69,13 +70,17 @@ class Rule:
         return self.many != "only" and self._allows_one(value)
 
     def _allows_one(self, value):
-        if self.one == "True or False":
+        return any(self._is_such(choice, value) for choice in self.one.split(", or "))
+
+    @staticmethod
+    def _is_such(choice, value):
+        if choice == "True or False":
             return isinstance(value, bool)
-        if self.is_text:
-            choices = re.findall(r"'(\w+)'", self.one)
-            return isinstance(value, str) and (value in choices if choices else bool(value.strip()))
-        kinds = int if self.one.startswith("a whole") else (int, float)
-        bounds = re.findall(r"(above|below|at least|at most) (\S+)", self.one)
+        if choice.startswith(("a text", "'")):
+            words = re.findall(r"'(\w+)'", choice)
+            return isinstance(value, str) and (value in words if words else bool(value.strip()))
+        kinds = int if choice.startswith("a whole") else (int, float)
+        bounds = re.findall(r"(above|below|at least|at most) (\S+)", choice)
         is_number = isinstance(value, kinds) and not isinstance(value, bool)
         return is_number and all(_BOUNDS[words](value, float(bound)) for words, bound in bounds) and value == value
 
@@ -147,10 +152,12 @@ def parse_value(text, rule):
     """
     text = text.strip()
     if rule.is_text and rule.many == "no":
-        if rule.optional and text == "None":
-            return None
+        words = {"none": None} if rule.optional else {}
+        words |= {"true": True, "false": False} if "True or False" in rule.one else {}
+        if text.lower() in words:
+            return words[text.lower()]
         return _literal(text) if text[:1] in ("'", '"') else text
-    if rule.many != "no" and not rule.mapping:
+    if rule.many != "no" and rule.is_text and not rule.mapping:
         items = [item.strip().strip("'\"") for item in text.strip("[]()").split(",")]
         items = [item for item in items if item]
         return items if "," in text or text[:1] in ("[", "(") or rule.many == "only" else text.strip("'\"")

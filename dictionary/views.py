@@ -1,0 +1,163 @@
+"""What a network sees of a photograph: the same geometry for the photograph, its masks and the report's highlight.
+
+Places in a photograph are pixels (x, y) of the image as a viewer shows it; the centre of its first pixel is
+(0.5, 0.5). A grid is (rows, columns): of the network's input, on which pixels are counted too.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from loader.crops import TEMPLATES
+from util.files import fingerprint
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the photograph, stretched to the grid. box: (left, top, right, bottom), whole pixels, right and bottom
+    exclusive; None for the whole photograph.
+    """
+
+    box: tuple | None = None
+
+    def image(self, photograph, grid):
+        """The view of a photograph. uint8 (H, W, 3) -> uint8 (rows, columns, 3)."""
+        return resize_image(self._cut(photograph), grid)
+
+    def mask(self, mask, grid):
+        """The view of a mask as large as its photograph. (H, W) -> (rows, columns)."""
+        return resize_mask(self._cut(mask), grid)
+
+    def place(self, x, y, size, grid):
+        """Where places lie on the grid. x, y: float arrays that broadcast. size: (width, height) of the photograph.
+
+        Returns (column, row), float; beyond the grid for what the network doesn't see.
+        """
+        left, top, right, bottom = self.box or (0, 0, *size)
+        return (x - left) / (right - left) * grid[1], (y - top) / (bottom - top) * grid[0]
+
+    def _cut(self, pixels):
+        if self.box is None:
+            return pixels
+        left, top, right, bottom = self.box
+        return pixels[top:bottom, left:right]
+
+    @property
+    def numbers(self):
+        """What decides the view, for fingerprints: list of numbers, None for the whole."""
+        return self.box and list(self.box)
+
+
+WHOLE = Part()
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A face brought onto a template by a similarity transform, sampled once from the photograph.
+
+    transform: (a, b, x, y), by which the place z = x + iy of the photograph, as a complex number, lies at
+    (a + ib) z + (x + iy) in the template's square, whose side is 1. The grid is laid centred over the square, whose
+    side is the longer one of the grid. What lies beyond the photograph is black, and no concept.
+    """
+
+    transform: tuple
+
+    def image(self, photograph, grid):
+        """As Part.image. Where it shrinks, a pixel is the mean of samples of its area, at most a pixel apart."""
+        scale, shift = self._onto(grid)
+        finer = max(1, math.ceil(1 / abs(scale) - 1e-6))  # less what rounding adds to a scale of 1
+        # OpenCV counts from the centre of the first pixel: half a pixel less, on both sides.
+        scale, shift = scale * finer, (shift + scale * (0.5 + 0.5j)) * finer - (0.5 + 0.5j)
+        matrix = np.array([[scale.real, -scale.imag, shift.real], [scale.imag, scale.real, shift.imag]])
+        size = (grid[1] * finer, grid[0] * finer)
+        sampled = cv2.warpAffine(photograph, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        return cv2.resize(sampled, grid[::-1], interpolation=cv2.INTER_AREA) if finer > 1 else sampled
+
+    def mask(self, mask, grid):
+        """As Part.mask: each pixel takes the mask's pixel in which its centre lies (method.md §3.3)."""
+        scale, shift = self._onto(grid)
+        places = (np.arange(grid[1]) + 0.5 + 1j * (np.arange(grid[0])[:, None] + 0.5) - shift) / scale
+        x, y = np.floor(places.real).astype(int), np.floor(places.imag).astype(int)
+        inside = (x >= 0) & (x < mask.shape[1]) & (y >= 0) & (y < mask.shape[0])
+        seen = np.zeros(grid, mask.dtype)
+        seen[inside] = mask[y[inside], x[inside]]
+        return seen
+
+    def place(self, x, y, _size, grid):
+        """As Part.place."""
+        scale, shift = self._onto(grid)
+        places = scale * (x + 1j * y) + shift
+        return places.real, places.imag
+
+    def _onto(self, grid):
+        """The transform onto a grid: complex (scale, shift), column + i row = scale * place + shift."""
+        a, b, x, y = self.transform
+        side = max(grid)
+        return complex(a, b) * side, complex(x, y) * side - complex(side - grid[1], side - grid[0]) / 2
+
+    @property
+    def numbers(self):
+        return [round(number, 9) for number in self.transform]
+
+
+def view_of(face, crop, jitter=0.0, digest=""):
+    """What a network sees of a photograph with a face. Returns Part or Chip, None where nothing of a box is left.
+
+    face: dictionary.faces.Face. crop: loader.crops.Crop. jitter: ALIGN_JITTER, by up to which share of the view's side
+    it is moved in x and in y and made larger or smaller, at random (method.md §8.2). digest: of the photograph's
+    content, the seed of that.
+    """
+    move_x, move_y, grow = 0.0, 0.0, 1.0
+    if jitter:
+        random = np.random.default_rng(int(fingerprint([digest, "jitter"])[:16], 16))
+        move_x, move_y, grow = (jitter * random.uniform(-1, 1, 3) + (0, 0, 1)).tolist()
+    if crop.is_aligned:
+        scale, shift = _similarity(face.points, crop)
+        centre = 0.5 + 0.5j
+        scale, shift = scale * grow, (shift - centre) * grow + centre + complex(move_x, move_y)
+        return Chip((scale.real, scale.imag, shift.real, shift.imag))
+    left, top, right, bottom = face.box
+    width, height = right - left, bottom - top
+    if crop.margin or jitter:
+        x, y = (left + right) / 2 + move_x * width, (top + bottom) / 2 + move_y * height
+        half_width, half_height = (length * (0.5 + crop.margin) / grow for length in (width, height))
+        left, top, right, bottom = x - half_width, y - half_height, x + half_width, y + half_height
+    # Cut to whole pixels within the photograph, as facenet-pytorch's own crop is.
+    left, top = (int(max(edge, 0)) for edge in (left, top))
+    right, bottom = (int(min(edge, length)) for edge, length in zip((right, bottom), face.size, strict=True))
+    return Part((left, top, right, bottom)) if right > left and bottom > top else None
+
+
+def _similarity(points, crop):
+    """The similarity transform that brings points onto a template with the least squares, as complex (scale, shift)."""
+    wanted = (np.array(TEMPLATES[crop.kind]) + crop.margin) / (1 + 2 * crop.margin)
+    source, target = (np.asarray(places, float) @ (1, 1j) for places in (points, wanted))
+    centred = source - source.mean()
+    scale = (centred.conj() @ target) / (centred.conj() @ centred).real
+    return complex(scale), complex(target.mean() - scale * source.mean())
+
+
+def resize_image(image, grid):
+    """Resize a photograph to a grid. image: uint8 (H, W, 3). Returns uint8 (rows, columns, 3).
+
+    Every output pixel is the mean of the area it covers (cv2.INTER_AREA), so that shrinking does not alias; when the
+    image is smaller than the grid this is bilinear interpolation.
+    """
+    shrinks = image.shape[0] >= grid[0] and image.shape[1] >= grid[1]
+    return cv2.resize(image, grid[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def resize_mask(mask, grid):
+    """Resize a mask to a grid by nearest neighbour (method.md §3.3). mask: any dtype (H, W).
+
+    Returns (rows, columns) of that dtype.
+
+    Pixel centres lie at half-integers: output row i, centre (i + 0.5) / rows of the height, takes the input row
+    floor((i + 0.5) * H / rows). Worked: H = 3, rows = 2 takes rows 0 and 2; H = 2, rows = 4 takes 0 0 1 1.
+    """
+    rows, columns = (
+        ((2 * np.arange(count) + 1) * length) // (2 * count) for count, length in zip(grid, mask.shape, strict=True)
+    )
+    return mask[rows[:, None], columns[None, :]]

@@ -1,0 +1,79 @@
+"""What a network predicts, as its loader file states it (method.md §9), and how its output is read.
+
+    Classes    which subgroup of a global concept the face belongs to
+    Years      the age of the face
+    Points     places in the face
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from util.errors import DissectionError
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The network tells the subgroups of a global concept apart; its output is (N, C), a score per class.
+
+    concept: its name in the dictionary, such as 'gender'. names: the subgroup of each output, in order. are_logits:
+    whether the scores are log-odds; False where they are probabilities. Raises DissectionError.
+    """
+
+    concept: str
+    names: tuple
+    are_logits: bool = True
+
+    def __post_init__(self):
+        if len(self.names) < 2 or len(set(self.names)) < len(self.names):
+            raise DissectionError(f"Classes of {self.concept}: names must be two subgroups or more, not {self.names!r}")
+
+    def probabilities(self, output):
+        """float tensor (N, C) -> float64 numpy (N, C), rows that add up to 1. Raises DissectionError."""
+        return _scores(output, len(self.names), self.are_logits)
+
+    def __str__(self):
+        return f"{self.concept} ({', '.join(self.names)})"
+
+
+@dataclass(frozen=True)
+class Years:
+    """The network tells the age. ages: years of each output, whose expectation over the outputs' probabilities is the
+    age; None where the output (N, 1) is the age itself. are_logits: as for Classes.
+    """
+
+    ages: tuple | None = None
+    are_logits: bool = True
+
+    def years(self, output):
+        """float tensor (N, C) or (N, 1) -> float64 numpy (N,), years. Raises DissectionError."""
+        if self.ages is None:
+            return _numbers(output, 1)[:, 0]
+        return _scores(output, len(self.ages), self.are_logits) @ self.ages
+
+    def __str__(self):
+        return "age in years" + (f", the mean over {len(self.ages)} classes" if self.ages else "")
+
+
+@dataclass(frozen=True)
+class Points:
+    """The network tells places in the face. names: of the points. places: its output -> tensor (N, P, 2), (x, y) as
+    shares of the input's width and height.
+    """
+
+    names: tuple
+    places: Callable
+
+    def __str__(self):
+        return f"points ({', '.join(self.names)})"
+
+
+def _numbers(output, columns):
+    shape = tuple(getattr(output, "shape", ()))
+    if len(shape) != 2 or shape[1] != columns:
+        found = f"of shape {shape}" if shape else f"of type {type(output).__name__}"
+        raise DissectionError(f"the network's output is {found}, but its loader file states (N, {columns})")
+    return output.detach().double().cpu().numpy()
+
+
+def _scores(output, columns, are_logits):
+    return _numbers(output.softmax(1) if are_logits and hasattr(output, "softmax") else output, columns)
