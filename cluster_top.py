@@ -5,7 +5,6 @@ probabilities over the concepts of its region, and compares the models. Results 
 PLOT_FOLDER.
 """
 
-import json
 import logging
 import shlex
 import sys
@@ -44,7 +43,7 @@ def main():
     path = compare(hierarchies, remarks, twin, config.OUTPUT_FOLDER, config.PLOT_FOLDER)
     print(f"\ncomparison: {path}\nplots: {config.PLOT_FOLDER}")
     used = {store.layer: {name: of[-1] for name, of in store.settings_of(TALLY.suffix).items()} for store in layers}
-    text = json.dumps({**json.loads(snapshot(config)), "dissected with": used}, indent=1)
+    text = snapshot(config, **{"dissected with": used})
     replace_text(Path(config.OUTPUT_FOLDER) / f"hierarchy{twin}_settings.json", text)
 
 
