@@ -188,11 +188,6 @@ class LayerStore:
         with explained(self.path(suffix)):
             self.path(suffix).unlink(missing_ok=True)
 
-    def locked(self):
-        """Keep other runs off this layer while the block lasts; a killed run frees the lock by ending."""
-        place = self.path("")
-        return alone(place, f"another run is working on {place}: wait for it, or give this one a folder of its own")
-
     # -------------------------------------------------------------------------------------------------- the manifest
 
     def _entries(self):
@@ -250,8 +245,9 @@ def _same_numbers(one, other):
 
 @contextmanager
 def locked(stores):
-    """Keep other runs off the files of several layers. stores: iterable of LayerStore."""
+    """Keep other runs off some layers while the block lasts; a killed run frees them by ending. stores: LayerStores."""
     with ExitStack() as stack:
-        for store in stores:
-            stack.enter_context(store.locked())
+        for place in (store.path("") for store in stores):
+            refusal = f"another run is working on {place}: wait for it, or give this one a folder of its own"
+            stack.enter_context(alone(place, refusal))
         yield
