@@ -21,15 +21,7 @@ from method.bias import BiasFeatures, ConceptBias, Peaks
 from report.bias import Told, bias_reports, compare, comparison_plot, plot_of, table
 from store.arrays import load_arrays, save_arrays
 from store.layer import LayerStore, Stage, locked
-from store.run import (
-    crops_faces,
-    layers_of,
-    prepare_device,
-    prepare_model,
-    require_one_checkpoint,
-    run_name,
-    tasks_of,
-)
+from store.run import crops_faces, layers_of, prepare_device, prepare_model, require_one_checkpoint, run_name, tasks_of
 from util.configuration import AS_PUBLISHED, read_settings, snapshot
 from util.errors import DissectionError, run_script
 from util.files import fingerprint, moved_aside, replace_text
@@ -69,14 +61,13 @@ def read_subgroups(config, concepts):
         config.DICTIONARY, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS, skip_bad=config.SKIP_BAD_IMAGES,
         limit=config.TEST_IMAGES if config.TEST_MODE else None, concepts=concepts,
     )  # fmt: skip
-    notes = said(problems)
-    absent = ", ".join(sorted(set(concepts) - {concept.concept for concept in subgroups}))
-    absent = [f"not analysed, for lack of images: {absent}"] if absent else []
-    for text in absent:
-        log.info(text)
+    notes = [*([AS_PUBLISHED] if config.PRESET else []), *said(problems)]
+    if absent := sorted(set(concepts) - {concept.concept for concept in subgroups}):
+        notes.append(f"not analysed, for lack of images: {', '.join(absent)}")
+        log.info(notes[-1])
     for concept in subgroups:
         log.info("%s: %s", concept.concept, ", ".join(f"{group} {len(of)}" for group, of in concept.groups.items()))
-    return subgroups, [*([AS_PUBLISHED] if config.PRESET else []), *notes, *absent]
+    return subgroups, notes
 
 
 def said(problems):
@@ -96,9 +87,8 @@ def faces_of(config, model, subgroups):
         return subgroups, {}, []
     digests = {path: digest for concept in subgroups for of in concept.groups.values() for path, digest in of.items()}
     boxes = face_boxes(
-        config.DICTIONARY, digests, config.CACHE_FOLDER, model.device, config.WORKERS,
-        search=config.GENERATE,
-    )  # fmt: skip
+        config.DICTIONARY, digests, config.CACHE_FOLDER, model.device, config.WORKERS, search=config.GENERATE
+    )
     problems = [Problem(GLOBAL_FOLDER, missing_face(path)) for path, box in boxes.items() if box is None]
     seen = {
         concept.concept: {
