@@ -17,7 +17,7 @@ from store.arrays import load_arrays, load_as, save_arrays
 from store.feature_file import discard_interrupted, memory_maps, open_maps
 from store.layer import locked
 from store.run import as_list, layer_stores, prepare_device, prepare_dictionary, prepare_model
-from store.stages import MAPS, MAPS_SIZE, SETTINGS, STATISTICS, TALLY, THRESHOLDS
+from store.stages import MAPS, MAPS_SIZE, STATISTICS, TALLY, THRESHOLDS
 from util.configuration import read_settings, snapshot
 from util.errors import run_script
 from util.files import fingerprint, replace_text
@@ -112,7 +112,7 @@ def tidy_up(config, stores):
     for store in stores.values():
         discard_interrupted(store, MAPS)
         store.remember_settings()
-        replace_text(store.path(SETTINGS), snapshot(config))
+        replace_text(store.path("_settings.json"), snapshot(config))
         if config.CLEAN:
             store.remove(MAPS.suffix)
 

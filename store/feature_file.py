@@ -84,10 +84,7 @@ class FeatureMaps:
 
 
 def require_space(folder, missing_bytes, names):
-    """Refuse before the work what the disk cannot hold. Raises DissectionError.
-
-    missing_bytes: bytes still to be written. names: of the memory maps, for the message.
-    """
+    """Raise DissectionError when a disk cannot hold missing_bytes more. names: of the memory maps, for the message."""
     free = shutil.disk_usage(folder).free
     if missing_bytes > free:
         raise DissectionError(

@@ -92,10 +92,8 @@ def prepare_dictionary(config, model):
         )
     for problem in dictionary.problems:
         log.info("%s: %s", "left out" if problem.fatal else "note", problem)
-    log.info(
-        "dictionary: %s, %d images, %d concepts",
-        config.DICTIONARY, len(dictionary.usable_rows), len(dictionary.concepts),
-    )  # fmt: skip
+    sizes = len(dictionary.usable_rows), len(dictionary.concepts)
+    log.info("dictionary: %s, %d images, %d concepts", config.DICTIONARY, *sizes)
     return dictionary
 
 
