@@ -142,8 +142,7 @@ def analyse(config, store):
                 region_sizes={region: len(names) for region, names in REGIONS.items()} if published else None,
             )  # fmt: skip
         for stage in HIERARCHY_REPORTS:
-            with store.making(stage) as partial:
-                stage.make(partial, hierarchy, config.PLOT_FOLDER)
+            store.make(stage, stage.make, hierarchy, config.PLOT_FOLDER)
     print(f"\n{hierarchy.layer}: {findings.units} units, {findings.detectors} interpretable")
     for what, counts in counts_of(hierarchy).items():
         print(f"  {what:<28} " + ", ".join(f"{name} {count}" for name, count in counts.items()))

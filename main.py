@@ -69,8 +69,7 @@ def threshold(config, operator, stores):
     """§3.2: have every unit's threshold."""
     for store in missing_of(stores, "thresholds", (THRESHOLDS,)).values():
         thresholds = operator.quantile_threshold(maps_of(operator, store), config.QUANTILE)
-        with store.making(THRESHOLDS) as partial:
-            save_arrays(partial, thresholds)
+        store.make(THRESHOLDS, save_arrays, thresholds)
 
 
 def tally(operator, stores):
@@ -80,9 +79,8 @@ def tally(operator, stores):
     begun = {layer: begin_statistics(operator, stores[layer], stages) for layer, stages in wanted.items() if stages}
     for layer, results in operator.tally(begun).items() if begun else ():
         for stage, result in zip(wanted[layer], results, strict=True):
-            store = stores[layer]
-            with store.making(stage) as partial:
-                save_arrays(partial, {**vars(result), "fingerprint": fingerprint(store.made_from(stage))})
+            made_from = fingerprint(stores[layer].made_from(stage))
+            stores[layer].make(stage, save_arrays, {**vars(result), "fingerprint": made_from})
 
 
 def begin_statistics(operator, store, stages):
@@ -103,8 +101,7 @@ def write_reports(config, operator, stores):
                 f"QUANTILE={config.QUANTILE:g}, IOU_UNION={config.IOU_UNION}",
             )  # fmt: skip
         for stage in missing:
-            with store.making(stage) as partial:
-                stage.make(partial, dissection)
+            store.make(stage, stage.make, dissection)
 
 
 def tidy_up(config, stores):

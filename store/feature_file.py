@@ -219,8 +219,7 @@ class FeatureWriter:
         self.close()
         made_from = self.identity["made_from"]
         self.store.forget(self.stage.suffix)
-        with self.store.making(self.size_stage) as partial:
-            save_arrays(partial, np.array(self.shape, np.int64))
+        self.store.make(self.size_stage, save_arrays, np.array(self.shape, np.int64))
         with explained(self.partial):
             sync(self.partial)
             os.replace(self.partial, self.store.path(self.stage.suffix))

@@ -135,16 +135,15 @@ class LayerStore:
 
     # ----------------------------------------------------------------------------------------------------- making
 
-    @contextmanager
-    def making(self, stage):
-        """Make a stage's file: yields the path to write to, which takes its name and its entry when the block ends.
+    def make(self, stage, write, *content):
+        """Make a stage's file: write(path, *content) writes it beside its place, then it takes its name and its entry.
 
         Raises DissectionError when the folder cannot be written or the disk is full.
         """
         made_from = self.made_from(stage)
         self.forget(stage.suffix)
         with replacing(self.path(stage.suffix)) as partial:
-            yield partial
+            write(partial, *content)
         self.record(stage, made_from)
 
     def record(self, stage, made_from):
