@@ -58,12 +58,12 @@ def dissected_layers(config):
             facts = {"score_threshold": config.SCORE_THRESHOLD, "preset": config.PRESET}
             store = LayerStore(config.OUTPUT_FOLDER, f"{run_name(config, task)}_{layer}", facts)
             try:
-                there[store] = circumstances_of(store)
-                reason = unlike_this_run(config, store)
+                circumstances, reason = circumstances_of(store), unlike_this_run(config, store)
             except DissectionError as error:
                 reason = f"{error}; dissect it"
-            if reason:
-                there.pop(store, None)
+            if not reason:
+                there[store] = circumstances
+            else:
                 missing.append(f"{store.layer}: {reason} with\n    {command_for(config, task, layer)}")
     if missing and (not there or not config.SKIP_MISSING):
         advice = "\nOr set SKIP_MISSING=True to go on with the others" if there else ""
