@@ -106,8 +106,7 @@ class ConceptBias:
 
 def as_dict(biases):
     """{unit: {concept: {subgroup: probability}}} of plain ints, texts and floats. biases: list of ConceptBias."""
-    units = len(biases[0].probabilities)
     return {
         unit: {bias.concept: dict(zip(bias.groups, bias.probabilities[unit].tolist(), strict=True)) for bias in biases}
-        for unit in range(units)
+        for unit in range(len(biases[0].probabilities))
     }
