@@ -5,7 +5,6 @@ probabilities over the concepts of its region, and compares the models. Results 
 PLOT_FOLDER.
 """
 
-import json
 import logging
 import shlex
 import sys
@@ -44,7 +43,7 @@ def main():
     path = compare(hierarchies, remarks, twin, config.OUTPUT_FOLDER, config.PLOT_FOLDER)
     print(f"\ncomparison: {path}\nplots: {config.PLOT_FOLDER}")
     used = {store.layer: {name: of[-1] for name, of in store.settings_of(TALLY.suffix).items()} for store in layers}
-    text = json.dumps({**json.loads(snapshot(config)), "dissected with": used}, indent=1)
+    text = snapshot(config, **{"dissected with": used})
     replace_text(Path(config.OUTPUT_FOLDER) / f"hierarchy{twin}_settings.json", text)
 
 
@@ -59,12 +58,12 @@ def dissected_layers(config):
             facts = {"score_threshold": config.SCORE_THRESHOLD, "preset": config.PRESET}
             store = LayerStore(config.OUTPUT_FOLDER, f"{run_name(config, task)}_{layer}", facts)
             try:
-                there[store] = circumstances_of(store)
-                reason = unlike_this_run(config, store)
+                circumstances, reason = circumstances_of(store), unlike_this_run(config, store)
             except DissectionError as error:
                 reason = f"{error}; dissect it"
-            if reason:
-                there.pop(store, None)
+            if not reason:
+                there[store] = circumstances
+            else:
                 missing.append(f"{store.layer}: {reason} with\n    {command_for(config, task, layer)}")
     if missing and (not there or not config.SKIP_MISSING):
         advice = "\nOr set SKIP_MISSING=True to go on with the others" if there else ""
@@ -143,8 +142,7 @@ def analyse(config, store):
                 region_sizes={region: len(names) for region, names in REGIONS.items()} if published else None,
             )  # fmt: skip
         for stage in HIERARCHY_REPORTS:
-            with store.making(stage) as partial:
-                stage.make(partial, hierarchy, config.PLOT_FOLDER)
+            store.make(stage, stage.make, hierarchy, config.PLOT_FOLDER)
     print(f"\n{hierarchy.layer}: {findings.units} units, {findings.detectors} interpretable")
     for what, counts in counts_of(hierarchy).items():
         print(f"  {what:<28} " + ", ".join(f"{name} {count}" for name, count in counts.items()))

@@ -17,7 +17,7 @@ from store.arrays import load_arrays, load_as, save_arrays
 from store.feature_file import discard_interrupted, memory_maps, open_maps
 from store.layer import locked
 from store.run import as_list, layer_stores, prepare_device, prepare_dictionary, prepare_model
-from store.stages import MAPS, MAPS_SIZE, SETTINGS, STATISTICS, TALLY, THRESHOLDS
+from store.stages import MAPS, MAPS_SIZE, STATISTICS, TALLY, THRESHOLDS
 from util.configuration import read_settings, snapshot
 from util.errors import run_script
 from util.files import fingerprint, replace_text
@@ -69,8 +69,7 @@ def threshold(config, operator, stores):
     """§3.2: have every unit's threshold."""
     for store in missing_of(stores, "thresholds", (THRESHOLDS,)).values():
         thresholds = operator.quantile_threshold(maps_of(operator, store), config.QUANTILE)
-        with store.making(THRESHOLDS) as partial:
-            save_arrays(partial, thresholds)
+        store.make(THRESHOLDS, save_arrays, thresholds)
 
 
 def tally(operator, stores):
@@ -80,9 +79,8 @@ def tally(operator, stores):
     begun = {layer: begin_statistics(operator, stores[layer], stages) for layer, stages in wanted.items() if stages}
     for layer, results in operator.tally(begun).items() if begun else ():
         for stage, result in zip(wanted[layer], results, strict=True):
-            store = stores[layer]
-            with store.making(stage) as partial:
-                save_arrays(partial, {**vars(result), "fingerprint": fingerprint(store.made_from(stage))})
+            made_from = fingerprint(stores[layer].made_from(stage))
+            stores[layer].make(stage, save_arrays, {**vars(result), "fingerprint": made_from})
 
 
 def begin_statistics(operator, store, stages):
@@ -103,8 +101,7 @@ def write_reports(config, operator, stores):
                 f"QUANTILE={config.QUANTILE:g}, IOU_UNION={config.IOU_UNION}",
             )  # fmt: skip
         for stage in missing:
-            with store.making(stage) as partial:
-                stage.make(partial, dissection)
+            store.make(stage, stage.make, dissection)
 
 
 def tidy_up(config, stores):
@@ -112,7 +109,7 @@ def tidy_up(config, stores):
     for store in stores.values():
         discard_interrupted(store, MAPS)
         store.remember_settings()
-        replace_text(store.path(SETTINGS), snapshot(config))
+        replace_text(store.path("_settings.json"), snapshot(config))
         if config.CLEAN:
             store.remove(MAPS.suffix)
 

@@ -35,6 +35,7 @@ from util.files import moved_aside, replace_text
 
 log = logging.getLogger(__name__)
 
+
 def main():
     config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASK": "TASKS"})
     require_one_checkpoint(config)
@@ -94,8 +95,7 @@ def read_features(config, model, subgroups, views, stores):
         if missing:
             log.info("features: %s %s, %s", model.task, ", ".join(missing), concept.concept)
             for layer, features in extract(config, model, missing, concept, views).items():
-                with stores[layer].making(stage) as partial:
-                    save_arrays(partial, features.arrays())
+                stores[layer].make(stage, save_arrays, features.arrays())
 
 
 def extract(config, model, layers, concept, views):
@@ -154,8 +154,7 @@ def analyse(config, store, subgroups, concepts, notes):
             set_plot_aside(config, plot_of(store.layer, bias.concept))
     reports = bias_reports(tuple(features_stage(bias.concept).suffix for bias in biases))
     for stage in reports:
-        with store.making(stage) as partial:
-            stage.make(partial, told)
+        store.make(stage, stage.make, told)
     print(f"\n{store.layer}: {told.units} units")
     for row in (row for bias in biases for row in table(bias)):
         print("  {:<18}{:>14}{:>20}{:>20}".format(*row))

@@ -27,10 +27,8 @@ class Peaks:
 
     def features(self, sizes):
         """BiasFeatures of images that stand group after group. sizes: {subgroup: number of images}."""
-        bounds = np.cumsum([0, *sizes.values()])
-        ranges = zip(sizes, bounds, bounds[1:], strict=False)
-        groups = {group: self.peaks[first:last] for group, first, last in ranges}
-        return BiasFeatures(groups, self.lowest, self.peaks.max(axis=0))
+        parts = np.split(self.peaks, np.cumsum([*sizes.values()])[:-1])
+        return BiasFeatures(dict(zip(sizes, parts, strict=True)), self.lowest, self.peaks.max(axis=0))
 
 
 @dataclass(frozen=True)
@@ -61,17 +59,13 @@ class BiasFeatures:
         """P(g|u) of every unit. ties: see method.probability.ranks. Returns float64 (U, G), in the order of groups."""
         sizes = [len(peaks) for peaks in self.groups.values()]
         members = np.repeat(np.arange(len(sizes)), sizes)
-        peaks = np.concatenate(list(self.groups.values()))
-        units = range(0, peaks.shape[1], _UNITS_AT_ONCE)
-        blocks = [slice(start, start + _UNITS_AT_ONCE) for start in units]
-        return np.concatenate(
-            [
-                group_probabilities(
-                    np.ascontiguousarray(peaks[:, block].T), self.p_min[block], self.p_max[block], members, ties
-                )
-                for block in blocks
-            ]
-        )
+        peaks = np.concatenate(list(self.groups.values()))  # (n, U)
+        found = np.empty((peaks.shape[1], len(sizes)))
+        for start in range(0, len(found), _UNITS_AT_ONCE):
+            some = slice(start, start + _UNITS_AT_ONCE)
+            of_units = np.ascontiguousarray(peaks[:, some].T)
+            found[some] = group_probabilities(of_units, self.p_min[some], self.p_max[some], members, ties)
+        return found
 
 
 @dataclass(frozen=True)
@@ -112,8 +106,7 @@ class ConceptBias:
 
 def as_dict(biases):
     """{unit: {concept: {subgroup: probability}}} of plain ints, texts and floats. biases: list of ConceptBias."""
-    units = len(biases[0].probabilities)
     return {
         unit: {bias.concept: dict(zip(bias.groups, bias.probabilities[unit].tolist(), strict=True)) for bias in biases}
-        for unit in range(units)
+        for unit in range(len(biases[0].probabilities))
     }

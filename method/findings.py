@@ -7,7 +7,6 @@ import numpy as np
 # What units count under that have no concept, or whose concept lies in no region.
 UNLOCALIZABLE = "Unlocalizable"
 
-
 # Said of a layer whose maps are single numbers.
 NO_PLACES = "1×1 maps: the layer has no places, so IoU says nothing and none of its units counts as interpretable"
 

@@ -54,18 +54,14 @@ class Hierarchy:
             for start in range(0, len(places), _UNITS_AT_ONCE):
                 some = places[start : start + _UNITS_AT_ONCE]
                 probabilities = _of_region(findings.tally, peaks, units[some], some, columns, ties)
-                for unit, row in zip(units[some].tolist(), probabilities.tolist(), strict=True):
-                    of_region = dict(zip(names, row, strict=True))
-                    found[unit] = cls._unit(findings, unit, region, of_region, sizes.get(region, len(names)))
-        for unit in units.tolist():  # a concept of one's own may lie in no region
-            found.setdefault(unit, cls._unit(findings, unit, UNLOCALIZABLE, {}, 0))
-        return cls(layer, findings, [found[unit] for unit in sorted(found)], region_sizes)
-
-    @staticmethod
-    def _unit(findings, unit, region, probabilities, size):
-        return UnitConcepts(
-            unit, findings.top_concept(unit), float(findings.top_iou[unit]), region, probabilities, size
-        )
+                for unit, row in zip(units[some], probabilities.tolist(), strict=True):
+                    found[unit] = region, dict(zip(names, row, strict=True)), sizes.get(region, len(names))
+        nowhere = (UNLOCALIZABLE, {}, 0)  # a concept of one's own may lie in no region
+        concepts = [
+            UnitConcepts(unit, findings.top_concept(unit), float(findings.top_iou[unit]), *found.get(unit, nowhere))
+            for unit in units.tolist()
+        ]
+        return cls(layer, findings, concepts, region_sizes)
 
     def detections(self):
         """{concept: number of units that detect it}, all concepts of the dictionary in their order."""

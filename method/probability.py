@@ -11,7 +11,6 @@ DETECTION_FACTOR = 1.5  # P(c|u,R) > 1.5 / |R|
 _BIAS_FACTOR_TWO_GROUPS = 1.1  # 0.55 of 0.5
 _BIAS_FACTOR = 1.2  # 0.30 of 0.25
 
-
 TIES = ("mean", "order")
 
 
@@ -83,8 +82,7 @@ def region_probabilities(iou, peaks, lowest, highest, carries, ties="mean"):
     """P(c|u,R) of the concepts of one region (method.md §4).
 
     iou: float64 (U, C), of the units and the region's C concepts. peaks: (U, n) over the images that carry at least one
-    of them. lowest, highest: (U,). carries: bool (n, C), each concept carried by at least one image. ties: see
-    ranks.
+    of them. lowest, highest: (U,). carries: bool (n, C), each concept carried by at least one image. ties: see ranks.
     Returns float64 (U, C), rows that add up to 1, or 0 where no score is above 0. Raises ValueError.
     """
     sizes = carries.sum(axis=0)

@@ -42,13 +42,12 @@ def write_detections(path, hierarchy, _folder):
 
 def write_report(path, hierarchy, plot_folder):
     """Write one layer's PDF: a summary, then the histogram, which also becomes a PNG in plot_folder."""
+    findings, detected = hierarchy.findings, hierarchy.detections()
     top = Counter(unit.concept for unit in hierarchy.concepts)
-    detected = hierarchy.detections()
     figure = concept_histogram(
         f"{hierarchy.layer}: interpretable units per concept", {concept: top[concept] for concept in detected}, detected
     )
     save_png(figure, Path(plot_folder) / f"{hierarchy.layer}_units_per_concept.png")
-    findings = hierarchy.findings
     notes = [
         f"{findings.units} units, {findings.detectors} interpretable",
         *findings.warnings,
@@ -96,10 +95,10 @@ def lonely_notes(hierarchy):
 
 def thresholds_of(hierarchy):
     """How units and concepts are counted, a line each."""
+    threshold = f"{hierarchy.findings.score_threshold:g}"
     return [
         *([AS_PUBLISHED] if hierarchy.findings.inclusive else []),
-        f"interpretable: IoU {'from' if hierarchy.findings.inclusive else 'above'} "
-        f"{hierarchy.findings.score_threshold:g}" + (" on" if hierarchy.findings.inclusive else ""),
+        f"interpretable: IoU {f'from {threshold} on' if hierarchy.findings.inclusive else f'above {threshold}'}",
         f"detected: P(c|u,R) above {DETECTION_FACTOR:g} / number of the region's concepts"
         + ("" if hierarchy.region_sizes else " in the dictionary"),
         f"{UNLOCALIZABLE}: units that are not interpretable or whose concept lies in no region, counted as units",

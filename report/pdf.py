@@ -20,6 +20,7 @@ UNITS_PER_PAGE = 4
 # A4 upright, millimetres.
 _PAGE_WIDTH, _PAGE_HEIGHT = 210, 297
 _MARGIN, _HEADER, _TITLE, _CAPTION, _GAP = 12, 8, 7, 4, 3
+_UNIT_HEIGHT = (_PAGE_HEIGHT - 2 * _MARGIN - _HEADER) / UNITS_PER_PAGE
 _PIXELS_PER_MM = 5.5  # about 140 dpi
 _JPEG_QUALITY = 85
 _FONT = "DejaVuSans"  # comes with matplotlib; unlike PDF's own fonts it has letters beyond Latin-1
@@ -74,19 +75,15 @@ def _new_pdf(name, findings, made_with):
     return pdf
 
 
-def _unit_height():
-    return (_PAGE_HEIGHT - 2 * _MARGIN - _HEADER) / UNITS_PER_PAGE
-
-
 def _picture_room(top_images):
     """Room for one picture, (width, height) in millimetres."""
     width = (_PAGE_WIDTH - 2 * _MARGIN - _GAP * (top_images - 1)) / top_images
-    return width, _unit_height() - _TITLE - _CAPTION - _GAP
+    return width, _UNIT_HEIGHT - _TITLE - _CAPTION - _GAP
 
 
 def _draw_unit(pdf, findings, unit, pictures, row, width_mm):
     concept = findings.ranking[unit, 0]
-    top = _MARGIN + _HEADER / 2 + row * _unit_height()
+    top = _MARGIN + _HEADER / 2 + row * _UNIT_HEIGHT
     pdf.set_xy(_MARGIN, top)
     pdf.set_font(_FONT, style="B", size=10)
     pdf.set_text_color(0 if findings.interpretable[unit] else 130)

@@ -50,9 +50,8 @@ def stacked_probabilities(title, groups, probabilities, all_groups, threshold):
         # One stepped area instead of thousands of bars: the same picture, without seams, at any number of units.
         axes.stairs(base + column, edges, baseline=base, fill=True, color=colour[group], label=label)
         base = base + column
-    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 1), xlabel=f"units, sorted by P({readable(groups[0])})")
-    axes.set_ylabel("probability")
-    axes.set_title(f"{title}   (biased from {threshold:g})")
+    axes.set(title=f"{title}   (biased from {threshold:g})", ylabel="probability", ylim=(0, 1))
+    axes.set(xlabel=f"units, sorted by P({readable(groups[0])})", xlim=(edges[0], edges[-1]))
     figure.legend(loc="outside right upper", title="mean ± standard deviation", frameon=False)
     return figure
 
@@ -73,10 +72,8 @@ def grouped_bars(title, counts, all_names, ylabel):
         heights = [of_model.get(name, 0) for of_model in counts.values()]
         bars = axes.bar(left, heights, width * 0.94, color=colour[name], label=readable(name))
         axes.bar_label(bars, fontsize=size, padding=1)
-    slanted = len(counts) > 4 or max(map(len, counts)) > 14
-    axes.set_xticks(
-        np.arange(len(counts)), list(counts), rotation=25 if slanted else 0, ha="right" if slanted else "center"
-    )
+    slanted = {"rotation": 25, "ha": "right"} if len(counts) > 4 or max(map(len, counts)) > 14 else {}
+    axes.set_xticks(np.arange(len(counts)), list(counts), **slanted)
     axes.margins(y=0.12)
     axes.set(title=title, ylabel=ylabel)
     axes.yaxis.get_major_locator().set_params(integer=True)

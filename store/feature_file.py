@@ -84,10 +84,7 @@ class FeatureMaps:
 
 
 def require_space(folder, missing_bytes, names):
-    """Refuse before the work what the disk cannot hold. Raises DissectionError.
-
-    missing_bytes: bytes still to be written. names: of the memory maps, for the message.
-    """
+    """Raise DissectionError when a disk cannot hold missing_bytes more. names: of the memory maps, for the message."""
     free = shutil.disk_usage(folder).free
     if missing_bytes > free:
         raise DissectionError(
@@ -222,8 +219,7 @@ class FeatureWriter:
         self.close()
         made_from = self.identity["made_from"]
         self.store.forget(self.stage.suffix)
-        with self.store.making(self.size_stage) as partial:
-            save_arrays(partial, np.array(self.shape, np.int64))
+        self.store.make(self.size_stage, save_arrays, np.array(self.shape, np.int64))
         with explained(self.partial):
             sync(self.partial)
             os.replace(self.partial, self.store.path(self.stage.suffix))

@@ -135,16 +135,15 @@ class LayerStore:
 
     # ----------------------------------------------------------------------------------------------------- making
 
-    @contextmanager
-    def making(self, stage):
-        """Make a stage's file: yields the path to write to, which takes its name and its entry when the block ends.
+    def make(self, stage, write, *content):
+        """Make a stage's file: write(path, *content) writes it beside its place, then it takes its name and its entry.
 
         Raises DissectionError when the folder cannot be written or the disk is full.
         """
         made_from = self.made_from(stage)
         self.forget(stage.suffix)
         with replacing(self.path(stage.suffix)) as partial:
-            yield partial
+            write(partial, *content)
         self.record(stage, made_from)
 
     def record(self, stage, made_from):
@@ -187,11 +186,6 @@ class LayerStore:
         """Delete a file; the manifest remembers what it was."""
         with explained(self.path(suffix)):
             self.path(suffix).unlink(missing_ok=True)
-
-    def locked(self):
-        """Keep other runs off this layer while the block lasts; a killed run frees the lock by ending."""
-        place = self.path("")
-        return alone(place, f"another run is working on {place}: wait for it, or give this one a folder of its own")
 
     # -------------------------------------------------------------------------------------------------- the manifest
 
@@ -250,8 +244,9 @@ def _same_numbers(one, other):
 
 @contextmanager
 def locked(stores):
-    """Keep other runs off the files of several layers. stores: iterable of LayerStore."""
+    """Keep other runs off some layers while the block lasts; a killed run frees them by ending. stores: LayerStores."""
     with ExitStack() as stack:
-        for store in stores:
-            stack.enter_context(store.locked())
+        for place in (store.path("") for store in stores):
+            refusal = f"another run is working on {place}: wait for it, or give this one a folder of its own"
+            stack.enter_context(alone(place, refusal))
         yield

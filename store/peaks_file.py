@@ -1,6 +1,7 @@
 """p_u(x) of the interpretable units, read from a memory map once (method.md §4)."""
 
 import tempfile
+from contextlib import AbstractContextManager
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from util.parallel import mapped
 _BLOCK_BYTES = 16 << 20
 
 
-class PeaksFile:
+class PeaksFile(AbstractContextManager):
     """p_u(x) of some units over all images, kept in a temporary file unit by unit, so that memory stays small.
 
     folder: where the file, which has no name, takes its room.
@@ -22,9 +23,6 @@ class PeaksFile:
         self.lowest, self.highest = np.full(units, np.inf, np.float32), np.full(units, -np.inf, np.float32)
         with explained(folder):
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, *exception):
         self._file.close()

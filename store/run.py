@@ -109,10 +109,8 @@ def prepare_dictionary(config, model):
             dictionary, crop, config.ALIGN_JITTER, skip_bad=config.SKIP_BAD_IMAGES, **_finding(config, model)
         )
     _told(dictionary.problems)
-    log.info(
-        "dictionary: %s, %d images, %d concepts",
-        config.DICTIONARY, len(dictionary.usable_rows), len(dictionary.concepts),
-    )  # fmt: skip
+    sizes = len(dictionary.usable_rows), len(dictionary.concepts)
+    log.info("dictionary: %s, %d images, %d concepts", config.DICTIONARY, *sizes)
     return dictionary
 
 
@@ -126,13 +124,12 @@ def prepare_subgroups(config, concepts):
         limit=config.TEST_IMAGES if config.TEST_MODE else None, concepts=concepts,
     )  # fmt: skip
     notes = _told(problems)
-    absent = ", ".join(sorted(set(concepts) - {concept.concept for concept in subgroups}))
-    absent = [f"not analysed, for lack of images: {absent}"] if absent else []
-    for text in absent:
-        log.info(text)
+    if absent := sorted(set(concepts) - {concept.concept for concept in subgroups}):
+        notes.append(f"not analysed, for lack of images: {', '.join(absent)}")
+        log.info(notes[-1])
     for concept in subgroups:
         log.info("%s: %s", concept.concept, ", ".join(f"{group} {len(of)}" for group, of in concept.groups.items()))
-    return subgroups, [*notes, *absent]
+    return subgroups, notes
 
 
 def views_of_subgroups(config, model, subgroups, search=None):

@@ -3,8 +3,6 @@
 from method.tally import TallyStatistic
 from store.layer import Stage
 
-SETTINGS = "_settings.json"
-
 _OF_IMAGES = ("network", "input_size", "feature_dtype", "dictionary_images", "number_of_rows", "crop")
 
 MAPS = Stage(".mmap", "activation maps", _OF_IMAGES, version=2)
@@ -16,9 +14,7 @@ def _tally(thresholds, dictionary, grid, facts):
     return TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, grid, facts["iou_union"])
 
 
-_OF_MASKS = (
-    MAPS.suffix, THRESHOLDS.suffix, "input_size", "dictionary_masks", "concepts", "seg_threshold",
-)  # fmt: skip
+_OF_MASKS = (MAPS.suffix, THRESHOLDS.suffix, "input_size", "dictionary_masks", "concepts", "seg_threshold")
 TALLY = Stage("_tally.npz", "tally", (*_OF_MASKS, "iou_union"), version=3, make=_tally)
 
 # Statistics of one pass over the maps and masks, each with a file of its own. make: function of the thresholds, the

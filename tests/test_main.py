@@ -26,7 +26,7 @@ from method.findings import Findings
 from method.tally import Tally
 from store.arrays import load_as
 from store.feature_file import FeatureMaps, FeatureWriter, memory_maps, open_maps
-from store.layer import LayerStore
+from store.layer import LayerStore, locked
 from store.stages import MAPS, MAPS_SIZE
 from tests import plain_reference
 from tests.conftest import DictionaryMaker, made_up_dictionary
@@ -363,7 +363,7 @@ def test_half_precision_halves_the_map(small_dictionary, run_main):
 
 
 def test_a_second_run_at_the_same_time_is_refused(small_dictionary, run_main, tmp_path):
-    with LayerStore(tmp_path / "result", "onet_layer3").locked():
+    with locked([LayerStore(tmp_path / "result", "onet_layer3")]):
         with pytest.raises(DissectionError, match=r"another run is working on .*onet_layer3"):
             run_main()
         run_main(LAYER_NAME="layer2")

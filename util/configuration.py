@@ -138,10 +138,8 @@ def _parse_word(word, rules):
         raise DissectionError(f"{word!r} is not KEY=VALUE, such as TASK=smile; --help lists the settings")
     if name not in rules:
         close = nearest(name, rules)
-        raise DissectionError(
-            f"there is no setting {name!r}"
-            + (f": did you mean {close[0]}?" if close else "; --help lists the settings")
-        )
+        advice = f": did you mean {close[0]}?" if close else "; --help lists the settings"
+        raise DissectionError(f"there is no setting {name!r}{advice}")
     return name, parse_value(text, rules[name])
 
 
@@ -204,6 +202,6 @@ def _comments(path):
     return found
 
 
-def snapshot(config):
-    """The settings of one run as JSON text, to be kept beside its results."""
-    return json.dumps({name: value for name, value in vars(config).items() if name.isupper()}, indent=1)
+def snapshot(config, **more):
+    """The settings of one run, and more, as JSON text, to be kept beside its results."""
+    return json.dumps({**{name: value for name, value in vars(config).items() if name.isupper()}, **more}, indent=1)

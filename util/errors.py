@@ -35,8 +35,7 @@ def run_script(main, when_stopped="stopped"):
 
     main: callable without arguments. when_stopped: what to say on Ctrl-C. Ends the process: 0 when main returns, 2 with
     the message on standard error for a DissectionError, 130 for Ctrl-C, 141 when whoever reads its output went away (as
-    in `python main.py | head -1`). Anything else is a defect of the program and
-    keeps its traceback.
+    in `python main.py | head -1`). Anything else is a defect of the program and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
