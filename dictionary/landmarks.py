@@ -53,12 +53,12 @@ def read_landmarks(path):
         last = max(int(column[1:]) for column in more)
         raise DissectionError(f"{path} has points up to x{last},y{last}: {last + 1} landmarks, not the 68 of iBUG")
     landmarks, lines = {}, {}
-    for row in table.rows():
-        numbers = np.array([_number(row.values[column]) for column in POINT_COLUMNS])
+    for line, image, values in table.rows():
+        numbers = np.array([_number(values[column]) for column in POINT_COLUMNS])
         if not np.isfinite(numbers).all():
             column = POINT_COLUMNS[int(np.argmin(np.isfinite(numbers)))]
-            table.problems.append(f"line {row.line}, column {column}: {row.values[column]!r} is not a number")
-        landmarks[row.image], lines[row.image] = numbers.reshape(LANDMARKS, 2), row.line
+            table.problems.append(f"line {line}, column {column}: {values[column]!r} is not a number")
+        landmarks[image], lines[image] = numbers.reshape(LANDMARKS, 2), line
     table.raise_problems()
     return landmarks, lines
 
