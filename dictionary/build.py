@@ -15,30 +15,28 @@ CelebA's list_attr_celeba.txt and FairFace's label files are understood as they 
 import argparse
 import io
 import logging
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from dictionary.concepts import FACE_CONCEPTS, GLOBAL_CONCEPTS
+from dictionary.concepts import FACE_CONCEPTS
 from dictionary.ellipses import ELLIPSE_RULES
 from dictionary.entries import (
     Written,
     check_replaceable,
     encode_png,
-    log_masks,
+    log_contents,
     place_of,
     sole_maker,
     write_entries,
-    write_group_image,
+    write_group_images,
     write_indexes,
 )
 from dictionary.images import PICTURE_FORMATS, ImageError, decode_rgb, inspect_image, load_rgb, read_bytes
 from dictionary.landmarks import FaceLandmarkDetector, doubt_landmarks, read_landmarks, write_landmarks
-from dictionary.subgroups import GLOBAL_FOLDER
 from dictionary.tables import GroupLabels, Labels, read_attributes, read_groups
 from util.errors import DissectionError, first_few, run_script
 from util.files import replacing_folder
@@ -68,10 +66,6 @@ class Photograph:
     labelled: tuple = ()
     groups: dict = field(default_factory=dict)
 
-    @property
-    def stem(self):
-        return Path(self.name).stem
-
 
 def main(arguments=None):
     """Build the dictionary that the command line asks for. arguments: list of str, by default the process's own."""
@@ -97,10 +91,9 @@ def build(options, out):
     with replacing_folder(out) as folder:
         written = write_photographs(photographs, folder, options)
         indexes = write_indexes(folder, written)
-        kept = [one for one, of in zip(photographs, written, strict=True) if not of.problem]
-        if not indexes and not any(photograph.groups for photograph in kept):
+        if not indexes and not any(one.groups for one in written):
             raise DissectionError("nothing to build: no photograph is left, or every mask lies outside its image")
-    summarise(options.out, kept, indexes)
+    log_contents(options.out, "photographs", [one for one in written if not one.problem], indexes)
 
 
 # ------------------------------------------------------------------------------------------------------ the arguments
@@ -323,16 +316,16 @@ def write_photograph(photograph, folder, pictures):
     doubt = photograph.landmarks is not None and doubt_landmarks(photograph.landmarks, *image.shape[1::-1])
     if doubt:
         return Written(problem=f"{photograph.source} {doubt}")
-    for concept, group in photograph.groups.items():
-        write_group_image(Path(photograph.name).name, content, concept, group, folder)
+    in_groups = write_group_images(photograph.path.name, content, photograph.groups, folder)
     if photograph.landmarks is None:
-        return Written()
+        return in_groups
     shown = [concept for concept in FACE_CONCEPTS if concept.type == "Parts" or concept.name in photograph.concepts]
     rules = {concept: ELLIPSE_RULES[concept.name] for concept in shown}
-    original = original_bytes(content, image)
-    return write_entries(
-        photograph.stem, original, image, photograph.landmarks, rules, folder, pictures, photograph.labelled
-    )
+    written = write_entries(
+        photograph.path.stem, original_bytes(content, image), image, photograph.landmarks, rules, folder, pictures,
+        photograph.labelled,
+    )  # fmt: skip
+    return replace(written, groups=in_groups.groups)
 
 
 def original_bytes(content, image):
@@ -345,16 +338,6 @@ def original_bytes(content, image):
     upright = header.getexif().get(EXIF_ORIENTATION, UPRIGHT) == UPRIGHT
     as_it_is = header.format in KEPT_FORMATS and header.mode in ("L", "RGB") and upright
     return content if as_it_is else encode_png(image)
-
-
-def summarise(out, photographs, indexes):
-    """Say what the dictionary holds and where it lies."""
-    log.info("%s: a dictionary of %d photographs", out, len(photographs))
-    log_masks(indexes)
-    for concept, description in GLOBAL_CONCEPTS.items():
-        counts = Counter(photograph.groups.get(concept) for photograph in photographs)
-        if names := ", ".join(f"{group} {counts[group]}" for group in description.groups if counts[group]):
-            log.info("  %s/%s: %s", GLOBAL_FOLDER, description.folder, names)
 
 
 if __name__ == "__main__":

@@ -50,11 +50,13 @@ LANDMARK_COLOUR = (255, 0, 0)
 class Written:
     """What became of one image. rows: index file -> (image path, mask paths), all relative to the dictionary.
 
-    outside: concepts whose mask is left out because it lies wholly outside the image. problem: why it cannot be used.
+    outside: concepts whose mask is left out because it lies wholly outside the image. groups: global concept -> the
+    subgroup in which it lies. problem: why it cannot be used.
     """
 
     rows: dict = field(default_factory=dict)
     outside: list = field(default_factory=list)
+    groups: dict = field(default_factory=dict)
     problem: str | None = None
 
 
@@ -119,12 +121,17 @@ def foreign_entries(root):
     return [path.relative_to(root).as_posix() for path in foreign]
 
 
-def write_group_image(name, content, concept, group, folder):
-    """Write one image of a subgroup. name: of the file; content: bytes; concept, group: as in GLOBAL_CONCEPTS."""
-    description = GLOBAL_CONCEPTS[concept]
-    place = folder / GLOBAL_FOLDER / description.folder / description.groups[group]
-    place.mkdir(parents=True, exist_ok=True)
-    (place / name).write_bytes(content)
+def write_group_images(name, content, groups, folder):
+    """Write an image into its subgroups. name: of the file; content: bytes; groups: {global concept: subgroup}.
+
+    Returns Written.
+    """
+    for concept, group in groups.items():
+        description = GLOBAL_CONCEPTS[concept]
+        place = folder / GLOBAL_FOLDER / description.folder / description.groups[group]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(content)
+    return Written(groups=groups)
 
 
 def write_entries(stem, original, image, landmarks, concepts, folder, pictures=False, labelled=()):
@@ -194,10 +201,18 @@ def write_indexes(folder, written):
     return indexes
 
 
-def log_masks(indexes):
-    """Say what each index file holds. indexes: as write_indexes returns them."""
+def log_contents(out, images, written, indexes):
+    """Say what a dictionary holds and where it lies.
+
+    out: its place. images: what its images are. written: list of Written. indexes: as write_indexes returns them.
+    """
+    log.info("%s: a dictionary of %d %s", out, len(written), images)
     for index, rows in indexes.items():
         counts = Counter(Path(mask).stem for _, masks in rows for mask in masks)
         order = dict.fromkeys((*LOCAL_CONCEPTS, *counts))
         names = ", ".join(f"{concept} {counts[concept]}" for concept in order if counts[concept])
         log.info("  %s: %d images, %d masks: %s", index, len(rows), counts.total(), names)
+    for concept, description in GLOBAL_CONCEPTS.items():
+        counts = Counter(one.groups.get(concept) for one in written)
+        if names := ", ".join(f"{group} {counts[group]}" for group in description.groups if counts[group]):
+            log.info("  %s/%s: %s", GLOBAL_FOLDER, description.folder, names)

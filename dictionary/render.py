@@ -25,24 +25,22 @@ import cv2
 import numpy as np
 import PIL
 
-from dictionary.concepts import FACE_CONCEPTS, GLOBAL_CONCEPTS, OWN_CONCEPTS, Concept
+from dictionary.concepts import FACE_CONCEPTS, OWN_CONCEPTS, Concept
 from dictionary.contact_sheet import write_contact_sheet
 from dictionary.ellipses import ELLIPSE_RULES
 from dictionary.entries import (
     CONTACT_SHEET,
     RECIPE,
-    Written,
     check_replaceable,
     encode_png,
-    log_masks,
+    log_contents,
     place_of,
     sole_maker,
     visible,
     write_entries,
-    write_group_image,
+    write_group_images,
     write_indexes,
 )
-from dictionary.subgroups import GLOBAL_FOLDER
 from rendering.concepts import ALWAYS, DRAWN
 from rendering.face import switched
 from rendering.random_face import DRAWN_GROUPS, can_show, random_face
@@ -110,11 +108,7 @@ def main(arguments=None):
             write_own_concepts(folder)
             write_contact_sheet(folder, folder / CONTACT_SHEET)
             (folder / RECIPE).write_text(recipe(options), encoding="utf-8")
-    log.info("%s: a dictionary of %d rendered faces", options.out, len(jobs))
-    log_masks(indexes)
-    for concept, groups in DRAWN_GROUPS.items() if options.per_group else ():
-        sizes = ", ".join(f"{group} {options.per_group}" for group in groups)
-        log.info("  %s/%s: %s", GLOBAL_FOLDER, GLOBAL_CONCEPTS[concept].folder, sizes)
+    log_contents(options.out, "rendered faces", written, indexes)
 
 
 def parse_arguments(arguments=None):
@@ -183,8 +177,8 @@ def write_face(job, folder, seed, pictures):
     """Render one face and write its files. Returns Written."""
     if isinstance(job, GroupJob):
         image, _ = render(group_face(job, seed))
-        write_group_image(f"{job.number:06d}.png", encode_png(image), job.concept, job.subgroups[job.concept], folder)
-        return Written()
+        group = {job.concept: job.subgroups[job.concept]}
+        return write_group_images(f"{job.number:06d}.png", encode_png(image), group, folder)
     face = local_face(job, seed)
     image, landmarks = render(face)
     seen = (*ALWAYS, *face.shown)
