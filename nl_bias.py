@@ -66,8 +66,8 @@ def read_subgroups(config, concepts):
     """The usable images of the dictionary's subgroups: list of Subgroups. Also notes for the reports, texts."""
     ensure_rendered(config.DICTIONARY)
     subgroups, problems = open_subgroups(
-        config.DICTIONARY, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS, skip_bad=config.SKIP_BAD_IMAGES,
-        limit=config.TEST_IMAGES if config.TEST_MODE else None, concepts=concepts,
+        config.DICTIONARY, concepts, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS,
+        skip_bad=config.SKIP_BAD_IMAGES, limit=config.TEST_IMAGES if config.TEST_MODE else None,
     )  # fmt: skip
     notes = said(problems)
     absent = ", ".join(sorted(set(concepts) - {concept.concept for concept in subgroups}))

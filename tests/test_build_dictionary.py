@@ -21,7 +21,7 @@ from dictionary.ellipses import ELLIPSE_RULES
 from dictionary.face_format import INDEX_FILES
 from dictionary.images import load_rgb
 from dictionary.landmarks import DETECTION_MODULES, POINT_COLUMNS, Face, FaceLandmarkDetector, read_landmarks
-from dictionary.subgroups import subgroup_images
+from dictionary.subgroups import find_subgroups
 from rendering.landmarks import (
     Between,
     Ellipse,
@@ -413,7 +413,7 @@ def test_subgroups_are_copied_without_landmarks(workshop):
     ]  # fmt: skip
     copy = workshop.out / "non_localizable/Gender/Male/a.jpg"
     assert copy.read_bytes() == (workshop.images / "a.jpg").read_bytes()
-    found = subgroup_images(workshop.out)
+    found = find_subgroups(workshop.out)[0]
     assert found["gender"] == {"male": [copy.relative_to(workshop.out).as_posix()],
                                "female": ["non_localizable/Gender/Female/b.jpg"]}  # fmt: skip
     assert set(found) == {"age", "gender", "skin_tone"} < set(GLOBAL_CONCEPTS)

@@ -26,7 +26,7 @@ from dictionary.ellipses import ELLIPSE_RULES
 from dictionary.entries import CONTACT_SHEET, RECIPE
 from dictionary.images import load_rgb, read_mask
 from dictionary.render import group_jobs, local_face, local_jobs
-from dictionary.subgroups import GLOBAL_FOLDER, subgroup_images
+from dictionary.subgroups import GLOBAL_FOLDER, find_subgroups
 from rendering.landmarks import draw_mask
 from rendering.random_face import DRAWN_GROUPS
 from rendering.render import render
@@ -84,7 +84,7 @@ def test_masks_and_labels_are_those_of_the_face(dictionary):
 
 
 def test_subgroups_are_there_and_ethnic_ones_are_not(dictionary):
-    found = subgroup_images(dictionary)
+    found = find_subgroups(dictionary)[0]
     assert {concept: tuple(groups) for concept, groups in found.items()} == {
         concept: tuple(GLOBAL_CONCEPTS[concept].groups) for concept in ("age", "gender", "skin_tone")
     }
