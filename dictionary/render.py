@@ -15,10 +15,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from itertools import count, product
+from itertools import count, cycle, product
 from pathlib import Path
 
 import cv2
@@ -138,14 +137,9 @@ def check_options(options):
 
 def local_jobs(images):
     """The faces with masks. Every concept of a type takes its turn, so that few faces already show all of them."""
-    jobs, turns = [], Counter()
-    for number in range(images):
-        kind = KINDS[number % len(KINDS)]
-        concepts = [concept.name for concept in RULES if concept.type == kind and concept.name in DRAWN]
-        must_show = concepts[turns[kind] % len(concepts)] if concepts else None
-        turns[kind] += 1
-        jobs.append(LocalJob(number, kind, must_show))
-    return jobs
+    drawn = [concept for concept in RULES if concept.name in DRAWN]
+    turns = {kind: cycle([concept.name for concept in drawn if concept.type == kind] or [None]) for kind in KINDS}
+    return [LocalJob(number, kind, next(turns[kind])) for number, kind in zip(range(images), cycle(KINDS))]
 
 
 def group_jobs(per_group):
@@ -156,12 +150,10 @@ def group_jobs(per_group):
     """
     jobs = []
     for concept, groups in DRAWN_GROUPS.items():
-        others = [name for name in DRAWN_GROUPS if name != concept]
-        mixes = list(product(*(DRAWN_GROUPS[name] for name in others)))
+        others = {name: of for name, of in DRAWN_GROUPS.items() if name != concept}
         for group in groups:
-            for number in range(per_group):
-                mix = dict(zip(others, mixes[number % len(mixes)], strict=True))
-                jobs.append(GroupJob(number, concept, {concept: group, **mix}))
+            for number, mix in zip(range(per_group), cycle(product(*others.values()))):
+                jobs.append(GroupJob(number, concept, {concept: group, **dict(zip(others, mix, strict=True))}))
     return jobs
 
 
