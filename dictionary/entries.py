@@ -5,7 +5,6 @@ masks, files and index are made the same way for both.
 """
 
 import csv
-import io
 import logging
 from collections import Counter
 from dataclasses import dataclass, field
@@ -151,29 +150,21 @@ def write_entries(stem, original, image, landmarks, concepts, folder, pictures=F
         if not masks and kind not in labelled:
             continue
         entry = f"{place}/{stem}"
+        files = dict(masks)
+        if pictures:
+            files |= {f"{concept}_overlap": darken_outside(image, mask > 0) for concept, mask in masks.items()}
+            files["lm"] = draw_landmarks(image, landmarks)
         (folder / entry).mkdir(parents=True)
         (folder / entry / "original.png").write_bytes(original)
-        for concept, mask in masks.items():
-            (folder / entry / f"{concept}.png").write_bytes(encode_png(mask))
+        for name, pixels in files.items():
+            (folder / entry / f"{name}.png").write_bytes(encode_png(pixels))
         written.rows[index] = (f"{entry}/original.png", [f"{entry}/{concept}.png" for concept in masks])
-        if pictures:
-            write_pictures(folder / entry, masks, image, landmarks)
     return written
-
-
-def write_pictures(entry, masks, image, landmarks):
-    """Write lm.png and *_overlap.png beside the masks.
-
-    entry: their folder. masks: {concept: uint8 (H, W)}. image: uint8 (H, W, 3), RGB. landmarks: (68, 2), px.
-    """
-    (entry / "lm.png").write_bytes(encode_png(draw_landmarks(image, landmarks)))
-    for concept, mask in masks.items():
-        (entry / f"{concept}_overlap.png").write_bytes(encode_png(darken_outside(image, mask > 0)))
 
 
 def draw_landmarks(image, landmarks):
     """The image with a disc on each landmark. image: uint8 (H, W, 3), RGB; landmarks: (68, 2). A new image."""
-    picture = np.ascontiguousarray(image.copy())
+    picture = image.copy()
     radius = max(1, round(face_size_px(landmarks) / 20))
     for x, y in np.rint(landmarks).astype(int).tolist():
         cv2.circle(picture, (x, y), radius, LANDMARK_COLOUR, -1)
@@ -193,11 +184,9 @@ def write_indexes(folder, written):
         rows = [result.rows[index] for result in written if index in result.rows]
         if rows:
             indexes[index] = rows
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows((image, ";".join(masks)) for image, masks in rows)
-            (folder / index).write_text(text.getvalue(), encoding="utf-8")
+            with open(folder / index, "w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerows([COLUMNS, *((image, ";".join(masks)) for image, masks in rows)])
     return indexes
 
 

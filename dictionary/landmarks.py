@@ -6,7 +6,6 @@ of the face stands in rendering/landmarks.py.
 
 import csv
 import importlib.util
-import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from dictionary.faces import face_finder
 from dictionary.tables import Table
 from rendering.landmarks import LANDMARKS, LEFT_EYE, MOUTH, RIGHT_EYE, face_size_px
 from util.errors import DissectionError, first_few
-from util.files import replace_text
+from util.files import replacing
 
 BOX_COLUMNS = ("left", "top", "right", "bottom")
 POINT_COLUMNS = tuple(f"{axis}{number}" for number in range(LANDMARKS) for axis in "xy")
@@ -121,12 +120,11 @@ def doubt_landmarks(points, width, height):
 
 def write_landmarks(path, faces):
     """Write landmarks in the format that read_landmarks reads. faces: {image: Face}. Raises DissectionError."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("image", *BOX_COLUMNS, *POINT_COLUMNS))
-    for image, face in sorted(faces.items()):
-        writer.writerow((image, *face.box, *(f"{number:.10g}" for number in face.landmarks.ravel())))
-    replace_text(path, text.getvalue())
+    with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("image", *BOX_COLUMNS, *POINT_COLUMNS))
+        for image, face in sorted(faces.items()):
+            writer.writerow((image, *face.box, *(f"{number:.10g}" for number in face.landmarks.ravel())))
 
 
 class FaceLandmarkDetector:
