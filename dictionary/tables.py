@@ -12,8 +12,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from dictionary.concepts import FACE_CONCEPTS, GLOBAL_CONCEPTS
-from util.errors import DissectionError, did_you_mean, first_few, nearest
+from dictionary.concepts import FACE_CONCEPTS, GLOBAL_CONCEPTS, slip_of
+from util.errors import DissectionError, did_you_mean, first_few
 
 # What the column of image names is called; columns without a name before it number the lines.
 IMAGE_COLUMNS = ("image", "image_id", "image_path", "img", "file", "filename", "file_name", "path")
@@ -222,7 +222,7 @@ def read_groups(path):
     concept_of = {column: CONCEPT_NAMES.get(column.lower(), column.lower()) for column in table.columns}
     known = {column: concept for column, concept in concept_of.items() if concept in GLOBAL_CONCEPTS}
     left_out = [column for column in table.columns if column not in known]
-    misspelt = [column for column in left_out if nearest(column, GLOBAL_CONCEPTS, cutoff=_SLIP)]
+    misspelt = [column for column in left_out if slip_of(column, GLOBAL_CONCEPTS)]
     if misspelt or not known:
         column = (misspelt or left_out or [""])[0]
         names = did_you_mean(column, GLOBAL_CONCEPTS)
@@ -243,9 +243,6 @@ def read_groups(path):
                 table.problems.append(f"line {line}: {cell!r} is not a subgroup of {concept}; {names}")
     table.raise_problems()
     return GroupLabels(subgroups, left_out, dict(without))
-
-
-_SLIP = 0.75  # likeness from which on a column is a misspelt one
 
 
 def _subgroup(concept, cell):
