@@ -107,14 +107,13 @@ def doubt_landmarks(points, width, height):
         "brows (17-26)": points[17:27], "eyes (36-47)": points[36:48], "nostrils (31-35)": points[31:36],
         "mouth (48-67)": points[48:68], "chin (8)": points[8:9],
     }  # fmt: skip
+    disorder = "these are not the 68 iBUG points in their order"
     depths = [(name, float((part.mean(axis=0) @ down) / size)) for name, part in levels.items()]
     for (upper, above), (lower, below) in zip(depths, depths[1:], strict=False):
         if above > below + _SLACK:
-            return f"has the {upper} below the {lower}: these are not the 68 iBUG points in their order"
+            return f"has the {upper} below the {lower}: {disorder}"
     if (points[16] - points[0]) @ across < 0.3 * size:
-        return (
-            "has an outline (0-16) that does not run from ear to ear: these are not the 68 iBUG points in their order"
-        )
+        return f"has an outline (0-16) that does not run from ear to ear: {disorder}"
     return None
 
 
