@@ -129,13 +129,13 @@ def settle_subgroups(root, found, problems, skip_bad):
     fatal = [problem for problem in problems if problem.fatal]
     if fatal and not skip_bad:
         raise unusable(f"{len(fatal)} images or subgroups of {root}", fatal, root)
-    kept = [
-        Subgroups(concept, {group: images for group, images in of.items() if images}) for concept, of in found.items()
-    ]
-    for subgroups in kept:
-        if len(subgroups.groups) < 2:
-            problems.append(Problem(subgroups.concept, "has fewer than two subgroups to compare", fatal=False))
-    kept = [subgroups for subgroups in kept if len(subgroups.groups) >= 2]
+    kept = []
+    for concept, groups in found.items():
+        usable = {group: images for group, images in groups.items() if images}
+        if len(usable) < 2:
+            problems.append(Problem(concept, "has fewer than two subgroups to compare", fatal=False))
+        else:
+            kept.append(Subgroups(concept, usable))
     if not kept:
         raise DissectionError(f"no global concept of {root} has two subgroups with usable images")
     return kept, problems
