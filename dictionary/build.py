@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from dictionary.concepts import FACE_CONCEPTS
 from dictionary.ellipses import ELLIPSE_RULES
@@ -46,8 +46,6 @@ log = logging.getLogger(__name__)
 
 # What readers of the layout can be trusted to know; a photograph of another format is stored as PNG.
 KEPT_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
-
-EXIF_ORIENTATION, UPRIGHT = 274, 1
 
 
 @dataclass(frozen=True)
@@ -200,19 +198,17 @@ def sound_photographs(names, options):
 
     Raises DissectionError for the others, or with --skip-bad lists them.
     """
-    checked = mapped(_photograph_problem, [options.images / name for name in names], options.workers,
-                     "checking the photographs")  # fmt: skip
-    problems = dict(zip(names, (problem for _, problem in checked), strict=True))
+
+    def problem_of(name):
+        try:
+            read_photograph(options.images / name)
+        except ImageError as error:
+            return str(error)
+        return None
+
+    problems = dict(mapped(problem_of, names, options.workers, "checking the photographs"))
     settle_problems([problem for problem in problems.values() if problem], options)
     return [name for name, problem in problems.items() if not problem]
-
-
-def _photograph_problem(path):
-    try:
-        read_photograph(path)
-    except ImageError as error:
-        return str(error)
-    return None
 
 
 def read_photograph(path):
@@ -335,7 +331,7 @@ def original_bytes(content, image):
     encoded anew: rarer formats, what its EXIF orientation turns, and what is not 8-bit gray or RGB.
     """
     header = Image.open(io.BytesIO(content), formats=PICTURE_FORMATS)
-    upright = header.getexif().get(EXIF_ORIENTATION, UPRIGHT) == UPRIGHT
+    upright = header.getexif().get(ExifTags.Base.Orientation, 1) == 1
     as_it_is = header.format in KEPT_FORMATS and header.mode in ("L", "RGB") and upright
     return content if as_it_is else encode_png(image)
 
