@@ -22,19 +22,9 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
+from dictionary import entries
 from dictionary.concepts import FACE_CONCEPTS
 from dictionary.ellipses import ELLIPSE_RULES
-from dictionary.entries import (
-    Written,
-    check_replaceable,
-    encode_png,
-    log_contents,
-    place_of,
-    sole_maker,
-    write_entries,
-    write_group_images,
-    write_indexes,
-)
 from dictionary.images import PICTURE_FORMATS, ImageError, decode_rgb, inspect_image, load_rgb, read_bytes
 from dictionary.landmarks import FaceLandmarkDetector, doubt_landmarks, read_landmarks, write_landmarks
 from dictionary.tables import GroupLabels, Labels, read_attributes, read_groups
@@ -69,10 +59,10 @@ def main(arguments=None):
     """Build the dictionary that the command line asks for. arguments: list of str, by default the process's own."""
     options = parse_arguments(arguments)
     check_options(options)
-    out = place_of(options.out)
+    out = entries.place_of(options.out)
     check_out(out, options)
-    with sole_maker(out):
-        check_replaceable(options.out, options.overwrite)
+    with entries.sole_maker(out):
+        entries.check_replaceable(options.out, options.overwrite)
         build(options, out)
 
 
@@ -88,10 +78,10 @@ def build(options, out):
 
     with replacing_folder(out) as folder:
         written = write_photographs(photographs, folder, options)
-        indexes = write_indexes(folder, written)
+        indexes = entries.write_indexes(folder, written)
         if not indexes and not any(one.groups for one in written):
             raise DissectionError("nothing to build: no photograph is left, or every mask lies outside its image")
-    log_contents(options.out, "photographs", [one for one in written if not one.problem], indexes)
+    entries.log_contents(options.out, "photographs", [one for one in written if not one.problem], indexes)
 
 
 # ------------------------------------------------------------------------------------------------------ the arguments
@@ -308,16 +298,16 @@ def write_photograph(photograph, folder, pictures):
     try:
         content, image = read_photograph(photograph.path)
     except ImageError as error:
-        return Written(problem=str(error))
+        return entries.Written(problem=str(error))
     doubt = photograph.landmarks is not None and doubt_landmarks(photograph.landmarks, *image.shape[1::-1])
     if doubt:
-        return Written(problem=f"{photograph.source} {doubt}")
-    in_groups = write_group_images(photograph.path.name, content, photograph.groups, folder)
+        return entries.Written(problem=f"{photograph.source} {doubt}")
+    in_groups = entries.write_group_images(photograph.path.name, content, photograph.groups, folder)
     if photograph.landmarks is None:
         return in_groups
     shown = [concept for concept in FACE_CONCEPTS if concept.type == "Parts" or concept.name in photograph.concepts]
     rules = {concept: ELLIPSE_RULES[concept.name] for concept in shown}
-    written = write_entries(
+    written = entries.write_entries(
         photograph.path.stem, original_bytes(content, image), image, photograph.landmarks, rules, folder, pictures,
         photograph.labelled,
     )  # fmt: skip
@@ -333,7 +323,7 @@ def original_bytes(content, image):
     header = Image.open(io.BytesIO(content), formats=PICTURE_FORMATS)
     upright = header.getexif().get(ExifTags.Base.Orientation, 1) == 1
     as_it_is = header.format in KEPT_FORMATS and header.mode in ("L", "RGB") and upright
-    return content if as_it_is else encode_png(image)
+    return content if as_it_is else entries.encode_png(image)
 
 
 if __name__ == "__main__":

@@ -24,22 +24,10 @@ import cv2
 import numpy as np
 import PIL
 
+from dictionary import entries
 from dictionary.concepts import FACE_CONCEPTS, OWN_CONCEPTS, Concept
 from dictionary.contact_sheet import write_contact_sheet
 from dictionary.ellipses import ELLIPSE_RULES
-from dictionary.entries import (
-    CONTACT_SHEET,
-    RECIPE,
-    check_replaceable,
-    encode_png,
-    log_contents,
-    place_of,
-    sole_maker,
-    visible,
-    write_entries,
-    write_group_images,
-    write_indexes,
-)
 from rendering.concepts import ALWAYS, DRAWN
 from rendering.face import switched
 from rendering.random_face import DRAWN_GROUPS, can_show, random_face
@@ -98,16 +86,16 @@ def main(arguments=None):
     """Render the dictionary that the command line asks for. arguments: list of str, by default the process's own."""
     options = parse_arguments(arguments)
     check_options(options)
-    out, jobs = place_of(options.out), [*local_jobs(options.images), *group_jobs(options.per_group)]
-    with sole_maker(out):
-        check_replaceable(options.out, options.overwrite)
+    out, jobs = entries.place_of(options.out), [*local_jobs(options.images), *group_jobs(options.per_group)]
+    with entries.sole_maker(out):
+        entries.check_replaceable(options.out, options.overwrite)
         with replacing_folder(out) as folder:
             written = write_faces(jobs, folder, options)
-            indexes = write_indexes(folder, written)
+            indexes = entries.write_indexes(folder, written)
             write_own_concepts(folder)
-            write_contact_sheet(folder, folder / CONTACT_SHEET)
-            (folder / RECIPE).write_text(recipe(options), encoding="utf-8")
-    log_contents(options.out, "rendered faces", written, indexes)
+            write_contact_sheet(folder, folder / entries.CONTACT_SHEET)
+            (folder / entries.RECIPE).write_text(recipe(options), encoding="utf-8")
+    entries.log_contents(options.out, "rendered faces", written, indexes)
 
 
 def parse_arguments(arguments=None):
@@ -170,12 +158,13 @@ def write_face(job, folder, seed, pictures):
     if isinstance(job, GroupJob):
         image, _ = render(group_face(job, seed))
         group = {job.concept: job.subgroups[job.concept]}
-        return write_group_images(f"{job.number:06d}.png", encode_png(image), group, folder)
+        return entries.write_group_images(f"{job.number:06d}.png", entries.encode_png(image), group, folder)
     face = local_face(job, seed)
     image, landmarks = render(face)
+    original = entries.encode_png(image)
     seen = (*ALWAYS, *face.shown)
     rules = {concept: mask for concept, mask in RULES.items() if concept.type == job.kind and concept.name in seen}
-    return write_entries(f"{job.number:06d}", encode_png(image), image, landmarks, rules, folder, pictures)
+    return entries.write_entries(f"{job.number:06d}", original, image, landmarks, rules, folder, pictures)
 
 
 def write_own_concepts(folder):
@@ -249,10 +238,10 @@ def is_there(root):
         except RuntimeError:  # links that go round: whoever reads it will say so
             return True
         wait_until_free(place)
-        if not visible(place) and place.parent.is_dir():
-            with sole_maker(place):
+        if not entries.visible(place) and place.parent.is_dir():
+            with entries.sole_maker(place):
                 clear_leftovers(place)  # a killed run may have left the dictionary aside that it was replacing
-        if place.is_file() or visible(place):
+        if place.is_file() or entries.visible(place):
             notice_other_version(place, root)
             return True
         return False
@@ -278,14 +267,15 @@ def is_default(root):
 def notice_other_version(folder, root):
     """Say so when a dictionary was rendered by other code than this, and how to have it anew."""
     try:
-        made_from = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
+        made_from = json.loads((folder / entries.RECIPE).read_text(encoding="utf-8"))
         if made_from["renderer"] == renderer_digest():
             return
         words = [f"--{name.replace('_', '-')} {int(made_from[name])}" for name in RECIPE_OPTIONS]
     except (FileNotFoundError, NotADirectoryError):
         return  # somebody's own dictionary, not a rendered one
     except (OSError, ValueError, KeyError, TypeError):
-        log.info("%s/%s cannot be read: it is not known which version of the program rendered the faces", root, RECIPE)
+        log.info("%s cannot be read: it is not known which version of the program rendered the faces",
+                 f"{root}/{entries.RECIPE}")  # fmt: skip
         return
     log.info(
         "%s was rendered by another version of the program. To have it anew: "
