@@ -58,7 +58,6 @@ def read_landmarks(path):
             column = POINT_COLUMNS[int(np.argmin(np.isfinite(numbers)))]
             table.problems.append(f"line {line}, column {column}: {values[column]!r} is not a number")
         landmarks[image], lines[image] = numbers.reshape(LANDMARKS, 2), line
-    table.raise_problems()
     return landmarks, lines
 
 

@@ -77,7 +77,8 @@ class Table:
     def rows(self):
         """Yield the sound rows, once: line, counted from 1; image, relative to the photographs; {column: text}.
 
-        Raises DissectionError when there is nothing below the header.
+        Behind the last one raises DissectionError when there are problems by then, one line with the first ones and
+        the number of the rest, and when there is nothing below the header.
         """
         first_line = {}
         for line, fields in self._lines:
@@ -98,9 +99,6 @@ class Table:
             raise DissectionError(f"{self.path} names no image: there is only a header")
         if self._announced not in (None, len(first_line)) and not self.problems:
             self.problems.append(f"line 1 announces {self._announced} images but {len(first_line)} follow")
-
-    def raise_problems(self):
-        """Raise DissectionError, one line with the first problems and the number of the rest, if there are any."""
         if self.problems:
             raise DissectionError(f"{self.path}: {first_few(self.problems, separator='; ')}")
 
@@ -186,7 +184,6 @@ def read_attributes(path):
         positive[image] = tuple(name for name in labelled if cells.get(name) in POSITIVE)
         said = {labelled[concept] for concept, cell in cells.items() if cell not in UNKNOWN}
         known[image] = tuple(kind for kind in LABELLED_TYPES if kind in said)
-    table.raise_problems()
     meant = {_loosely(name): name for name in labelled if name not in concept_of.values()}
     left_out = {name: meant.get(_loosely(name)) for name in table.columns if name not in concept_of}
     return Labels(positive, known, left_out)
@@ -241,7 +238,6 @@ def read_groups(path):
             else:
                 names = did_you_mean(cell, GLOBAL_CONCEPTS[concept].groups)
                 table.problems.append(f"line {line}: {cell!r} is not a subgroup of {concept}; {names}")
-    table.raise_problems()
     return GroupLabels(subgroups, left_out, dict(without))
 
 
