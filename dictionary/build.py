@@ -150,7 +150,7 @@ def detect_landmarks(options):
     # A file of such a name should be a picture; if it cannot be read, that is an error.
     endings = {ending for ending, kind in Image.registered_extensions().items() if kind in PICTURE_FORMATS}
     pictures = [name for name in names if Path(name).suffix.lower() in endings or is_picture(options.images / name)]
-    others = [name for name in names if name not in set(pictures)]
+    others = sorted({*names} - {*pictures})
     if others:
         log.info("%d files are no pictures that Pillow reads, and left out: %s", len(others), first_few(others))
     if not pictures:
