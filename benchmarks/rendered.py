@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measuring import read_options, timed
-from dictionary.ellipses import ELLIPSE_RULES, concept_mask
+from dictionary.ellipses import ELLIPSE_RULES
 from method.findings import Findings
 from method.tally import Tally
 from rendering.face import SWITCHES, switched
-from rendering.landmarks import LEFT_EYE, RIGHT_EYE, fill_ellipse, fit_ellipse
+from rendering.landmarks import LEFT_EYE, RIGHT_EYE, draw_mask, fill_ellipse, fit_ellipse
 from rendering.random_face import can_show, random_face
 from rendering.render import render
 from store.arrays import load_as
@@ -72,7 +72,8 @@ def change(face, concept):
     without, _ = render(switched(face, concept, shown=False))
     shown, landmarks = render(switched(face, concept, shown=True))
     changed = np.abs(shown.astype(float) - without).mean(axis=2)
-    inside, widened = concept_mask(concept, landmarks, *changed.shape), np.zeros(changed.shape, np.uint8)
+    inside = draw_mask(ELLIPSE_RULES[concept], landmarks, *changed.shape)
+    widened = np.zeros_like(inside)
     for ellipse in ELLIPSE_RULES[concept]:
         centre, semi_axes, directions = fit_ellipse(ellipse, landmarks)
         fill_ellipse(widened, centre, WIDENED_BY * semi_axes, directions)

@@ -15,30 +15,18 @@ CelebA's list_attr_celeba.txt and FairFace's label files are understood as they 
 import argparse
 import io
 import logging
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
-from dictionary.concepts import FACE_CONCEPTS, GLOBAL_CONCEPTS
+from dictionary import entries
+from dictionary.concepts import FACE_CONCEPTS
 from dictionary.ellipses import ELLIPSE_RULES
-from dictionary.entries import (
-    Written,
-    check_replaceable,
-    encode_png,
-    log_masks,
-    place_of,
-    sole_maker,
-    write_entries,
-    write_group_image,
-    write_indexes,
-)
 from dictionary.images import PICTURE_FORMATS, ImageError, decode_rgb, inspect_image, load_rgb, read_bytes
 from dictionary.landmarks import FaceLandmarkDetector, doubt_landmarks, read_landmarks, write_landmarks
-from dictionary.subgroups import GLOBAL_FOLDER
 from dictionary.tables import GroupLabels, Labels, read_attributes, read_groups
 from util.errors import DissectionError, first_few, run_script
 from util.files import replacing_folder
@@ -48,8 +36,6 @@ log = logging.getLogger(__name__)
 
 # What readers of the layout can be trusted to know; a photograph of another format is stored as PNG.
 KEPT_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
-
-EXIF_ORIENTATION, UPRIGHT = 274, 1
 
 
 @dataclass(frozen=True)
@@ -68,19 +54,15 @@ class Photograph:
     labelled: tuple = ()
     groups: dict = field(default_factory=dict)
 
-    @property
-    def stem(self):
-        return Path(self.name).stem
-
 
 def main(arguments=None):
     """Build the dictionary that the command line asks for. arguments: list of str, by default the process's own."""
     options = parse_arguments(arguments)
     check_options(options)
-    out = place_of(options.out)
+    out = entries.place_of(options.out)
     check_out(out, options)
-    with sole_maker(out):
-        check_replaceable(options.out, options.overwrite)
+    with entries.sole_maker(out):
+        entries.check_replaceable(options.out, options.overwrite)
         build(options, out)
 
 
@@ -96,11 +78,10 @@ def build(options, out):
 
     with replacing_folder(out) as folder:
         written = write_photographs(photographs, folder, options)
-        indexes = write_indexes(folder, written)
-        kept = [one for one, of in zip(photographs, written, strict=True) if not of.problem]
-        if not indexes and not any(photograph.groups for photograph in kept):
+        indexes = entries.write_indexes(folder, written)
+        if not indexes and not any(one.groups for one in written):
             raise DissectionError("nothing to build: no photograph is left, or every mask lies outside its image")
-    summarise(options.out, kept, indexes)
+    entries.log_contents(options.out, "photographs", [one for one in written if not one.problem], indexes)
 
 
 # ------------------------------------------------------------------------------------------------------ the arguments
@@ -169,7 +150,7 @@ def detect_landmarks(options):
     # A file of such a name should be a picture; if it cannot be read, that is an error.
     endings = {ending for ending, kind in Image.registered_extensions().items() if kind in PICTURE_FORMATS}
     pictures = [name for name in names if Path(name).suffix.lower() in endings or is_picture(options.images / name)]
-    others = [name for name in names if name not in set(pictures)]
+    others = sorted({*names} - {*pictures})
     if others:
         log.info("%d files are no pictures that Pillow reads, and left out: %s", len(others), first_few(others))
     if not pictures:
@@ -207,19 +188,17 @@ def sound_photographs(names, options):
 
     Raises DissectionError for the others, or with --skip-bad lists them.
     """
-    checked = mapped(_photograph_problem, [options.images / name for name in names], options.workers,
-                     "checking the photographs")  # fmt: skip
-    problems = dict(zip(names, (problem for _, problem in checked), strict=True))
+
+    def problem_of(name):
+        try:
+            read_photograph(options.images / name)
+        except ImageError as error:
+            return str(error)
+        return None
+
+    problems = dict(mapped(problem_of, names, options.workers, "checking the photographs"))
     settle_problems([problem for problem in problems.values() if problem], options)
     return [name for name, problem in problems.items() if not problem]
-
-
-def _photograph_problem(path):
-    try:
-        read_photograph(path)
-    except ImageError as error:
-        return str(error)
-    return None
 
 
 def read_photograph(path):
@@ -319,20 +298,20 @@ def write_photograph(photograph, folder, pictures):
     try:
         content, image = read_photograph(photograph.path)
     except ImageError as error:
-        return Written(problem=str(error))
+        return entries.Written(problem=str(error))
     doubt = photograph.landmarks is not None and doubt_landmarks(photograph.landmarks, *image.shape[1::-1])
     if doubt:
-        return Written(problem=f"{photograph.source} {doubt}")
-    for concept, group in photograph.groups.items():
-        write_group_image(Path(photograph.name).name, content, concept, group, folder)
+        return entries.Written(problem=f"{photograph.source} {doubt}")
+    in_groups = entries.write_group_images(photograph.path.name, content, photograph.groups, folder)
     if photograph.landmarks is None:
-        return Written()
+        return in_groups
     shown = [concept for concept in FACE_CONCEPTS if concept.type == "Parts" or concept.name in photograph.concepts]
     rules = {concept: ELLIPSE_RULES[concept.name] for concept in shown}
-    original = original_bytes(content, image)
-    return write_entries(
-        photograph.stem, original, image, photograph.landmarks, rules, folder, pictures, photograph.labelled
-    )
+    written = entries.write_entries(
+        photograph.path.stem, original_bytes(content, image), image, photograph.landmarks, rules, folder, pictures,
+        photograph.labelled,
+    )  # fmt: skip
+    return replace(written, groups=in_groups.groups)
 
 
 def original_bytes(content, image):
@@ -342,19 +321,9 @@ def original_bytes(content, image):
     encoded anew: rarer formats, what its EXIF orientation turns, and what is not 8-bit gray or RGB.
     """
     header = Image.open(io.BytesIO(content), formats=PICTURE_FORMATS)
-    upright = header.getexif().get(EXIF_ORIENTATION, UPRIGHT) == UPRIGHT
+    upright = header.getexif().get(ExifTags.Base.Orientation, 1) == 1
     as_it_is = header.format in KEPT_FORMATS and header.mode in ("L", "RGB") and upright
-    return content if as_it_is else encode_png(image)
-
-
-def summarise(out, photographs, indexes):
-    """Say what the dictionary holds and where it lies."""
-    log.info("%s: a dictionary of %d photographs", out, len(photographs))
-    log_masks(indexes)
-    for concept, description in GLOBAL_CONCEPTS.items():
-        counts = Counter(photograph.groups.get(concept) for photograph in photographs)
-        if names := ", ".join(f"{group} {counts[group]}" for group in description.groups if counts[group]):
-            log.info("  %s/%s: %s", GLOBAL_FOLDER, description.folder, names)
+    return content if as_it_is else entries.encode_png(image)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dictionary.concepts import REGIONS
 from dictionary.dictionary import format_of
 from dictionary.images import load_rgb, read_mask
-from dictionary.subgroups import subgroup_images
+from dictionary.subgroups import find_subgroups
 
 FACES_PER_BLOCK = 4
 BLOCKS_ACROSS = 4
@@ -31,10 +31,10 @@ def write_contact_sheet(root, path):
     for concept in found_format.concepts_of(rows):
         carriers = [row for row in rows if concept.name in row.masks][:FACES_PER_BLOCK]
         blocks.append((concept.name, [_outlined(root, row, concept) for row in carriers]))
-    for concept, groups in subgroup_images(root).items():
+    subgroups, _ = find_subgroups(root, limit=FACES_PER_BLOCK)
+    for concept, groups in subgroups.items():
         for group, images in groups.items():
-            cells = [_fitted(load_rgb(root / image)) for image in images[:FACES_PER_BLOCK]]
-            blocks.append((f"{concept}: {group}", cells))
+            blocks.append((f"{concept}: {group}", [_fitted(load_rgb(root / image)) for image in images]))
     Image.fromarray(_sheet(blocks)).save(path)
 
 

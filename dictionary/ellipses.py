@@ -11,7 +11,6 @@ from rendering.landmarks import (
     Between,
     Ellipse,
     both_sides,
-    draw_mask,
     mirrored,
 )
 
@@ -76,13 +75,3 @@ ELLIPSE_RULES = {
     "Smiling": (_MOUTH,),
     "Wearing_Lipstick": (_MOUTH,),
 }
-
-
-def concept_mask(concept, landmarks, height, width):
-    """Draw the mask of a local concept (see rendering.landmarks.draw_mask).
-
-    Raises ValueError for a concept without a rule.
-    """
-    if concept not in ELLIPSE_RULES:
-        raise ValueError(f"no ellipse rule for {concept!r}: add a row to ELLIPSE_RULES")
-    return draw_mask(ELLIPSE_RULES[concept], landmarks, height, width)

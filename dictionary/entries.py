@@ -5,7 +5,6 @@ masks, files and index are made the same way for both.
 """
 
 import csv
-import io
 import logging
 from collections import Counter
 from dataclasses import dataclass, field
@@ -50,11 +49,13 @@ LANDMARK_COLOUR = (255, 0, 0)
 class Written:
     """What became of one image. rows: index file -> (image path, mask paths), all relative to the dictionary.
 
-    outside: concepts whose mask is left out because it lies wholly outside the image. problem: why it cannot be used.
+    outside: concepts whose mask is left out because it lies wholly outside the image. groups: global concept -> the
+    subgroup in which it lies. problem: why it cannot be used.
     """
 
     rows: dict = field(default_factory=dict)
     outside: list = field(default_factory=list)
+    groups: dict = field(default_factory=dict)
     problem: str | None = None
 
 
@@ -119,12 +120,17 @@ def foreign_entries(root):
     return [path.relative_to(root).as_posix() for path in foreign]
 
 
-def write_group_image(name, content, concept, group, folder):
-    """Write one image of a subgroup. name: of the file; content: bytes; concept, group: as in GLOBAL_CONCEPTS."""
-    description = GLOBAL_CONCEPTS[concept]
-    place = folder / GLOBAL_FOLDER / description.folder / description.groups[group]
-    place.mkdir(parents=True, exist_ok=True)
-    (place / name).write_bytes(content)
+def write_group_images(name, content, groups, folder):
+    """Write an image into its subgroups. name: of the file; content: bytes; groups: {global concept: subgroup}.
+
+    Returns Written.
+    """
+    for concept, group in groups.items():
+        description = GLOBAL_CONCEPTS[concept]
+        place = folder / GLOBAL_FOLDER / description.folder / description.groups[group]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(content)
+    return Written(groups=groups)
 
 
 def write_entries(stem, original, image, landmarks, concepts, folder, pictures=False, labelled=()):
@@ -144,29 +150,21 @@ def write_entries(stem, original, image, landmarks, concepts, folder, pictures=F
         if not masks and kind not in labelled:
             continue
         entry = f"{place}/{stem}"
+        files = dict(masks)
+        if pictures:
+            files |= {f"{concept}_overlap": darken_outside(image, mask > 0) for concept, mask in masks.items()}
+            files["lm"] = draw_landmarks(image, landmarks)
         (folder / entry).mkdir(parents=True)
         (folder / entry / "original.png").write_bytes(original)
-        for concept, mask in masks.items():
-            (folder / entry / f"{concept}.png").write_bytes(encode_png(mask))
+        for name, pixels in files.items():
+            (folder / entry / f"{name}.png").write_bytes(encode_png(pixels))
         written.rows[index] = (f"{entry}/original.png", [f"{entry}/{concept}.png" for concept in masks])
-        if pictures:
-            write_pictures(folder / entry, masks, image, landmarks)
     return written
-
-
-def write_pictures(entry, masks, image, landmarks):
-    """Write lm.png and *_overlap.png beside the masks.
-
-    entry: their folder. masks: {concept: uint8 (H, W)}. image: uint8 (H, W, 3), RGB. landmarks: (68, 2), px.
-    """
-    (entry / "lm.png").write_bytes(encode_png(draw_landmarks(image, landmarks)))
-    for concept, mask in masks.items():
-        (entry / f"{concept}_overlap.png").write_bytes(encode_png(darken_outside(image, mask > 0)))
 
 
 def draw_landmarks(image, landmarks):
     """The image with a disc on each landmark. image: uint8 (H, W, 3), RGB; landmarks: (68, 2). A new image."""
-    picture = np.ascontiguousarray(image.copy())
+    picture = image.copy()
     radius = max(1, round(face_size_px(landmarks) / 20))
     for x, y in np.rint(landmarks).astype(int).tolist():
         cv2.circle(picture, (x, y), radius, LANDMARK_COLOUR, -1)
@@ -186,18 +184,24 @@ def write_indexes(folder, written):
         rows = [result.rows[index] for result in written if index in result.rows]
         if rows:
             indexes[index] = rows
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows((image, ";".join(masks)) for image, masks in rows)
-            (folder / index).write_text(text.getvalue(), encoding="utf-8")
+            with open(folder / index, "w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerows([COLUMNS, *((image, ";".join(masks)) for image, masks in rows)])
     return indexes
 
 
-def log_masks(indexes):
-    """Say what each index file holds. indexes: as write_indexes returns them."""
+def log_contents(out, images, written, indexes):
+    """Say what a dictionary holds and where it lies.
+
+    out: its place. images: what its images are. written: list of Written. indexes: as write_indexes returns them.
+    """
+    log.info("%s: a dictionary of %d %s", out, len(written), images)
     for index, rows in indexes.items():
         counts = Counter(Path(mask).stem for _, masks in rows for mask in masks)
         order = dict.fromkeys((*LOCAL_CONCEPTS, *counts))
         names = ", ".join(f"{concept} {counts[concept]}" for concept in order if counts[concept])
         log.info("  %s: %d images, %d masks: %s", index, len(rows), counts.total(), names)
+    for concept, description in GLOBAL_CONCEPTS.items():
+        counts = Counter(one.groups.get(concept) for one in written)
+        if names := ", ".join(f"{group} {counts[group]}" for group in description.groups if counts[group]):
+            log.info("  %s/%s: %s", GLOBAL_FOLDER, description.folder, names)

@@ -6,7 +6,6 @@ of the face stands in rendering/landmarks.py.
 
 import csv
 import importlib.util
-import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from dictionary.faces import face_finder
 from dictionary.tables import Table
 from rendering.landmarks import LANDMARKS, LEFT_EYE, MOUTH, RIGHT_EYE, face_size_px
 from util.errors import DissectionError, first_few
-from util.files import replace_text
+from util.files import replacing
 
 BOX_COLUMNS = ("left", "top", "right", "bottom")
 POINT_COLUMNS = tuple(f"{axis}{number}" for number in range(LANDMARKS) for axis in "xy")
@@ -53,13 +52,12 @@ def read_landmarks(path):
         last = max(int(column[1:]) for column in more)
         raise DissectionError(f"{path} has points up to x{last},y{last}: {last + 1} landmarks, not the 68 of iBUG")
     landmarks, lines = {}, {}
-    for row in table.rows():
-        numbers = np.array([_number(row.values[column]) for column in POINT_COLUMNS])
+    for line, image, values in table.rows():
+        numbers = np.array([_number(values[column]) for column in POINT_COLUMNS])
         if not np.isfinite(numbers).all():
             column = POINT_COLUMNS[int(np.argmin(np.isfinite(numbers)))]
-            table.problems.append(f"line {row.line}, column {column}: {row.values[column]!r} is not a number")
-        landmarks[row.image], lines[row.image] = numbers.reshape(LANDMARKS, 2), row.line
-    table.raise_problems()
+            table.problems.append(f"line {line}, column {column}: {values[column]!r} is not a number")
+        landmarks[image], lines[image] = numbers.reshape(LANDMARKS, 2), line
     return landmarks, lines
 
 
@@ -108,25 +106,23 @@ def doubt_landmarks(points, width, height):
         "brows (17-26)": points[17:27], "eyes (36-47)": points[36:48], "nostrils (31-35)": points[31:36],
         "mouth (48-67)": points[48:68], "chin (8)": points[8:9],
     }  # fmt: skip
+    disorder = "these are not the 68 iBUG points in their order"
     depths = [(name, float((part.mean(axis=0) @ down) / size)) for name, part in levels.items()]
     for (upper, above), (lower, below) in zip(depths, depths[1:], strict=False):
         if above > below + _SLACK:
-            return f"has the {upper} below the {lower}: these are not the 68 iBUG points in their order"
+            return f"has the {upper} below the {lower}: {disorder}"
     if (points[16] - points[0]) @ across < 0.3 * size:
-        return (
-            "has an outline (0-16) that does not run from ear to ear: these are not the 68 iBUG points in their order"
-        )
+        return f"has an outline (0-16) that does not run from ear to ear: {disorder}"
     return None
 
 
 def write_landmarks(path, faces):
     """Write landmarks in the format that read_landmarks reads. faces: {image: Face}. Raises DissectionError."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("image", *BOX_COLUMNS, *POINT_COLUMNS))
-    for image, face in sorted(faces.items()):
-        writer.writerow((image, *face.box, *(f"{number:.10g}" for number in face.landmarks.ravel())))
-    replace_text(path, text.getvalue())
+    with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("image", *BOX_COLUMNS, *POINT_COLUMNS))
+        for image, face in sorted(faces.items()):
+            writer.writerow((image, *face.box, *(f"{number:.10g}" for number in face.landmarks.ravel())))
 
 
 class FaceLandmarkDetector:

@@ -15,34 +15,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from itertools import count, product
+from itertools import count, cycle, product
 from pathlib import Path
 
 import cv2
 import numpy as np
 import PIL
 
-from dictionary.concepts import FACE_CONCEPTS, GLOBAL_CONCEPTS, OWN_CONCEPTS, Concept
+from dictionary import entries
+from dictionary.concepts import FACE_CONCEPTS, OWN_CONCEPTS, Concept
 from dictionary.contact_sheet import write_contact_sheet
 from dictionary.ellipses import ELLIPSE_RULES
-from dictionary.entries import (
-    CONTACT_SHEET,
-    RECIPE,
-    Written,
-    check_replaceable,
-    encode_png,
-    log_masks,
-    place_of,
-    sole_maker,
-    visible,
-    write_entries,
-    write_group_image,
-    write_indexes,
-)
-from dictionary.subgroups import GLOBAL_FOLDER
 from rendering.concepts import ALWAYS, DRAWN
 from rendering.face import switched
 from rendering.random_face import DRAWN_GROUPS, can_show, random_face
@@ -101,20 +86,16 @@ def main(arguments=None):
     """Render the dictionary that the command line asks for. arguments: list of str, by default the process's own."""
     options = parse_arguments(arguments)
     check_options(options)
-    out, jobs = place_of(options.out), [*local_jobs(options.images), *group_jobs(options.per_group)]
-    with sole_maker(out):
-        check_replaceable(options.out, options.overwrite)
+    out, jobs = entries.place_of(options.out), [*local_jobs(options.images), *group_jobs(options.per_group)]
+    with entries.sole_maker(out):
+        entries.check_replaceable(options.out, options.overwrite)
         with replacing_folder(out) as folder:
             written = write_faces(jobs, folder, options)
-            indexes = write_indexes(folder, written)
+            indexes = entries.write_indexes(folder, written)
             write_own_concepts(folder)
-            write_contact_sheet(folder, folder / CONTACT_SHEET)
-            (folder / RECIPE).write_text(recipe(options), encoding="utf-8")
-    log.info("%s: a dictionary of %d rendered faces", options.out, len(jobs))
-    log_masks(indexes)
-    for concept, groups in DRAWN_GROUPS.items() if options.per_group else ():
-        sizes = ", ".join(f"{group} {options.per_group}" for group in groups)
-        log.info("  %s/%s: %s", GLOBAL_FOLDER, GLOBAL_CONCEPTS[concept].folder, sizes)
+            write_contact_sheet(folder, folder / entries.CONTACT_SHEET)
+            (folder / entries.RECIPE).write_text(recipe(options), encoding="utf-8")
+    entries.log_contents(options.out, "rendered faces", written, indexes)
 
 
 def parse_arguments(arguments=None):
@@ -144,14 +125,9 @@ def check_options(options):
 
 def local_jobs(images):
     """The faces with masks. Every concept of a type takes its turn, so that few faces already show all of them."""
-    jobs, turns = [], Counter()
-    for number in range(images):
-        kind = KINDS[number % len(KINDS)]
-        concepts = [concept.name for concept in RULES if concept.type == kind and concept.name in DRAWN]
-        must_show = concepts[turns[kind] % len(concepts)] if concepts else None
-        turns[kind] += 1
-        jobs.append(LocalJob(number, kind, must_show))
-    return jobs
+    drawn = [concept for concept in RULES if concept.name in DRAWN]
+    turns = {kind: cycle([concept.name for concept in drawn if concept.type == kind] or [None]) for kind in KINDS}
+    return [LocalJob(number, kind, next(turns[kind])) for number, kind in zip(range(images), cycle(KINDS))]
 
 
 def group_jobs(per_group):
@@ -162,12 +138,10 @@ def group_jobs(per_group):
     """
     jobs = []
     for concept, groups in DRAWN_GROUPS.items():
-        others = [name for name in DRAWN_GROUPS if name != concept]
-        mixes = list(product(*(DRAWN_GROUPS[name] for name in others)))
+        others = {name: of for name, of in DRAWN_GROUPS.items() if name != concept}
         for group in groups:
-            for number in range(per_group):
-                mix = dict(zip(others, mixes[number % len(mixes)], strict=True))
-                jobs.append(GroupJob(number, concept, {concept: group, **mix}))
+            for number, mix in zip(range(per_group), cycle(product(*others.values()))):
+                jobs.append(GroupJob(number, concept, {concept: group, **dict(zip(others, mix, strict=True))}))
     return jobs
 
 
@@ -183,13 +157,14 @@ def write_face(job, folder, seed, pictures):
     """Render one face and write its files. Returns Written."""
     if isinstance(job, GroupJob):
         image, _ = render(group_face(job, seed))
-        write_group_image(f"{job.number:06d}.png", encode_png(image), job.concept, job.subgroups[job.concept], folder)
-        return Written()
+        group = {job.concept: job.subgroups[job.concept]}
+        return entries.write_group_images(f"{job.number:06d}.png", entries.encode_png(image), group, folder)
     face = local_face(job, seed)
     image, landmarks = render(face)
+    original = entries.encode_png(image)
     seen = (*ALWAYS, *face.shown)
     rules = {concept: mask for concept, mask in RULES.items() if concept.type == job.kind and concept.name in seen}
-    return write_entries(f"{job.number:06d}", encode_png(image), image, landmarks, rules, folder, pictures)
+    return entries.write_entries(f"{job.number:06d}", original, image, landmarks, rules, folder, pictures)
 
 
 def write_own_concepts(folder):
@@ -263,10 +238,10 @@ def is_there(root):
         except RuntimeError:  # links that go round: whoever reads it will say so
             return True
         wait_until_free(place)
-        if not visible(place) and place.parent.is_dir():
-            with sole_maker(place):
+        if not entries.visible(place) and place.parent.is_dir():
+            with entries.sole_maker(place):
                 clear_leftovers(place)  # a killed run may have left the dictionary aside that it was replacing
-        if place.is_file() or visible(place):
+        if place.is_file() or entries.visible(place):
             notice_other_version(place, root)
             return True
         return False
@@ -292,14 +267,15 @@ def is_default(root):
 def notice_other_version(folder, root):
     """Say so when a dictionary was rendered by other code than this, and how to have it anew."""
     try:
-        made_from = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
+        made_from = json.loads((folder / entries.RECIPE).read_text(encoding="utf-8"))
         if made_from["renderer"] == renderer_digest():
             return
         words = [f"--{name.replace('_', '-')} {int(made_from[name])}" for name in RECIPE_OPTIONS]
     except (FileNotFoundError, NotADirectoryError):
         return  # somebody's own dictionary, not a rendered one
     except (OSError, ValueError, KeyError, TypeError):
-        log.info("%s/%s cannot be read: it is not known which version of the program rendered the faces", root, RECIPE)
+        log.info("%s cannot be read: it is not known which version of the program rendered the faces",
+                 f"{root}/{entries.RECIPE}")  # fmt: skip
         return
     log.info(
         "%s was rendered by another version of the program. To have it anew: "

@@ -15,21 +15,13 @@ from util.parallel import mapped
 GLOBAL_FOLDER = "non_localizable"
 
 
-def subgroup_images(root, concepts=None):
-    """The images of each subgroup that the dictionary has (method.md §1.3), see find_subgroups.
+def find_subgroups(root, concepts=None, limit=None):
+    """Look for the subgroups of a dictionary (method.md §1.3), whose folders match whatever their capitals.
 
-    Returns {concept: {group: [path relative to root, sorted by name]}}.
-    """
-    return find_subgroups(root, concepts)[0]
-
-
-def find_subgroups(root, concepts=None):
-    """Look for the subgroups of a dictionary, whose folders match whatever their capitals.
-
-    concepts: {concept: GlobalConcept}, by default those of tables (see concepts.global_concepts). Returns (images,
-    problems): {concept: {group: [path relative to root, sorted by name]}}, concepts and groups in the table's order,
-    those without a folder left out; list of Problem: a folder that no table names and one there twice are fatal, a
-    subgroup that is missing beside others is not.
+    concepts: {concept: GlobalConcept}, by default those of tables (see concepts.global_concepts). limit: the first
+    images of each subgroup only. Returns (images, problems): {concept: {group: [path relative to root, sorted by
+    name]}}, concepts and groups in the table's order, those without a folder left out; list of Problem: a folder that
+    no table names and one there twice are fatal, a subgroup that is missing beside others is not.
     """
     root, found = Path(root), {}
     concepts = concepts or global_concepts(root)
@@ -41,7 +33,7 @@ def find_subgroups(root, concepts=None):
         problems += unlike
         missing += [f"{group} of {concept}" for group in concepts[concept].groups if group not in groups]
         if groups:
-            found[concept] = {group: _files_in(root, folder, problems) for group, folder in groups.items()}
+            found[concept] = {group: _files_in(root, folder, problems)[:limit] for group, folder in groups.items()}
     if missing:
         problems.append(Problem(GLOBAL_FOLDER, f"no folder for {', '.join(missing)}", fatal=False))
     return found, problems
@@ -59,7 +51,7 @@ def _matching(root, where, expected, kind):
     known = {folder.casefold() for folder in expected.values()}
     for name, same in by_name.items():
         if name not in known:
-            hint = did_you_mean(same[0], tuple(expected.values()))
+            hint = did_you_mean(same[0], expected.values())
             what = f"unknown {kind}, {hint} (one of the dictionary's own needs a line in {OWN_GROUPS})"
             problems.append(Problem(f"{where}/{same[0]}", what))
         elif len(same) > 1:
@@ -102,26 +94,22 @@ class Subgroups:
         return fingerprint([(group, list(images.values())) for group, images in self.groups.items()])
 
 
-def open_subgroups(
-    root, *, memory_folder, workers, skip_bad=False, limit=None, concepts=None
-):  # fmt: skip
-    """Read the global concepts of a dictionary, decoding each image once (see open_dictionary for the arguments).
+def open_subgroups(root, concepts, *, memory_folder, workers, skip_bad=False, limit=None):
+    """Read the global concepts of a dictionary, decoding each image once.
 
-    limit: read the first images of each subgroup only. Returns (list of
-    Subgroups, list of Problem). What is missing is a problem that is not fatal; a folder that no table names is an
-    error, as is a subgroup without a usable image, or both are left out where skip_bad, like a concept of which fewer
-    than two subgroups remain. Raises DissectionError.
+    concepts, limit: see find_subgroups; the other arguments: see open_dictionary. Returns (list of Subgroups, list of
+    Problem). What is missing is a problem that is not fatal; a folder that no table names is an error, as is a subgroup
+    without a usable image, or both are left out where skip_bad, like a concept of which fewer than two subgroups
+    remain. Raises DissectionError.
     """
     root = Path(root)
     if not root.is_dir():
         raise no_dictionary(root)
-    concepts = concepts or global_concepts(root)
-    found, unlike = find_subgroups(root, concepts)
+    found, unlike = find_subgroups(root, concepts, limit)
     if not found:
         raise DissectionError(
             f"{root}/{GLOBAL_FOLDER} holds no subgroup of {', '.join(concepts)}: there is nothing to compare"
         )
-    found = {concept: {group: images[:limit] for group, images in groups.items()} for concept, groups in found.items()}
     paths = [image for groups in found.values() for images in groups.values() for image in images]
     with FileMemory(root, memory_folder) as memory:
         facts = dict(mapped(memory.facts, paths, workers, "checking subgroups"))
@@ -150,13 +138,13 @@ def settle_subgroups(root, found, problems, skip_bad):
     fatal = [problem for problem in problems if problem.fatal]
     if fatal and not skip_bad:
         raise unusable(f"{len(fatal)} images or subgroups of {root}", fatal, root)
-    kept = [
-        Subgroups(concept, {group: images for group, images in of.items() if images}) for concept, of in found.items()
-    ]
-    for subgroups in kept:
-        if len(subgroups.groups) < 2:
-            problems.append(Problem(subgroups.concept, "has fewer than two subgroups to compare", fatal=False))
-    kept = [subgroups for subgroups in kept if len(subgroups.groups) >= 2]
+    kept = []
+    for concept, groups in found.items():
+        usable = {group: images for group, images in groups.items() if images}
+        if len(usable) < 2:
+            problems.append(Problem(concept, "has fewer than two subgroups to compare", fatal=False))
+        else:
+            kept.append(Subgroups(concept, usable))
     if not kept:
         raise DissectionError(f"no global concept of {root} has two subgroups with usable images")
     return kept, problems

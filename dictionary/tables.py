@@ -12,8 +12,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from dictionary.concepts import FACE_CONCEPTS, GLOBAL_CONCEPTS
-from util.errors import DissectionError, did_you_mean, first_few, nearest
+from dictionary.concepts import FACE_CONCEPTS, GLOBAL_CONCEPTS, slip_of
+from util.errors import DissectionError, did_you_mean, first_few
 
 # What the column of image names is called; columns without a name before it number the lines.
 IMAGE_COLUMNS = ("image", "image_id", "image_path", "img", "file", "filename", "file_name", "path")
@@ -49,15 +49,6 @@ _OLDEST = 120
 LABELLED_TYPES = ("AU", "Attr")
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of a table. line: counted from 1; image: path relative to the photographs; values: column -> str."""
-
-    line: int
-    image: str
-    values: dict
-
-
 class Table:
     """A CSV file or a CelebA text file whose head is sound. columns: all but `image`.
 
@@ -84,7 +75,11 @@ class Table:
             raise DissectionError(f"{path}: column {' and '.join(repeated)} occurs more than once")
 
     def rows(self):
-        """Yield the sound rows, once, as Row. Raises DissectionError when there is nothing below the header."""
+        """Yield the sound rows, once: line, counted from 1; image, relative to the photographs; {column: text}.
+
+        Behind the last one raises DissectionError when there are problems by then, one line with the first ones and
+        the number of the rest, and when there is nothing below the header.
+        """
         first_line = {}
         for line, fields in self._lines:
             expected = self._first + 1 + len(self.columns)
@@ -99,14 +94,11 @@ class Table:
                 self.problems.append(f"line {line}: {image} stands already in line {first_line[image]}")
             else:
                 first_line[image] = line
-                yield Row(line, image, dict(zip(self.columns, fields[1:], strict=True)))
+                yield line, image, dict(zip(self.columns, fields[1:], strict=True))
         if not first_line and not self.problems:
             raise DissectionError(f"{self.path} names no image: there is only a header")
         if self._announced not in (None, len(first_line)) and not self.problems:
             self.problems.append(f"line 1 announces {self._announced} images but {len(first_line)} follow")
-
-    def raise_problems(self):
-        """Raise DissectionError, one line with the first problems and the number of the rest, if there are any."""
         if self.problems:
             raise DissectionError(f"{self.path}: {first_few(self.problems, separator='; ')}")
 
@@ -183,16 +175,15 @@ def read_attributes(path):
     if twice:
         raise DissectionError(f"{path}: {' and '.join(twice)} has more than one column")
     positive, known = {}, {}
-    for row in table.rows():
-        cells = {concept: row.values[column].lower() for column, concept in concept_of.items()}
+    for line, image, values in table.rows():
+        cells = {concept: values[column].lower() for column, concept in concept_of.items()}
         for column, concept in concept_of.items():
             if cells[concept] not in POSITIVE + NEGATIVE + UNKNOWN:
-                cell = row.values[column]
-                table.problems.append(f"line {row.line}, column {column}: {cell!r} is none of 1, 0, -1 and empty")
-        positive[row.image] = tuple(name for name in labelled if cells.get(name) in POSITIVE)
+                what = f"{values[column]!r} is none of 1, 0, -1 and empty"
+                table.problems.append(f"line {line}, column {column}: {what}")
+        positive[image] = tuple(name for name in labelled if cells.get(name) in POSITIVE)
         said = {labelled[concept] for concept, cell in cells.items() if cell not in UNKNOWN}
-        known[row.image] = tuple(kind for kind in LABELLED_TYPES if kind in said)
-    table.raise_problems()
+        known[image] = tuple(kind for kind in LABELLED_TYPES if kind in said)
     meant = {_loosely(name): name for name in labelled if name not in concept_of.values()}
     left_out = {name: meant.get(_loosely(name)) for name in table.columns if name not in concept_of}
     return Labels(positive, known, left_out)
@@ -225,40 +216,29 @@ def read_groups(path):
     subgroup.
     """
     table = Table(path)
-    concept_of = {column: _global_concept(column) for column in table.columns}
-    known = {column: concept for column, concept in concept_of.items() if concept}
-    left_out = [column for column, concept in concept_of.items() if not concept]
-    misspelt = [column for column in left_out if nearest(column, GLOBAL_CONCEPTS, cutoff=_SLIP)]
+    concept_of = {column: CONCEPT_NAMES.get(column.lower(), column.lower()) for column in table.columns}
+    known = {column: concept for column, concept in concept_of.items() if concept in GLOBAL_CONCEPTS}
+    left_out = [column for column in table.columns if column not in known]
+    misspelt = [column for column in left_out if slip_of(column, GLOBAL_CONCEPTS)]
     if misspelt or not known:
         column = (misspelt or left_out or [""])[0]
-        names = did_you_mean(column, tuple(GLOBAL_CONCEPTS))
+        names = did_you_mean(column, GLOBAL_CONCEPTS)
         raise DissectionError(f"{path}: column {column!r} is not a global concept; {names}")
     subgroups, without = {}, Counter()
-    for row in table.rows():
+    for line, image, values in table.rows():
         for column, concept in known.items():
-            cell = row.values[column]
+            cell = values[column]
             if cell.lower() in UNKNOWN:
                 continue
             group = _subgroup(concept, cell)
             if group:
-                subgroups.setdefault(row.image, {})[concept] = group
+                subgroups.setdefault(image, {})[concept] = group
             elif group == "":
                 without[concept, cell] += 1
             else:
-                names = did_you_mean(cell, tuple(GLOBAL_CONCEPTS[concept].groups))
-                table.problems.append(f"line {row.line}: {cell!r} is not a subgroup of {concept}; {names}")
-    table.raise_problems()
+                names = did_you_mean(cell, GLOBAL_CONCEPTS[concept].groups)
+                table.problems.append(f"line {line}: {cell!r} is not a subgroup of {concept}; {names}")
     return GroupLabels(subgroups, left_out, dict(without))
-
-
-_SLIP = 0.75  # likeness from which on a column is a misspelt one
-
-
-def _global_concept(column):
-    """The global concept that a column is about, or None."""
-    name = column.lower()
-    name = CONCEPT_NAMES.get(name, name)
-    return name if name in GLOBAL_CONCEPTS else None
 
 
 def _subgroup(concept, cell):

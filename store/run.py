@@ -120,8 +120,8 @@ def prepare_subgroups(config, concepts):
     Returns (list of Subgroups; notes for the reports, texts). Raises DissectionError.
     """
     subgroups, problems = open_subgroups(
-        config.DICTIONARY, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS, skip_bad=config.SKIP_BAD_IMAGES,
-        limit=config.TEST_IMAGES if config.TEST_MODE else None, concepts=concepts,
+        config.DICTIONARY, concepts, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS,
+        skip_bad=config.SKIP_BAD_IMAGES, limit=config.TEST_IMAGES if config.TEST_MODE else None,
     )  # fmt: skip
     notes = _told(problems)
     if absent := sorted(set(concepts) - {concept.concept for concept in subgroups}):

@@ -16,8 +16,8 @@ from dictionary.check import find_problems
 from dictionary.check import main as check_main
 from dictionary.concepts import FACE_CONCEPTS, LOCAL_CONCEPTS, REGIONS
 from dictionary.dictionary import format_of, open_dictionary
-from dictionary.images import load_image, load_mask, load_rgb
-from dictionary.subgroups import subgroup_images
+from dictionary.images import load_image, load_mask, load_rgb, resize_image, resize_mask
+from dictionary.subgroups import find_subgroups
 from dictionary.views import Part, resize_image, resize_mask
 from tests.conftest import DictionaryMaker
 from util.errors import DissectionError, nearest
@@ -383,7 +383,7 @@ def test_subgroups_keep_the_order_of_the_table(tmp_path):
         folder.mkdir(parents=True)
         for name in ("b.jpg", "a.jpg", ".hidden", "__c.jpg"):
             (folder / name).write_bytes(b"x")
-    groups = subgroup_images(root)
+    groups = find_subgroups(root)[0]
     assert list(groups) == ["age"]
     assert list(groups["age"]) == ["twenty_to_forty", "sixty_plus"]
     assert groups["age"]["sixty_plus"] == [f"non_localizable/Age/sixty_plus/{name}.jpg" for name in ("__c", "a", "b")]

@@ -12,7 +12,7 @@ import nl_bias
 from dictionary import render
 from dictionary.concepts import REGIONS
 from dictionary.dictionary import format_of
-from dictionary.subgroups import subgroup_images
+from dictionary.subgroups import find_subgroups
 from method.tally import Tally
 from store.arrays import load_as
 from tests import plain_reference
@@ -158,7 +158,7 @@ def test_the_program_agrees_with_an_independent_loop(dictionary, run_main, run, 
 def bias_agrees(dictionary, network, detector, folder):
     """§5, from the subgroups' own files."""
     content = pickle.loads((folder / "onet_layer3_nl_probs.pkl").read_bytes())
-    for concept, groups in subgroup_images(dictionary).items():
+    for concept, groups in find_subgroups(dictionary)[0].items():
         maps, sizes = [], []
         for paths in groups.values():
             images = [plain_reference.read_image(dictionary / path) for path in paths]

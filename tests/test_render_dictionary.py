@@ -22,11 +22,12 @@ from dictionary.check import find_problems
 from dictionary.concepts import GLOBAL_CONCEPTS, LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
 from dictionary.contact_sheet import write_contact_sheet
 from dictionary.dictionary import format_of
-from dictionary.ellipses import concept_mask
+from dictionary.ellipses import ELLIPSE_RULES
 from dictionary.entries import CONTACT_SHEET, RECIPE
 from dictionary.images import load_rgb, read_mask
 from dictionary.render import group_jobs, local_face, local_jobs
-from dictionary.subgroups import GLOBAL_FOLDER, subgroup_images
+from dictionary.subgroups import GLOBAL_FOLDER, find_subgroups
+from rendering.landmarks import draw_mask
 from rendering.random_face import DRAWN_GROUPS
 from rendering.render import render
 from util.errors import DissectionError
@@ -78,11 +79,12 @@ def test_masks_and_labels_are_those_of_the_face(dictionary):
         assert set(row.masks) == (of_kind if job.kind == "Parts" else of_kind & set(face.shown))
         assert job.must_show is None or job.must_show in row.masks
         for concept, path in row.masks.items():
-            np.testing.assert_array_equal(read_mask(dictionary / path), concept_mask(concept, landmarks, 218, 178) > 0)
+            expected = draw_mask(ELLIPSE_RULES[concept], landmarks, 218, 178) > 0
+            np.testing.assert_array_equal(read_mask(dictionary / path), expected)
 
 
 def test_subgroups_are_there_and_ethnic_ones_are_not(dictionary):
-    found = subgroup_images(dictionary)
+    found = find_subgroups(dictionary)[0]
     assert {concept: tuple(groups) for concept, groups in found.items()} == {
         concept: tuple(GLOBAL_CONCEPTS[concept].groups) for concept in ("age", "gender", "skin_tone")
     }

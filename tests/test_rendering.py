@@ -7,12 +7,12 @@ import pytest
 
 from benchmarks import rendered
 from dictionary.concepts import LOCAL_CONCEPTS, LOCAL_CONCEPTS_BY_TYPE
-from dictionary.ellipses import concept_mask
+from dictionary.ellipses import ELLIPSE_RULES
 from rendering import anatomy, canvas
 from rendering.concepts import CONTRADICTIONS, IMPLIED, SWITCHES, contradicting
 from rendering.face import Face, switched
 from rendering.head import Head
-from rendering.landmarks import LANDMARKS, mirrored_landmark
+from rendering.landmarks import LANDMARKS, draw_mask, mirrored_landmark
 from rendering.pose import PIVOT, Pose, canvas_coordinates, on_surface
 from rendering.random_face import AGES, DRAWN_GROUPS, MELANIN, SHARE, WORN, can_show, random_face
 from rendering.render import HEAD_LAYERS, HEIGHT_PX, WIDTH_PX, render
@@ -216,7 +216,7 @@ def test_a_face_is_a_picture_with_landmarks_inside():
         assert landmarks.shape == (68, 2)
         assert (landmarks > 0).all() and (landmarks < (WIDTH_PX - 1, HEIGHT_PX - 1)).all()
         for concept in LOCAL_CONCEPTS:
-            mask = concept_mask(concept, landmarks, HEIGHT_PX, WIDTH_PX)
+            mask = draw_mask(ELLIPSE_RULES[concept], landmarks, HEIGHT_PX, WIDTH_PX)
             assert 20 < (mask > 0).sum() < 0.3 * mask.size
 
 

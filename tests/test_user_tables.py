@@ -13,7 +13,7 @@ from dictionary import build
 from dictionary.check import find_problems
 from dictionary.dictionary import format_of
 from dictionary.landmarks import POINT_COLUMNS, doubt_landmarks
-from dictionary.subgroups import subgroup_images
+from dictionary.subgroups import find_subgroups
 from dictionary.tables import read_attributes, read_groups
 from rendering.landmarks import mirrored_landmark
 from rendering.random_face import random_face
@@ -176,7 +176,8 @@ def test_what_is_left_out_is_said(workshop, caplog):
         "1 files of --images stand in no table, left out: notes.txt",
     ):
         assert told in caplog.text
-    assert {concept: list(groups) for concept, groups in subgroup_images(root).items()} == {"age": ["twenty_to_forty"]}
+    found, _ = find_subgroups(root)
+    assert {concept: list(groups) for concept, groups in found.items()} == {"age": ["twenty_to_forty"]}
 
 
 def test_every_labelled_photograph_has_a_row_and_readers_take_it(workshop, run_main, tmp_path):
@@ -207,9 +208,9 @@ def test_the_tables_that_users_brought(cases, tmp_path, name, caplog):
         rows = [row for row in format_of(tmp_path / "out").read_index()[0] if row.where.startswith("Attributes")]
         assert [list(row.masks) for row in rows] == [["Smiling"]] * 8
     else:
-        assert sum(map(len, subgroup_images(tmp_path / "out")["gender"].values())) == 8
+        assert sum(map(len, find_subgroups(tmp_path / "out")[0]["gender"].values())) == 8
     if name == "groups_fairface":
-        assert list(subgroup_images(tmp_path / "out")["age"]) == ["twenty_to_forty"]
+        assert list(find_subgroups(tmp_path / "out")[0]["age"]) == ["twenty_to_forty"]
         assert "Latino_Hispanic (8 images)" in caplog.text and "service_test" in caplog.text
 
 
@@ -272,7 +273,7 @@ def test_a_photograph_that_is_left_out_is_in_no_subgroup_either(workshop, faces)
     points_of = {name: points for name, (_, points) in faces.items()} | {"face_3.png": faces["face_3.png"][1] / 300}
     write_landmarks(workshop.folder / "landmarks.csv", points_of)
     root = workshop("--skip-bad", groups=table("image,gender", "{},male"))
-    assert len(subgroup_images(root)["gender"]["male"]) == 7
+    assert len(find_subgroups(root)[0]["gender"]["male"]) == 7
 
 
 def test_more_points_than_68_are_refused(workshop, faces):
