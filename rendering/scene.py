@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from rendering.canvas import filled, hills
-from rendering.pose import turned
+from rendering.canvas import CANVAS_HEIGHT_PX, CANVAS_WIDTH_PX, filled, hills
+from rendering.pose import canvas_coordinates
 
 
 class Scene:
@@ -67,8 +67,13 @@ def things(scene):
 
 def head(scene):
     """The painted head, turned into its pose."""
-    covering, coverage = turned(scene.head.canvas, scene.face.pose, scene.width, scene.height)
-    scene.picture = scene.picture * (1 - coverage[..., None]) + covering
+    canvas = scene.head.canvas
+    x, y = canvas_coordinates(scene.face.pose, canvas.form, scene.width, scene.height)
+    # Colour times coverage, so that what lies beyond the edge of the head does not run into it.
+    layers = np.dstack([canvas.colour * canvas.coverage[..., None], canvas.coverage])
+    layers = cv2.remap(layers, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    layers[(x < 0) | (y < 0) | (x > CANVAS_WIDTH_PX - 1) | (y > CANVAS_HEIGHT_PX - 1)] = 0  # beyond the canvas
+    scene.picture = scene.picture * (1 - layers[..., 3:]) + layers[..., :3]
 
 
 def camera(scene):
