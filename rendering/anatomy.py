@@ -7,7 +7,7 @@ picture and of the middle line; the right half is their mirror image. Numbers of
 
 import numpy as np
 
-from rendering.landmarks import LANDMARKS, mirrored_landmark
+from rendering.landmarks import LANDMARKS, MIRROR
 
 # The average adult face seen from the front: landmark -> (x, y).
 AVERAGE_FACE = {
@@ -101,7 +101,7 @@ def both_halves(table):
     """A table of the left half as moves of all landmarks. table: {landmark: (dx, dy)}. Returns float64 (68, 2)."""
     moves = np.zeros((LANDMARKS, 2))
     for number, (x, y) in table.items():
-        moves[mirrored_landmark(number)] = (-x, y)
+        moves[MIRROR[number]] = (-x, y)
         moves[number] = (x, y)
     return moves
 

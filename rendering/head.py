@@ -4,7 +4,7 @@ import numpy as np
 
 from rendering.anatomy import face_landmarks
 from rendering.canvas import CANVAS_HEIGHT_PX, CANVAS_WIDTH_PX, Canvas, curve, hills
-from rendering.landmarks import mirrored_landmark
+from rendering.landmarks import MIRROR
 
 # Skin from the brightest to the darkest: melanin -> colour.
 SKIN_COLOURS = {0.0: (0.92, 0.755, 0.67), 0.35: (0.86, 0.65, 0.53), 0.65: (0.62, 0.42, 0.31), 1.0: (0.33, 0.21, 0.155)}
@@ -64,12 +64,12 @@ class Half:
     """
 
     def __init__(self, landmarks, outwards, resting=None):
-        self.landmarks, self.outwards, self.resting = landmarks, outwards, resting
+        self.landmarks = landmarks if outwards < 0 else landmarks[MIRROR]
+        self.outwards, self.resting = outwards, resting
 
     def at(self, landmark, outwards=0.0, down=0.0):
         """A point beside a landmark."""
-        number = landmark if self.outwards < 0 else mirrored_landmark(landmark)
-        return self.landmarks[number] + self.place(outwards, down)
+        return self.landmarks[landmark] + self.place(outwards, down)
 
     def place(self, outwards, down):
         """A point by its distance from the middle line and its height."""
