@@ -106,20 +106,15 @@ def both_halves(table):
     return moves
 
 
-_AVERAGE_FACE = both_halves(AVERAGE_FACE)
-_TRAITS = {trait: both_halves(table) for trait, table in TRAITS.items()}
-_PULLS = {concept: both_halves(table) for concept, table in PULLS.items()}
-
-
 def face_landmarks(traits, concepts):
     """The landmarks of a face seen from the front. traits: {trait: value}; concepts: names.
 
     Traits add up. Of several concepts that pull a point the same way the strongest moves it; opposite ones add.
     Returns float64 (68, 2), (x, y) in face units.
     """
-    landmarks = _AVERAGE_FACE + sum(value * _TRAITS[trait] for trait, value in traits.items())
-    pulls = np.array([np.zeros((LANDMARKS, 2)), *(_PULLS[concept] for concept in concepts if concept in _PULLS)])
-    return landmarks + pulls.max(axis=0) + pulls.min(axis=0)
+    landmarks = both_halves(AVERAGE_FACE) + sum(value * both_halves(TRAITS[trait]) for trait, value in traits.items())
+    pulls = np.array([both_halves(PULLS.get(concept, {})) for concept in concepts])
+    return landmarks + pulls.max(axis=0, initial=0) + pulls.min(axis=0, initial=0)
 
 
 def skull_arc(start_degrees, end_degrees, wider=0.0, count=25):
