@@ -6,8 +6,9 @@ import numpy as np
 
 from rendering.anatomy import TRAITS, TRAITS_OF_A_CHILD, TRAITS_OF_GENDER, TRAITS_OF_OLD_AGE
 from rendering.concepts import IMPLIED, SWITCHES, contradicting
+from rendering.hair import CHINS, HAIR_STYLES
 from rendering.pose import Pose
-from rendering.styles import CHINS, GARMENTS, HAIR_STYLES
+from rendering.scene import GARMENTS
 from util.errors import DissectionError, did_you_mean
 
 GENDERS = tuple(TRAITS_OF_GENDER)

@@ -7,8 +7,8 @@ import numpy as np
 from rendering.anatomy import TRAITS
 from rendering.concepts import SWITCHES, contradicting
 from rendering.face import GENDERS, Face, known
+from rendering.hair import CHINS
 from rendering.pose import MOST_PITCH, MOST_YAW, Pose
-from rendering.styles import CHINS
 from util.errors import DissectionError
 
 # How often a random face shows a concept, where the face can (see can_show).

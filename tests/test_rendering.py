@@ -11,12 +11,12 @@ from dictionary.ellipses import concept_mask
 from rendering import anatomy, canvas
 from rendering.concepts import CONTRADICTIONS, IMPLIED, SWITCHES, contradicting
 from rendering.face import Face, switched
+from rendering.hair import CHINS, HAIR_STYLES
 from rendering.head import Head
 from rendering.landmarks import LANDMARKS, MIRROR
 from rendering.pose import PIVOT, Pose, canvas_coordinates, on_surface
 from rendering.random_face import AGES, DRAWN_GROUPS, MELANIN, SHARE, WORN, can_show, random_face
 from rendering.render import HEAD_LAYERS, HEIGHT_PX, WIDTH_PX, render
-from rendering.styles import CHINS, HAIR_STYLES
 from util.errors import DissectionError
 
 
