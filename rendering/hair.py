@@ -134,13 +134,13 @@ def facial_hair(head):
     """Stubble, goatee or the whole beard on a chin that isn't shaven, and a mustache. The mouth is painted over it."""
     # Where a beard ends does not depend on what the mouth does, but a jaw that drops takes it along.
     around_mouth = np.concatenate([head.landmarks[:17], head.resting[17:]])
-    if head.switched_on("5_o_Clock_Shadow"):
+    if "5_o_Clock_Shadow" in head.concepts:
         cover, colour = whiskers(head, 0.55, "stubble")
         head.canvas.paint(polygon(outline(around_mouth, BEARD), 0.06).times(cover), colour, 0.60)
     for name, grown, landmarks, anchors, density in (
-        ("goatee", head.switched_on("Goatee"), head.landmarks, GOATEE, 0.85),
-        ("beard", not any(map(head.switched_on, CHINS)), around_mouth, BEARD, 0.85),
-        ("mustache", head.switched_on("Mustache"), head.landmarks, MUSTACHE, 0.95),
+        ("goatee", "Goatee" in head.concepts, head.landmarks, GOATEE, 0.85),
+        ("beard", not head.concepts.intersection(CHINS), around_mouth, BEARD, 0.85),
+        ("mustache", "Mustache" in head.concepts, head.landmarks, MUSTACHE, 0.95),
     ):
         if grown:
             edge = outline(landmarks, anchors)

@@ -16,13 +16,14 @@ BRIGHTEST_SHORT_HAIR = 0.58
 class Head:
     """face: Face. canvas: Canvas. landmarks: float64 (68, 2), seen from the front, face units. skin: (3,), its colour.
 
-    resting: the landmarks without any concept. What a concept does not move is placed by these, so that switching it
-    changes the picture near its mask alone. halves: the left and the right Half. contrast: how much stronger folds and
-    shadows are painted on dark skin, where the same share of the light is fewer grey levels.
+    concepts: those to be painted (Face.shown has also those that they imply). resting: the landmarks without any of
+    them. What a concept does not move is placed by these, so that switching it changes the picture near its mask alone.
+    halves: the left and the right Half. contrast: how much stronger folds and shadows are painted on dark skin, where
+    the same share of the light is fewer grey levels.
     """
 
     def __init__(self, face):
-        self.face = face
+        self.face, self.concepts = face, face.concepts
         self.canvas = Canvas()
         self.landmarks = face_landmarks(face.all_traits, face.concepts)
         self.resting = face_landmarks(face.all_traits, ())
@@ -30,13 +31,9 @@ class Head:
         self.contrast = 1 + 0.45 * face.melanin
         self.halves = tuple(Half(self.landmarks, side, Half(self.resting, side)) for side in (-1.0, 1.0))
 
-    def switched_on(self, concept):
-        """Whether a concept is to be painted. (Face.shown has also those that others imply.)"""
-        return concept in self.face.concepts
-
     def halves_with(self, concept):
         """The halves of a face that shows a concept, none of one that does not."""
-        return self.halves if self.switched_on(concept) else ()
+        return self.halves if concept in self.concepts else ()
 
     def hair_tone(self, darker):
         """The colour of brows or whiskers, (3,). darker: what short hair has of the light of long hair, 0..1.
