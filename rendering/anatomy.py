@@ -7,7 +7,7 @@ picture and of the middle line; the right half is their mirror image. Numbers of
 
 import numpy as np
 
-from rendering.landmarks import LANDMARKS, mirrored_landmark
+from rendering.landmarks import LANDMARKS, MIRROR
 
 # The average adult face seen from the front: landmark -> (x, y).
 AVERAGE_FACE = {
@@ -49,19 +49,15 @@ TRAITS = {
 
 # What a gender and the years add, as values of the traits: a feminine or masculine face, and per unit of being a child
 # or of the sagging of age.
-TRAITS_OF_GENDER = {
+ADDED_TRAITS = {
     "male": {"square_jaw": 0.8, "long_chin": 0.6, "high_brows": -0.6, "big_eyes": -0.3, "full_lips": -0.3,
              "wide_nose": 0.3},
     "female": {"square_jaw": -0.6, "long_chin": -0.5, "high_brows": 0.6, "big_eyes": 0.4, "full_lips": 0.5,
                "wide_nose": -0.4},
-}  # fmt: skip
-TRAITS_OF_A_CHILD = {
-    "big_eyes": 3.6, "long_chin": -2.6, "square_jaw": -1.4, "wide_face": 0.4, "high_mouth": 2.4, "long_nose": -2.8,
-    "wide_nose": -1.6, "wide_mouth": -1.4, "high_brows": 1.0, "full_lips": 0.4,
-}  # fmt: skip
-TRAITS_OF_OLD_AGE = {
-    "full_lips": -1.2, "long_nose": 1.0, "wide_nose": 0.5, "high_brows": -0.6, "square_jaw": 0.6, "big_eyes": -0.6,
-    "slanted_eyes": -0.5, "wide_face": 0.2,
+    "child": {"big_eyes": 3.6, "long_chin": -2.6, "square_jaw": -1.4, "wide_face": 0.4, "high_mouth": 2.4,
+              "long_nose": -2.8, "wide_nose": -1.6, "wide_mouth": -1.4, "high_brows": 1.0, "full_lips": 0.4},
+    "old": {"full_lips": -1.2, "long_nose": 1.0, "wide_nose": 0.5, "high_brows": -0.6, "square_jaw": 0.6,
+            "big_eyes": -0.6, "slanted_eyes": -0.5, "wide_face": 0.2},
 }  # fmt: skip
 
 # Where a local concept moves the landmarks: concept -> {landmark: (dx, dy)}. Action units follow the muscles (FACS).
@@ -101,14 +97,9 @@ def both_halves(table):
     """A table of the left half as moves of all landmarks. table: {landmark: (dx, dy)}. Returns float64 (68, 2)."""
     moves = np.zeros((LANDMARKS, 2))
     for number, (x, y) in table.items():
-        moves[mirrored_landmark(number)] = (-x, y)
+        moves[MIRROR[number]] = (-x, y)
         moves[number] = (x, y)
     return moves
-
-
-_AVERAGE_FACE = both_halves(AVERAGE_FACE)
-_TRAITS = {trait: both_halves(table) for trait, table in TRAITS.items()}
-_PULLS = {concept: both_halves(table) for concept, table in PULLS.items()}
 
 
 def face_landmarks(traits, concepts):
@@ -117,9 +108,9 @@ def face_landmarks(traits, concepts):
     Traits add up. Of several concepts that pull a point the same way the strongest moves it; opposite ones add.
     Returns float64 (68, 2), (x, y) in face units.
     """
-    landmarks = _AVERAGE_FACE + sum(value * _TRAITS[trait] for trait, value in traits.items())
-    pulls = np.array([np.zeros((LANDMARKS, 2)), *(_PULLS[concept] for concept in concepts if concept in _PULLS)])
-    return landmarks + pulls.max(axis=0) + pulls.min(axis=0)
+    landmarks = both_halves(AVERAGE_FACE) + sum(value * both_halves(TRAITS[trait]) for trait, value in traits.items())
+    pulls = np.array([both_halves(PULLS.get(concept, {})) for concept in concepts])
+    return landmarks + pulls.max(axis=0, initial=0) + pulls.min(axis=0, initial=0)
 
 
 def skull_arc(start_degrees, end_degrees, wider=0.0, count=25):

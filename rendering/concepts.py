@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rendering import features, hair, skin
-from rendering.styles import CHINS
+from rendering.hair import CHINS
 
 
 @dataclass(frozen=True)

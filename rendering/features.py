@@ -17,7 +17,7 @@ LEAST_GAP = 0.035
 def eyes(head):
     canvas, face = head.canvas, head.face
     iris, radius = np.array(face.iris_colour), 0.102 * (1 + 0.12 * face.childhood)
-    hood = 0.18 if head.switched_on("Narrow_Eyes") else 0.08
+    hood = 0.18 if "Narrow_Eyes" in head.concepts else 0.08
     lashes = 0.055 if face.gender == "female" and face.childhood < 0.4 else 0.036
     for half in head.halves:
         upper, lower = half.line((36,), (37,), (38,), (39,)), half.line((39,), (40,), (41,), (36,))
@@ -39,7 +39,7 @@ def eyes(head):
 def brows(head):
     face = head.face
     thickness, opacity = (0.105 if face.gender == "male" else 0.075) * (1 - 0.25 * face.childhood), 0.72
-    if head.switched_on("Bushy_Eyebrows"):
+    if "Bushy_Eyebrows" in head.concepts:
         thickness, opacity = thickness * 1.2 + 0.075, 0.95
     colour = head.hair_tone(0.62)
     single_hairs = np.clip(1 + 0.16 * head.texture("brows", 130, 60), 0.4, 1.1)
@@ -50,7 +50,7 @@ def brows(head):
 
 
 def nose(head):
-    canvas, pointed, big = head.canvas, head.switched_on("Pointy_Nose"), head.switched_on("Big_Nose")
+    canvas, pointed, big = head.canvas, "Pointy_Nose" in head.concepts, "Big_Nose" in head.concepts
     root, bridge, tip, base = head.landmarks[[27, 29, 30, 33]]
     half_width = (head.landmarks[35, 0] - head.landmarks[31, 0]) / 2
     for share in np.linspace(0, 1, 7):  # the ridge rises and widens towards the tip
@@ -77,7 +77,7 @@ def mouth(head):
     upper = np.concatenate([curve(p[48:55]), upper_inner[::-1]])
     lower = np.concatenate([curve(p[[54, 55, 56, 57, 58, 59, 48]]), lower_inner[::-1]])
     colour, opacity = head.tint(0.84, 0.60, 0.60) + (0.03, 0.0, 0.02), 0.85 - 0.2 * head.face.old_age
-    if head.switched_on("Wearing_Lipstick"):
+    if "Wearing_Lipstick" in head.concepts:
         colour, opacity = np.array(LIPSTICK) * (1 - 0.25 * head.face.melanin), 0.95
         add(canvas.gloss, polygon(lower, 0.010), 0.5)
     canvas.paint(polygon(upper, 0.010), 0.86 * colour, opacity)
@@ -97,7 +97,7 @@ def mouth(head):
 
 def open_mouth(head, upper_inner, lower_inner, gap):
     """What parted lips show: the dark, the teeth and, further down, the tongue. gap: between the lips."""
-    canvas, smiling = head.canvas, head.switched_on("Smiling")
+    canvas, smiling = head.canvas, "Smiling" in head.concepts
     opening = polygon(np.concatenate([upper_inner, lower_inner]), 0.008)
     canvas.paint(opening, THROAT, 0.97)
     if gap > 0.2:
@@ -129,7 +129,7 @@ def temples(head):
 
 def eyeglasses(head):
     """Two rims and the bridge; they lie on top of everything, unlit."""
-    if not head.switched_on("Eyeglasses"):
+    if "Eyeglasses" not in head.concepts:
         return
     canvas, (colour, width, roundness) = head.canvas, frame_of(head)
     angles = np.linspace(0, 2 * np.pi, 41)

@@ -1,22 +1,58 @@
 """Layers of hair: on head, chin and cheeks, and behind the neck. Numbers are as in skin.py, anchors as in head.py."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from rendering.anatomy import SKULL_CENTRE, SKULL_RADII, skull_arc
 from rendering.canvas import Patch, X, Y, add, curve, polygon
 from rendering.head import Half
-from rendering.styles import BALD, CHINS, HAIR_STYLES
 
 # Sides that hang lower than the first frame the face; lower than the second, hair also hangs behind the neck.
 HANGING, BEHIND = 0.3, 1.0
 
+# The states of a chin, one at a time; without any of them it wears a full beard.
+CHINS = ("No_Beard", "5_o_Clock_Shadow", "Goatee")
+
+
+@dataclass(frozen=True)
+class HairStyle:
+    """length: how far down the sides hang, face units (0 at the eyes). volume: how far it stands off the skull.
+
+    fringe: how far down it falls over the forehead from the hairline. parting: where it parts, -1 left to 1 right.
+    arched: whether the hairline is round and not square. straight: whether strands are seen, and not curls or stubs.
+    cover: how much of the skin it hides, 0..1. softness: of its edge, face units.
+    """
+
+    length: float
+    volume: float
+    fringe: float = 0.0
+    parting: float = 0.0
+    arched: bool = False
+    straight: bool = True
+    cover: float = 0.97
+    softness: float = 0.03
+
+
+HAIR_STYLES = {
+    "bald": HairStyle(0.0, 0.0),
+    "cropped": HairStyle(-0.15, 0.05, straight=False, cover=0.88, softness=0.06),
+    "short": HairStyle(0.05, 0.14, fringe=0.06, parting=0.5),
+    "swept": HairStyle(0.0, 0.22, parting=-0.6),
+    "fringe": HairStyle(0.1, 0.16, fringe=0.35, parting=0.2),
+    "pulled_back": HairStyle(-0.05, 0.10, arched=True),
+    "bob": HairStyle(1.35, 0.28, parting=0.5, arched=True),
+    "long": HairStyle(2.3, 0.24, parting=-0.2, arched=True),
+    "long_fringe": HairStyle(2.2, 0.25, fringe=0.42),
+    "afro": HairStyle(0.35, 0.50, arched=True, straight=False),
+}
+
 
 def hair(head):
     """The hair in front: over the crown, the forehead and down the sides."""
-    style = HAIR_STYLES[head.face.hair_style]
-    if style == BALD:
+    canvas, style = head.canvas, HAIR_STYLES[head.face.hair_style]
+    if head.face.hair_style == "bald":
         return
-    canvas = head.canvas
     inner = hairline(head, style)
     if style.length > HANGING:  # its inner edges run down beside the face
         side = np.array([(-1.02, style.length), (-1.10, 0.6 * style.length), (-1.08, 0.35)])
@@ -98,13 +134,13 @@ def facial_hair(head):
     """Stubble, goatee or the whole beard on a chin that isn't shaven, and a mustache. The mouth is painted over it."""
     # Where a beard ends does not depend on what the mouth does, but a jaw that drops takes it along.
     around_mouth = np.concatenate([head.landmarks[:17], head.resting[17:]])
-    if head.switched_on("5_o_Clock_Shadow"):
+    if "5_o_Clock_Shadow" in head.concepts:
         cover, colour = whiskers(head, 0.55, "stubble")
         head.canvas.paint(polygon(outline(around_mouth, BEARD), 0.06).times(cover), colour, 0.60)
     for name, grown, landmarks, anchors, density in (
-        ("goatee", head.switched_on("Goatee"), head.landmarks, GOATEE, 0.85),
-        ("beard", not any(map(head.switched_on, CHINS)), around_mouth, BEARD, 0.85),
-        ("mustache", head.switched_on("Mustache"), head.landmarks, MUSTACHE, 0.95),
+        ("goatee", "Goatee" in head.concepts, head.landmarks, GOATEE, 0.85),
+        ("beard", not head.concepts.intersection(CHINS), around_mouth, BEARD, 0.85),
+        ("mustache", "Mustache" in head.concepts, head.landmarks, MUSTACHE, 0.95),
     ):
         if grown:
             edge = outline(landmarks, anchors)

@@ -4,7 +4,7 @@ import numpy as np
 
 from rendering.anatomy import face_landmarks
 from rendering.canvas import CANVAS_HEIGHT_PX, CANVAS_WIDTH_PX, Canvas, curve, hills
-from rendering.landmarks import mirrored_landmark
+from rendering.landmarks import MIRROR
 
 # Skin from the brightest to the darkest: melanin -> colour.
 SKIN_COLOURS = {0.0: (0.92, 0.755, 0.67), 0.35: (0.86, 0.65, 0.53), 0.65: (0.62, 0.42, 0.31), 1.0: (0.33, 0.21, 0.155)}
@@ -16,27 +16,25 @@ BRIGHTEST_SHORT_HAIR = 0.58
 class Head:
     """face: Face. canvas: Canvas. landmarks: float64 (68, 2), seen from the front, face units. skin: (3,), its colour.
 
-    resting: the landmarks without any concept. What a concept does not move is placed by these, so that switching it
-    changes the picture near its mask alone. halves: the left and the right Half. contrast: how much stronger folds and
-    shadows are painted on dark skin, where the same share of the light is fewer grey levels.
+    concepts: those to be painted (Face.shown has also those that they imply). resting: the landmarks without any of
+    them. What a concept does not move is placed by these, so that switching it changes the picture near its mask alone.
+    halves: the left and the right Half. contrast: how much stronger folds and shadows are painted on dark skin, where
+    the same share of the light is fewer grey levels.
     """
 
     def __init__(self, face):
-        self.face = face
+        self.face, self.concepts = face, face.concepts
         self.canvas = Canvas()
         self.landmarks = face_landmarks(face.all_traits, face.concepts)
         self.resting = face_landmarks(face.all_traits, ())
-        self.skin = skin_colour(face.melanin)
+        channels = zip(*SKIN_COLOURS.values(), strict=True)
+        self.skin = np.float32([np.interp(face.melanin, list(SKIN_COLOURS), channel) for channel in channels])
         self.contrast = 1 + 0.45 * face.melanin
         self.halves = tuple(Half(self.landmarks, side, Half(self.resting, side)) for side in (-1.0, 1.0))
 
-    def switched_on(self, concept):
-        """Whether a concept is to be painted. (Face.shown has also those that others imply.)"""
-        return concept in self.face.concepts
-
     def halves_with(self, concept):
         """The halves of a face that shows a concept, none of one that does not."""
-        return self.halves if self.switched_on(concept) else ()
+        return self.halves if concept in self.concepts else ()
 
     def hair_tone(self, darker):
         """The colour of brows or whiskers, (3,). darker: what short hair has of the light of long hair, 0..1.
@@ -64,12 +62,12 @@ class Half:
     """
 
     def __init__(self, landmarks, outwards, resting=None):
-        self.landmarks, self.outwards, self.resting = landmarks, outwards, resting
+        self.landmarks = landmarks if outwards < 0 else landmarks[MIRROR]
+        self.outwards, self.resting = outwards, resting
 
     def at(self, landmark, outwards=0.0, down=0.0):
         """A point beside a landmark."""
-        number = landmark if self.outwards < 0 else mirrored_landmark(landmark)
-        return self.landmarks[number] + self.place(outwards, down)
+        return self.landmarks[landmark] + self.place(outwards, down)
 
     def place(self, outwards, down):
         """A point by its distance from the middle line and its height."""
@@ -82,9 +80,3 @@ class Half:
     def eye(self, outwards=0.0, down=0.0):
         """A point beside the middle between the corners of the eye."""
         return (self.at(36) + self.at(39)) / 2 + self.place(outwards, down)
-
-
-def skin_colour(melanin):
-    """Colour of the skin. melanin: 0..1. Returns float32 (3,)."""
-    channels = zip(*SKIN_COLOURS.values(), strict=True)
-    return np.array([np.interp(melanin, list(SKIN_COLOURS), channel) for channel in channels], np.float32)

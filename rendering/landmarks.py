@@ -27,8 +27,9 @@ LEFT_BROW = range(17, 22)
 LEFT_EYE, RIGHT_EYE = range(36, 42), range(42, 48)
 MOUTH, OUTER_LIPS = range(48, 68), range(48, 60)
 
-_IN_A_MIRROR = np.r_[16:-1:-1, 26:16:-1, 27:31, 35:30:-1, 45:41:-1, 47, 46, 39:35:-1, 41, 40,
-                     54:47:-1, 59:54:-1, 64:59:-1, 67:64:-1].tolist()  # fmt: skip
+# For each landmark the one that changes places with it in a mirror.
+MIRROR = np.r_[16:-1:-1, 26:16:-1, 27:31, 35:30:-1, 45:41:-1, 47, 46, 39:35:-1, 41, 40,
+               54:47:-1, 59:54:-1, 64:59:-1, 67:64:-1].tolist()  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,18 +59,13 @@ class Ellipse:
     minor_to_face: float = 0.0
 
 
-def mirrored_landmark(number):
-    """The landmark that changes places with this one in a mirror. number: 0..67."""
-    return _IN_A_MIRROR[number]
-
-
 def mirrored(shape):
     """The same on the other side of the face. shape: Ellipse, Between or the number of a landmark."""
     if isinstance(shape, Ellipse):
         return replace(shape, points=tuple(mirrored(point) for point in shape.points))
     if isinstance(shape, Between):
         return replace(shape, first=mirrored(shape.first), second=mirrored(shape.second))
-    return mirrored_landmark(shape)
+    return MIRROR[shape]
 
 
 def both_sides(ellipse):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from rendering.canvas import CANVAS_HEIGHT_PX, CANVAS_WIDTH_PX, UNIT_PX, to_pixels
+from rendering.canvas import UNIT_PX, to_pixels
 
 # The point that stays in its place when the head turns: inside the head, between the ears.
 PIVOT = (0.0, 0.55, 0.35)
@@ -86,15 +86,3 @@ def canvas_coordinates(pose, form, width, height):
         height_there = cv2.remap(form, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         x, y = start_x - step_x * height_there, start_y - step_y * height_there
     return x, y
-
-
-def turned(canvas, pose, width, height):
-    """The canvas as the picture shows it. Returns float32 (height, width, 3), its colour times its coverage, so that
-    what lies beyond the edge of the head does not run into it, and the coverage, float32 (height, width), 0..1.
-    """
-    x, y = canvas_coordinates(pose, canvas.form, width, height)
-    layers = np.dstack([canvas.colour * canvas.coverage[..., None], canvas.coverage])
-    layers = cv2.remap(layers, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    outside = (x < 0) | (y < 0) | (x > CANVAS_WIDTH_PX - 1) | (y > CANVAS_HEIGHT_PX - 1)
-    layers[outside] = 0
-    return layers[..., :3], layers[..., 3]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rendering import body, features, hair, light, scene, skin
+from rendering import features, hair, light, scene, skin
 from rendering.concepts import DRAWN
 from rendering.head import Head
 from rendering.pose import on_surface
@@ -23,7 +23,7 @@ for drawn in DRAWN.values():
 
 # Laid into the picture from back to front.
 SCENE_LAYERS = (
-    scene.background, scene.things, hair.hair_behind_the_neck, body.neck, body.shirt, body.clothes, scene.head,
+    scene.background, scene.things, hair.hair_behind_the_neck, scene.neck, scene.shirt, scene.clothes, scene.head,
     scene.camera,
 )  # fmt: skip
 

@@ -27,7 +27,7 @@ def ears(head):
 
 def double_chin(head):
     """A second fold of the skin below the chin."""
-    if head.switched_on("Double_Chin"):
+    if "Double_Chin" in head.concepts:
         jaw, below = head.landmarks[5:12], head.landmarks[10:5:-1]
         edge = curve([*jaw, *(below + [(0, 0.08), (0, 0.17), (0, 0.21), (0, 0.17), (0, 0.08)])], closed=True)
         head.canvas.lay(polygon(edge, 0.015), head.tint(0.97, 0.95, 0.95))
@@ -114,7 +114,7 @@ def raised_cheeks(head):
 
 
 def bags_under_eyes(head):
-    strength = 1.0 if head.switched_on("Bags_Under_Eyes") else 0.25 * head.face.old_age
+    strength = 1.0 if "Bags_Under_Eyes" in head.concepts else 0.25 * head.face.old_age
     for half in (half.resting for half in head.halves):
         lower_lid = (half.at(40) + half.at(41)) / 2
         line = curve([half.at(39, 0.0, 0.06), lower_lid + (0.0, 0.135), half.at(36, 0.0, 0.07)])
@@ -158,7 +158,7 @@ def wrinkled_nose(head):
 
 def raised_chin(head):
     """AU_17: the dimpled pouch of the chin, pushed up under the lip."""
-    if not head.switched_on("AU_17"):
+    if "AU_17" not in head.concepts:
         return
     canvas, lip = head.canvas, head.landmarks[57]
     pouch = 0.45 * lip + 0.55 * head.landmarks[8]

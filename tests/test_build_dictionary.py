@@ -23,6 +23,7 @@ from dictionary.images import load_rgb
 from dictionary.landmarks import DETECTION_MODULES, POINT_COLUMNS, Face, FaceLandmarkDetector, read_landmarks
 from dictionary.subgroups import find_subgroups
 from rendering.landmarks import (
+    MIRROR,
     Between,
     Ellipse,
     draw_mask,
@@ -31,7 +32,6 @@ from rendering.landmarks import (
     fit_ellipse,
     locate,
     mirrored,
-    mirrored_landmark,
 )
 from util import files
 from util.errors import DissectionError
@@ -120,10 +120,9 @@ def test_derived_points_lie_between_and_beyond():
 
 
 def test_the_mirror_swaps_landmarks_in_pairs():
-    mirror = [mirrored_landmark(number) for number in range(68)]
-    assert sorted(mirror) == list(range(68))
-    assert [mirror[number] for number in mirror] == list(range(68))
-    assert np.allclose(FACE[mirror] * (-1, 1) + (160, 0), FACE)
+    assert sorted(MIRROR) == list(range(68))
+    assert [MIRROR[number] for number in MIRROR] == list(range(68))
+    assert np.allclose(FACE[MIRROR] * (-1, 1) + (160, 0), FACE)
     assert mirrored(Ellipse((0, Between(36, 48, 0.3)))).points == (16, Between(45, 54, 0.3))
 
 

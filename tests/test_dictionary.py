@@ -16,7 +16,7 @@ from dictionary.check import find_problems
 from dictionary.check import main as check_main
 from dictionary.concepts import FACE_CONCEPTS, LOCAL_CONCEPTS, REGIONS
 from dictionary.dictionary import format_of, open_dictionary
-from dictionary.images import load_image, load_mask, load_rgb, resize_image, resize_mask
+from dictionary.images import load_image, load_mask, load_rgb
 from dictionary.subgroups import find_subgroups
 from dictionary.views import Part, resize_image, resize_mask
 from tests.conftest import DictionaryMaker

@@ -11,12 +11,12 @@ from dictionary.ellipses import ELLIPSE_RULES
 from rendering import anatomy, canvas
 from rendering.concepts import CONTRADICTIONS, IMPLIED, SWITCHES, contradicting
 from rendering.face import Face, switched
+from rendering.hair import CHINS, HAIR_STYLES
 from rendering.head import Head
-from rendering.landmarks import LANDMARKS, draw_mask, mirrored_landmark
+from rendering.landmarks import LANDMARKS, MIRROR, draw_mask
 from rendering.pose import PIVOT, Pose, canvas_coordinates, on_surface
 from rendering.random_face import AGES, DRAWN_GROUPS, MELANIN, SHARE, WORN, can_show, random_face
 from rendering.render import HEAD_LAYERS, HEIGHT_PX, WIDTH_PX, render
-from rendering.styles import CHINS, HAIR_STYLES
 from util.errors import DissectionError
 
 
@@ -42,7 +42,7 @@ def test_tables_name_only_what_there_is():
     assert {concept for group in CONTRADICTIONS for concept in group} <= set(SWITCHES)
     assert set(IMPLIED) | {concept for implied in IMPLIED.values() for concept in implied} <= set(SWITCHES)
     assert set(SHARE) == set(SWITCHES)
-    for table in (anatomy.TRAITS_OF_A_CHILD, anatomy.TRAITS_OF_OLD_AGE, *anatomy.TRAITS_OF_GENDER.values()):
+    for table in anatomy.ADDED_TRAITS.values():
         assert set(table) <= set(anatomy.TRAITS)
     for styles in WORN.values():
         assert set(styles) <= set(HAIR_STYLES)
@@ -52,7 +52,7 @@ def test_tables_name_only_what_there_is():
 def test_the_average_face_is_complete_and_its_own_mirror_image():
     landmarks = anatomy.face_landmarks({}, ())
     assert landmarks.shape == (LANDMARKS, 2)
-    mirror = landmarks[[mirrored_landmark(number) for number in range(LANDMARKS)]] * (-1, 1)
+    mirror = landmarks[MIRROR] * (-1, 1)
     np.testing.assert_array_equal(landmarks, mirror)
     eyes = landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)
     assert np.linalg.norm(eyes[1] - eyes[0]) == pytest.approx(1, abs=0.01)
@@ -82,7 +82,7 @@ def test_an_action_unit_moves_what_it_is_named_for(concept):
     face = Face(seed=1)
     moved = render(switched(face, concept, True))[1] - render(switched(face, concept, False))[1]
     assert sign * moved[landmark, axis] > 1  # pixels
-    assert sign * moved[mirrored_landmark(landmark), axis] * (-1 if axis == 0 else 1) > 1
+    assert sign * moved[MIRROR[landmark], axis] * (-1 if axis == 0 else 1) > 1
     assert set(MOVES) == set(LOCAL_CONCEPTS_BY_TYPE["AU"])
 
 

@@ -15,7 +15,7 @@ from dictionary.dictionary import format_of
 from dictionary.landmarks import POINT_COLUMNS, doubt_landmarks
 from dictionary.subgroups import find_subgroups
 from dictionary.tables import read_attributes, read_groups
-from rendering.landmarks import mirrored_landmark
+from rendering.landmarks import MIRROR
 from rendering.random_face import random_face
 from rendering.render import render
 from util.errors import DissectionError
@@ -234,9 +234,7 @@ SPOILED = {
     "shares of the picture": (lambda p: p / (178, 218), "look like shares of the picture, not pixels"),
     "shares between -1 and 1": (lambda p: 2 * p / (178, 218) - 1, "look like shares of the picture"),
     "y before x": (lambda p: p[:, ::-1], "left and right are exchanged, or y stands before x"),
-    "left and right exchanged": (
-        lambda p: p[[mirrored_landmark(number) for number in range(68)]], "left and right are exchanged"
-    ),
+    "left and right exchanged": (lambda p: p[MIRROR], "left and right are exchanged"),
     "counted from below": (lambda p: p * (1, -1) + (0, 218), "left and right are exchanged"),
     "of a picture twice as large": (lambda p: 2 * p, "is far outside the image of 178x218"),
     "of a picture thirty times smaller": (lambda p: p / 30, "gives a face of"),
