@@ -220,10 +220,13 @@ def used_settings(config, model):
 
 
 def _spelled(name, value):
-    """A setting in the one spelling in which it is compared: CROP as words, INPUT_SIZE as [height, width]."""
-    if name == "CROP" and value is not None:
+    """A setting in the one spelling in which it is compared: CROP in words, INPUT_SIZE as a side if that says it."""
+    if value is None or name not in ("CROP", "INPUT_SIZE"):
+        return value
+    if name == "CROP":
         return str(read_crop(value) or "whole")
-    return list(as_grid(value)) if name == "INPUT_SIZE" and value is not None else value
+    rows, columns = as_grid(value)
+    return rows if rows == columns else [rows, columns]
 
 
 def unlike_settings(config, used):
