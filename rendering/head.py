@@ -27,7 +27,8 @@ class Head:
         self.canvas = Canvas()
         self.landmarks = face_landmarks(face.all_traits, face.concepts)
         self.resting = face_landmarks(face.all_traits, ())
-        self.skin = skin_colour(face.melanin)
+        channels = zip(*SKIN_COLOURS.values(), strict=True)
+        self.skin = np.float32([np.interp(face.melanin, list(SKIN_COLOURS), channel) for channel in channels])
         self.contrast = 1 + 0.45 * face.melanin
         self.halves = tuple(Half(self.landmarks, side, Half(self.resting, side)) for side in (-1.0, 1.0))
 
@@ -79,9 +80,3 @@ class Half:
     def eye(self, outwards=0.0, down=0.0):
         """A point beside the middle between the corners of the eye."""
         return (self.at(36) + self.at(39)) / 2 + self.place(outwards, down)
-
-
-def skin_colour(melanin):
-    """Colour of the skin. melanin: 0..1. Returns float32 (3,)."""
-    channels = zip(*SKIN_COLOURS.values(), strict=True)
-    return np.array([np.interp(melanin, list(SKIN_COLOURS), channel) for channel in channels], np.float32)

@@ -56,13 +56,9 @@ class Scene:
         return self.base + np.concatenate([half * (-1, 1), half[::-1]])
 
     def paint(self, points, blur, colour, opacity=1.0):
-        """Lay a colour, (3,) or (H, W, 3), over what lies in a polygon. The rest: see shape."""
-        alpha = opacity * self.shape(points, blur)[..., None]
+        """Lay a colour, (3,) or (H, W, 3), over what lies in a polygon. points, blur: see canvas.filled."""
+        alpha = opacity * filled(points, self.width, self.height, blur)[..., None]
         self.picture += alpha * (np.asarray(colour, np.float32) - self.picture)
-
-    def shape(self, points, blur):
-        """A filled polygon with a soft edge, float32 (H, W), 0..1. points: (N, 2), pixels; blur: deviation, pixels."""
-        return filled(points, self.width, self.height, blur)
 
     def texture(self, name, across, down):
         """Smooth random hills, mean 0 and deviation about 1: float32 (H, W)."""
@@ -97,7 +93,7 @@ def neck(scene):
     across = scene.across / (width + 0.04)
     shade = np.clip(0.92 - 0.30 * across**2 + 0.22 * across * scene.light, 0.35, 1.1)
     jaw = pose.project(np.column_stack([scene.head.landmarks[:17], np.full(17, 0.4)]))
-    shadow = scene.shape(jaw + (0.0, 0.20 * pose.unit_px), 0.12 * pose.unit_px)
+    shadow = filled(jaw + (0.0, 0.20 * pose.unit_px), scene.width, scene.height, 0.12 * pose.unit_px)
     colour = scene.head.skin * (shade * (1 - 0.50 * shadow))[..., None]
     scene.paint(np.concatenate([under_jaw[:1], column, under_jaw[1:]]), 0.6, colour)
 
