@@ -49,19 +49,15 @@ TRAITS = {
 
 # What a gender and the years add, as values of the traits: a feminine or masculine face, and per unit of being a child
 # or of the sagging of age.
-TRAITS_OF_GENDER = {
+ADDED_TRAITS = {
     "male": {"square_jaw": 0.8, "long_chin": 0.6, "high_brows": -0.6, "big_eyes": -0.3, "full_lips": -0.3,
              "wide_nose": 0.3},
     "female": {"square_jaw": -0.6, "long_chin": -0.5, "high_brows": 0.6, "big_eyes": 0.4, "full_lips": 0.5,
                "wide_nose": -0.4},
-}  # fmt: skip
-TRAITS_OF_A_CHILD = {
-    "big_eyes": 3.6, "long_chin": -2.6, "square_jaw": -1.4, "wide_face": 0.4, "high_mouth": 2.4, "long_nose": -2.8,
-    "wide_nose": -1.6, "wide_mouth": -1.4, "high_brows": 1.0, "full_lips": 0.4,
-}  # fmt: skip
-TRAITS_OF_OLD_AGE = {
-    "full_lips": -1.2, "long_nose": 1.0, "wide_nose": 0.5, "high_brows": -0.6, "square_jaw": 0.6, "big_eyes": -0.6,
-    "slanted_eyes": -0.5, "wide_face": 0.2,
+    "child": {"big_eyes": 3.6, "long_chin": -2.6, "square_jaw": -1.4, "wide_face": 0.4, "high_mouth": 2.4,
+              "long_nose": -2.8, "wide_nose": -1.6, "wide_mouth": -1.4, "high_brows": 1.0, "full_lips": 0.4},
+    "old": {"full_lips": -1.2, "long_nose": 1.0, "wide_nose": 0.5, "high_brows": -0.6, "square_jaw": 0.6,
+            "big_eyes": -0.6, "slanted_eyes": -0.5, "wide_face": 0.2},
 }  # fmt: skip
 
 # Where a local concept moves the landmarks: concept -> {landmark: (dx, dy)}. Action units follow the muscles (FACS).

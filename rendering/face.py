@@ -4,14 +4,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from rendering.anatomy import TRAITS, TRAITS_OF_A_CHILD, TRAITS_OF_GENDER, TRAITS_OF_OLD_AGE
+from rendering.anatomy import ADDED_TRAITS, TRAITS
 from rendering.concepts import IMPLIED, SWITCHES, contradicting
 from rendering.hair import CHINS, HAIR_STYLES
 from rendering.pose import Pose
 from rendering.scene import GARMENTS
 from util.errors import DissectionError, did_you_mean
 
-GENDERS = tuple(TRAITS_OF_GENDER)
+GENDERS = ("male", "female")
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,10 @@ class Face:
     @property
     def all_traits(self):
         """{trait: value}: the face's own, with what its gender and its years add."""
-        grown = 1 - self.childhood
-        added = ((TRAITS_OF_GENDER[self.gender], grown), (TRAITS_OF_A_CHILD, self.childhood),
-                 (TRAITS_OF_OLD_AGE, self.old_age))  # fmt: skip
+        strengths = {self.gender: 1 - self.childhood, "child": self.childhood, "old": self.old_age}
+        tables = [(ADDED_TRAITS[what], strength) for what, strength in strengths.items()]
         return {
-            trait: self.traits.get(trait, 0.0) + sum(strength * table.get(trait, 0.0) for table, strength in added)
+            trait: self.traits.get(trait, 0.0) + sum(strength * table.get(trait, 0.0) for table, strength in tables)
             for trait in TRAITS
         }
 

@@ -42,7 +42,7 @@ def test_tables_name_only_what_there_is():
     assert {concept for group in CONTRADICTIONS for concept in group} <= set(SWITCHES)
     assert set(IMPLIED) | {concept for implied in IMPLIED.values() for concept in implied} <= set(SWITCHES)
     assert set(SHARE) == set(SWITCHES)
-    for table in (anatomy.TRAITS_OF_A_CHILD, anatomy.TRAITS_OF_OLD_AGE, *anatomy.TRAITS_OF_GENDER.values()):
+    for table in anatomy.ADDED_TRAITS.values():
         assert set(table) <= set(anatomy.TRAITS)
     for styles in WORN.values():
         assert set(styles) <= set(HAIR_STYLES)
