@@ -13,11 +13,13 @@ import os
 import platform
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import torch
 
+import main as program
 from benchmarks.measuring import read_options, timed
 from benchmarks.synthetic_dictionary import make_dictionary
 from dictionary.dictionary import open_dictionary
@@ -29,9 +31,8 @@ from method.findings import Findings
 from method.tally import TallyStatistic
 from report import pdf
 from report.dissection import Dissection
-from store.feature_file import memory_maps, open_maps
 from store.layer import LayerStore
-from store.stages import MAPS, MAPS_SIZE
+from store.stages import MAPS
 from util.parallel import ordered_map
 
 QUANTILE, SCORE_THRESHOLD, TOPN = 0.005, 0.04, 4
@@ -51,17 +52,6 @@ def bare_forward(model, images, batch_size, side_px):
             model.module(batch[: images - start])
         if batch.is_cuda:
             torch.cuda.synchronize()
-
-
-def extract(operator, layer, folder):
-    """Have the activation maps in a memory map, as main.py has them. Returns FeatureMaps."""
-    facts = dict.fromkeys(MAPS.inputs) | {"feature_dtype": "float32"}
-    stores, usable = {layer: LayerStore(folder, layer, facts)}, operator.dictionary.usable
-    with memory_maps(
-        stores, MAPS, MAPS_SIZE, session={}, dtype="float32", batch_size=operator.batch_size, usable=usable
-    ) as begin:
-        operator.feature_extraction([layer], begin)
-    return open_maps(stores[layer], MAPS, MAPS_SIZE, usable)
 
 
 def loop_tally(dictionary, features, thresholds, side_px, images):
@@ -94,7 +84,10 @@ def measure(options, folder):
     _, seconds["forward"] = timed(bare_forward, model, images, options.batch, side_px)
     _, seconds["decode"] = timed(decode, dictionary, side_px, options.workers)
     operator = FeatureOperator(model, dictionary, side_px=side_px, batch_size=options.batch, workers=options.workers)
-    maps, seconds["extraction"] = timed(extract, operator, layer, folder)
+    config = SimpleNamespace(FEATURE_DTYPE="float32", BATCH_SIZE=options.batch)
+    store = LayerStore(folder, layer, dict.fromkeys(MAPS.inputs) | {"feature_dtype": config.FEATURE_DTYPE})
+    _, seconds["extraction"] = timed(program.extract, config, operator, {layer: store})
+    maps = program.maps_of(operator, store)
     thresholds, seconds["threshold"] = timed(operator.quantile_threshold, maps, QUANTILE)
     statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, side_px)
     results, seconds["tally"] = timed(operator.tally, {layer: (maps, [statistic])})
