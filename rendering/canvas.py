@@ -17,9 +17,6 @@ CANVAS_WIDTH_PX, CANVAS_HEIGHT_PX = round((RIGHT - LEFT) * UNIT_PX), round((BOTT
 X = (LEFT + np.arange(CANVAS_WIDTH_PX, dtype=np.float32)[None, :] / UNIT_PX).astype(np.float32)
 Y = (TOP + np.arange(CANVAS_HEIGHT_PX, dtype=np.float32)[:, None] / UNIT_PX).astype(np.float32)
 
-# Corners of polygons are placed to 1/16 of a pixel, in OpenCV's fixed point numbers.
-_FRACTION_BITS = 4
-
 
 def to_pixels(points):
     """Face units to pixels of the canvas, centres at whole numbers. points: (..., 2). Returns float64 (..., 2)."""
@@ -106,8 +103,9 @@ def polygon(points, blur=0.0):
 def filled(points, width, height, blur_px):
     """A polygon as float32 (height, width), 0..1. points: (N, 2), pixels; blur_px: deviation of its edge, pixels."""
     alpha = np.zeros((height, width), np.uint8)
-    corners = np.rint(points * 2**_FRACTION_BITS).astype(np.int32)
-    cv2.fillPoly(alpha, [corners], 255, cv2.LINE_AA, _FRACTION_BITS)
+    fraction_bits = 4  # of OpenCV's fixed point numbers: corners are placed to 1/16 of a pixel
+    corners = np.rint(points * 2**fraction_bits).astype(np.int32)
+    cv2.fillPoly(alpha, [corners], 255, cv2.LINE_AA, fraction_bits)
     alpha = alpha.astype(np.float32) / 255
     if blur_px < 0.2:  # less than the edge's own smoothness
         return alpha
