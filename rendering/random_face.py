@@ -67,11 +67,11 @@ def random_face(random, *, age=None, gender=None, skin_tone=None, concepts=None)
             raise DissectionError(f"{concept} is {group!r}: it must be one of {', '.join(DRAWN_GROUPS[concept])}")
     seed = int(random.integers(2**32))
     drawn_age, drawn_gender = str(random.choice(list(AGES))), str(random.choice(GENDERS))
-    years = _between(random, AGES[age or drawn_age])
+    years = random.uniform(*AGES[age or drawn_age])
     gender = gender or drawn_gender
     # Hair and eyes go with any_melanin also where the skin is that of a subgroup, so that they do not tell twins apart.
-    any_melanin = float(random.random())
-    melanin = _between(random, MELANIN.get(skin_tone, (any_melanin, any_melanin)))
+    any_melanin = random.random()
+    melanin = random.uniform(*MELANIN.get(skin_tone, (any_melanin, any_melanin)))
     face = Face(
         seed,
         years,
@@ -81,8 +81,8 @@ def random_face(random, *, age=None, gender=None, skin_tone=None, concepts=None)
         **_hair(random, years, gender, any_melanin),
         iris_colour=tuple(_colour(random, IRIS_COLOURS, max(0.0, 0.75 - 1.5 * any_melanin)).tolist()),
         gaze=tuple(random.uniform(-0.025, 0.025, 2).tolist()),
-        light_from=(_between(random, (-45, 45)), _between(random, (15, 50))),
-        ambient=_between(random, (0.42, 0.62)),
+        light_from=(random.uniform(-45, 45), random.uniform(15, 50)),
+        ambient=random.uniform(0.42, 0.62),
         background=tuple(_muted_colour(random, (0.2, 0.85), 0.12) for _ in range(2)),
         garment=_one_of(random, GARMENT_OF_A_GROWN_UP if years >= GROWN_UP_YEARS else GARMENT_OF_A_CHILD),
         clothes=_muted_colour(random, (0.08, 0.75), 0.25),
@@ -91,11 +91,6 @@ def random_face(random, *, age=None, gender=None, skin_tone=None, concepts=None)
     )
     drawn = _concepts(random, face)
     return replace(face, concepts=drawn if concepts is None else _consistent(concepts))
-
-
-def _between(random, bounds):
-    """A number between two bounds, all equally likely."""
-    return float(random.uniform(*bounds))
 
 
 def _one_of(random, shares):
@@ -127,7 +122,7 @@ def _hair(random, years, gender, melanin):
     grey = np.clip((years - random.uniform(38, 58)) / 22, 0, 0.95)
     colour = colour + grey * (np.array(WHITE_HAIR) - colour)
     recession = random.random() * (max(0.0, (years - 25) / 45) if gender == "male" else 0.15)
-    return {"hair_style": style, "hair_colour": tuple(colour.tolist()), "hairline": float(recession)}
+    return {"hair_style": style, "hair_colour": tuple(colour.tolist()), "hairline": recession}
 
 
 def _muted_colour(random, brightness, saturation):
@@ -140,7 +135,7 @@ def _pose(random):
     """Draw how the head is held: mostly nearly from the front, in the middle of a picture of render.py's size."""
     most = 0.9 * np.array((MOST_YAW, MOST_PITCH, 12.0))
     yaw, pitch, roll = np.clip(random.normal(0, (8, 4.5, 4)), -most, most).tolist()
-    unit_px, x, y = (_between(random, bounds) for bounds in ((33, 41), (82, 95), (101, 119)))
+    unit_px, x, y = random.uniform((33, 82, 101), (41, 95, 119)).tolist()
     return Pose(yaw, pitch, roll, unit_px, x, y)
 
 
