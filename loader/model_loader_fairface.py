@@ -4,8 +4,8 @@ from loader.architectures import EmbeddingResNet50
 from loader.models import ModelSpec
 
 
-def build():
-    return EmbeddingResNet50(num_classes=4294)
+def build(num_classes=4294):
+    return EmbeddingResNet50(num_classes)
 
 
 MODEL = ModelSpec(
@@ -21,4 +21,5 @@ MODEL = ModelSpec(
     checkpoint="best_state_43.pth",
     source="the release of the paper's authors",
     crop=True,
+    options=("num_classes",),
 )
