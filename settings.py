@@ -24,12 +24,15 @@ LAYER_NAME = "layer3"  # a text that is not empty, or a list of such
 TASK_LAYERS = {}  # a dict of names, each with a text that is not empty, or a list of such
 # None: the task's own checkpoint. 'random': the untrained twin, as a baseline. Otherwise the path of a checkpoint.
 WEIGHTS = None  # a text that is not empty, or None
+# Which weights of a file that holds several, such as 'state_dict_ema', 'model.state_dict' or, with the prefix of its
+# names, 'state_dict.encoder_q'. None: state_dict, then model, then model_state_dict, and no average over training.
+CHECKPOINT_KEY = None  # a text that is not empty, or None
 # Of the untrained twin's weights.
 SEED = 0  # a whole number at least 0 and at most 9.2e18
 # For TASK='torchvision' only: any classifier of torchvision.models, by name.
 ARCHITECTURE = "resnet50"  # a text that is not empty
-# For TASK='torchvision' only: how many classes the checkpoint's last layer has.
-NUM_CLASSES = 1000  # a whole number at least 1
+# How many classes the last layer has, of facenet, fairface, gender, smile and torchvision. None: the task's own.
+NUM_CLASSES = None  # a whole number at least 1, or None
 # Folder of the checkpoints.
 MODEL_FOLDER = "model"  # a text that is not empty
 

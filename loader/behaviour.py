@@ -13,6 +13,7 @@ from importlib import metadata
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 from loader.recorder import ActivationRecorder
 from util.errors import DissectionError
@@ -41,10 +42,11 @@ def observe(module, layers, layouts, preprocess, grid):
     rows, columns, 3) -> the network's input. grid: (rows, columns). Returns {name: Behaviour}. Raises DissectionError
     when the maps of an image depend on chance or on the images beside it, and as ActivationRecorder does.
     """
-    images = preprocess(_fixed_images(grid))
+    images = preprocess(fixed_images(grid))
     with _one_thread(), ActivationRecorder(module, layers, layouts) as recorder:
-        with _noting_begun_modules(module, layers) as begun:
+        with _following(module, layers) as course:
             alone = recorder.probe(images[:1])
+        begun = course.begun
         again, together = recorder.run(images[:1]), recorder.run(images)
         for name, maps in alone.items():
             _require_equal(name, layers[name], maps, again[name], "when it is computed twice", _OF_CHANCE)
@@ -71,7 +73,7 @@ def _require_equal(name, path, one, other, when, cause):
         )
 
 
-def _fixed_images(grid):
+def fixed_images(grid):
     """Three pictures of smooth and of sharp noise, always the same: uint8 (3, rows, columns, 3)."""
     random = np.random.default_rng(2022)
     coarse = random.integers(0, 256, (3, 8, 8, 3), np.uint8)
@@ -90,35 +92,110 @@ def _weighted(maps):
     return [[float(f"{number:.{_DIGITS}g}") for number in pair] for pair in numbers.tolist()]
 
 
-@contextmanager
-def _noting_begun_modules(module, layers):
-    """Note which modules have begun when each layer is done. Yields {layer: list of paths}, filled on the way.
-
-    With a module that has ended count all within it: it may have used their tensors without calling them.
+class _Course:
+    """How far a forward pass has come. started, ended: paths of modules. begun, finished: {layer: paths of the modules
+    that had begun, and had ended, when it was done}. used: ids of the tensors that went into an operation until all
+    layers were done.
     """
-    started, ended, begun, handles = set(), set(), {}, []
-    for path, part in module.named_modules():
-        handles.append(part.register_forward_pre_hook(lambda *_, path=path: started.add(path)))  # returns None
-        handles.append(part.register_forward_hook(lambda *_, path=path: ended.add(path)))
-    parts = dict(module.named_modules(remove_duplicate=False))
 
-    def has_begun(path):
+    def __init__(self):
+        self.started, self.ended, self.begun, self.finished, self.used = set(), set(), {}, {}, set()
+
+    def has_begun(self, path):
+        return path in self.started or self.has_ended(path)
+
+    def has_ended(self, path):
+        # With a module that has ended count all within it: it may have used their tensors without calling them.
         names = path.split(".")
-        return path in started or any(".".join(names[:depth]) in ended for depth in range(1, len(names)))
+        return any(".".join(names[:depth]) in self.ended for depth in range(1, len(names) + 1))
+
+
+@contextmanager
+def _following(module, layers):
+    """Follow the forward passes of a network. Yields _Course, filled on the way."""
+    course, handles, paths = _Course(), [], [path for path, _ in module.named_modules()]
+    for path, part in module.named_modules():
+        handles.append(part.register_forward_pre_hook(lambda *_, path=path: course.started.add(path)))  # returns None
+        handles.append(part.register_forward_hook(lambda *_, path=path: course.ended.add(path)))
+    parts = dict(module.named_modules(remove_duplicate=False))
 
     def done(name):
         def note(*_):
-            begun.setdefault(name, [path for path, _ in module.named_modules() if has_begun(path)])
+            course.begun.setdefault(name, [path for path in paths if course.has_begun(path)])
+            course.finished.setdefault(name, [path for path in paths if course.has_ended(path)])
 
         return note
 
     for name, path in layers.items():
         handles.append(parts[path].register_forward_hook(done(name)))
     try:
-        yield begun
+        yield course
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _NotingTensors(TorchFunctionMode):
+    """Notes the ids of all tensors that go into an operation, while `wanted()` says so."""
+
+    def __init__(self, used, wanted):
+        super().__init__()
+        self.used, self.wanted = used, wanted
+
+    def __torch_function__(self, function, types, arguments=(), options=None):
+        if self.wanted():
+            given = [*arguments, *(options or {}).values()]
+            within = [part for value in given if isinstance(value, list | tuple) for part in value]
+            self.used.update(id(value) for value in [*given, *within] if isinstance(value, torch.Tensor))
+        return function(*arguments, **(options or {}))
+
+
+@dataclass(frozen=True)
+class FirstPass:
+    """What a network's first forward pass shows. tensors: names, in its state dict, of what it uses up to its layers.
+    finished: paths of the modules that have ended by then. memory_format: the one in which the pass comes further.
+    """
+
+    tensors: frozenset
+    finished: frozenset
+    memory_format: torch.memory_format
+
+
+def first_pass(module, layers, image):
+    """Run a network once over one image, for what has to be known before its weights are loaded.
+
+    module: nn.Module in eval mode on the CPU, changed to the memory format. layers: {name: module path}. image: the
+    network's input, (1, C, H, W). Where a layer is never reached, all tensors count as used. Returns FirstPass.
+    """
+    formats = (torch.channels_last, torch.contiguous_format)
+    course, failed = _pass_in(formats[0], module, layers, image)
+    memory_format = formats[0]
+    if failed:  # by itself, or for the format: a network that flattens by view() takes contiguous tensors alone
+        other, failed_too = _pass_in(formats[1], module, layers, image)
+        if not failed_too or len(other.ended) > len(course.ended):
+            course, memory_format = other, formats[1]
+    module.to(memory_format=memory_format)
+    own, parts = module.state_dict(keep_vars=True), dict(module.named_modules(remove_duplicate=False))
+    if len(course.begun) < len(layers):
+        return FirstPass(frozenset(own), frozenset(parts), memory_format)
+    begun = {path for paths in course.begun.values() for path in paths}
+    finished = {id(parts[path]) for paths in course.finished.values() for path in paths}
+    tensors = {name for name, value in own.items() if name.rpartition(".")[0] in begun or id(value) in course.used}
+    return FirstPass(
+        frozenset(tensors), frozenset(path for path, part in parts.items() if id(part) in finished), memory_format
+    )
+
+
+def _pass_in(memory_format, module, layers, image):
+    """One pass in a memory format. Returns its _Course and whether it failed."""
+    module.to(memory_format=memory_format)
+    with _following(module, layers) as course, torch.inference_mode(), torch.random.fork_rng(devices=[]):
+        try:
+            with _NotingTensors(course.used, lambda: len(course.begun) < len(layers)):
+                module(image.contiguous(memory_format=memory_format))
+        except Exception:  # a head that demands another size, or what the dissection will explain
+            return course, True
+    return course, False
 
 
 def _digest(module, paths):

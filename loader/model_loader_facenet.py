@@ -6,9 +6,8 @@ from loader.crops import Crop
 from loader.models import ModelSpec
 
 
-def build():
-    # The published file has the classifier of VGGFace2's 8631 people, so that every key has its place.
-    return InceptionResnetV1(classify=True, num_classes=8631)
+def build(num_classes=8631):  # VGGFace2's people, whose classifier is in the published file
+    return InceptionResnetV1(classify=True, num_classes=num_classes)
 
 
 def pretrained():
@@ -31,4 +30,5 @@ MODEL = ModelSpec(
     mean=127.5 / 255,  # with std below: (x - 127.5) / 128 of pixels x in 0..255
     std=128 / 255,
     pretrained=pretrained,
+    options=("num_classes",),
 )

@@ -5,8 +5,8 @@ from loader.crops import Crop
 from loader.models import ModelSpec
 
 
-def build():
-    return EmbeddingResNet50(num_classes=4294)
+def build(num_classes=4294):
+    return EmbeddingResNet50(num_classes)
 
 
 MODEL = ModelSpec(
@@ -22,4 +22,5 @@ MODEL = ModelSpec(
     checkpoint="best_state_43.pth",
     source="the release of the paper's authors",
     crop=Crop("box"),
+    options=("num_classes",),
 )

@@ -6,8 +6,8 @@ from loader.architectures import resnet50_with_dense_head
 from loader.models import ModelSpec
 
 
-def build():
-    return resnet50_with_dense_head(last=nn.Sequential(nn.Linear(64, 2)))
+def build(num_classes=2):
+    return resnet50_with_dense_head(last=nn.Sequential(nn.Linear(64, num_classes)))
 
 
 MODEL = ModelSpec(
@@ -22,4 +22,5 @@ MODEL = ModelSpec(
     side_px=128,
     checkpoint="gender_1_val_acc_0.9082.pth",
     source="the release of the paper's authors",
+    options=("num_classes",),
 )

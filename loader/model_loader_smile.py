@@ -6,9 +6,9 @@ from torch import nn
 from loader.models import ModelSpec
 
 
-def build():
+def build(num_classes=2):
     network = torchvision.models.resnet50()
-    network.fc = nn.Sequential(nn.Linear(2048, 2))
+    network.fc = nn.Sequential(nn.Linear(2048, num_classes))
     return network
 
 
@@ -24,4 +24,5 @@ MODEL = ModelSpec(
     side_px=200,
     checkpoint="smile_nonsmile_0.912.pth",
     source="the release of the paper's authors",
+    options=("num_classes",),
 )

@@ -4,6 +4,7 @@ A task is a file loader/model_loader_<task>.py with one module-level MODEL = Mod
 all it takes to add one. Copy model_loader_smile.py to begin.
 """
 
+import logging
 import math
 import sys
 import traceback
@@ -17,14 +18,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.modules.lazy import LazyModuleMixin
 
-from loader.behaviour import observe, package_versions
-from loader.checkpoints import HELP, fit_weights, load_checkpoint
+from loader.behaviour import first_pass, fixed_images, observe, package_versions
+from loader.checkpoints import Weights, digest_of, read_checkpoint
 from loader.crops import Crop, as_grid
 from loader.layout import Layout
+from loader.pickles import HELP
 from loader.predictions import Classes, Points, Years
 from loader.tasks import BEHAVIOUR, LOADER_FOLDER, RANDOM_WEIGHTS, loader_file
-from util.errors import DissectionError, nearest
+from loader.weights import fit_weights
+from util.errors import DissectionError, first_few, nearest
+
+log = logging.getLogger(__name__)
 
 _CPU = torch.device("cpu")
 CHANNELS = {"rgb": ("R", "G", "B"), "bgr": ("B", "G", "R"), "gray": ("grey",)}
@@ -48,6 +54,7 @@ class ModelSpec:
     options: names of the settings that build takes, of BUILD_OPTIONS.
     layouts: dict layer name or module path -> loader.layout.Layout, of layers whose output's layout cannot be found.
     predicts: what the output says of a face, one of the classes of loader/predictions.py; None when it isn't stated.
+    renamed: callable(state dict) -> state dict under the present names, where a library has renamed its modules.
     """
 
     network: str
@@ -64,6 +71,7 @@ class ModelSpec:
     options: tuple = ()
     layouts: dict = field(default_factory=dict)
     predicts: Classes | Years | Points | None = None
+    renamed: Callable | None = None
 
     def __post_init__(self):
         if isinstance(self.crop, bool):
@@ -79,9 +87,10 @@ class ModelSpec:
             ("crop", isinstance(self.crop, Crop | None), "a loader.crops.Crop, None, True or False"),
             ("channels", bool(channels), f"one of {', '.join(map(repr, CHANNELS))}"),
             ("mean", _is_per_channel(self.mean, channels), f"a number, or one for each of {', '.join(channels)}"),
-            ("std", _is_per_channel(self.std, channels, above=0), "above 0, one number or one per channel"),
+            ("std", _is_per_channel(self.std, channels, above=0), f"above 0, one or for each of {', '.join(channels)}"),
             ("predicts", isinstance(self.predicts, Classes | Years | Points | None), "one of loader/predictions.py"),
             ("pretrained", self.pretrained is None or callable(self.pretrained), "a function that returns weights"),
+            ("renamed", self.renamed is None or callable(self.renamed), "a function of a state dict that returns one"),
             ("layouts", _are_layouts(self.layouts), "a dict of layer name -> loader.layout.Layout"),
             ("options", _are_options(self.options), f"a tuple with names of {BUILD_OPTIONS}"),
         )
@@ -123,18 +132,27 @@ def _are_options(value):
 class LoadedModel:
     """A network ready to be dissected.
 
-    task: its name. spec: what its loader file states. module: nn.Module in eval mode on the device, without gradients.
-    layers: dict layer name -> dotted module path, in the order asked. weights_label: short text for where the weights
-    come from. device: torch.device. grid: (rows, columns) of the input, pixels.
+    task: its name. spec: what its loader file states. module: nn.Module in eval mode on the device, without gradients,
+    in float32. layers: dict layer name -> dotted module path, in the order asked. weights: where they come from.
+    device: torch.device. grid: (rows, columns) of the input, pixels. memory_format: of the input, the one that the
+    network works on.
+    unfitted: names of tensors behind the layers that got no weights, so that the network's own output means nothing.
     """
 
     task: str
     spec: ModelSpec
     module: torch.nn.Module
     layers: dict
-    weights_label: str
+    weights: Weights
     device: torch.device
     grid: tuple
+    memory_format: torch.memory_format = torch.channels_last
+    unfitted: tuple = ()
+
+    @property
+    def weights_label(self):
+        """Short text for where the weights come from."""
+        return self.weights.label
 
     def stated_layout(self, layer):
         """The Layout that the loader file states for a layer, by its name or its path; None when it states none."""
@@ -168,7 +186,7 @@ class LoadedModel:
         """Standardise photographs for the network.
 
         images: uint8 (N, rows, columns, 3) RGB, numpy or torch. Returns float32 (N, 3, rows, columns), or one channel
-        where the network takes grey, in channels_last order on the device: (x / 255 - mean) / std, rounded once from
+        where the network takes grey, in its memory format on the device: (x / 255 - mean) / std, rounded once from
         float64. Raises ValueError for another dtype or shape.
         """
         if not isinstance(images, torch.Tensor):
@@ -187,7 +205,7 @@ class LoadedModel:
         table = (levels - self._per_channel(self.spec.mean)) / self._per_channel(self.spec.std)  # (256, channels)
         starts = 256 * torch.arange(table.shape[1], dtype=torch.int32, device=self.device)  # of the channels' values
         table = torch.from_numpy(table.T.astype(np.float32).reshape(-1)).to(self.device)
-        return table[images.int() + starts].permute(0, 3, 1, 2)
+        return table[images.int() + starts].permute(0, 3, 1, 2).contiguous(memory_format=self.memory_format)
 
 
 def model_spec(task, folder=LOADER_FOLDER):
@@ -238,26 +256,45 @@ def load_model(
     input_size=None,
     architecture=None,
     num_classes=None,
+    checkpoint_key=None,
     loader_folder=LOADER_FOLDER,
 ):
     """Build a task's network, load its weights and find its layers.
 
     layer_names: list of short layer names or dotted module paths. weights: None for the loader's own checkpoint,
     'random' for the untrained twin under seed, else the path of a checkpoint. architecture, num_classes: for loaders
-    that take them (see ModelSpec.options). device: torch.device or its name. input_size: side or (height, width), None
-    for the task's own.
+    that take them (see ModelSpec.options). checkpoint_key: which of several weights in a file, see CHECKPOINT_KEY in
+    settings.py. device: torch.device or its name. input_size: of the input, a side or
+    (height, width), None for the task's own.
     Returns LoadedModel. The global random state is left as it was. Raises DissectionError for everything that the user
-    can mend; the network never goes on with weights other than those asked for.
+    can mend; the network never goes on with weights other than those asked for, up to its layers.
     """
     spec = model_spec(task, loader_folder)
     options = _options(task, spec, architecture, num_classes)
     described = f"{spec.network} ({', '.join([task, *(f'{name} {value}' for name, value in options.items())])})"
-    module = _build(task, spec, options, seed)
-    label = _load_weights(module, spec, weights, seed, Path(model_folder), described)
-    layers = _find_layers(task, spec, module, layer_names)
-    device = torch.device(device)
-    module = module.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
-    return LoadedModel(task, spec, module, layers, label, device, as_grid(input_size or spec.side_px))
+    label, content, digest = _read_weights(spec, weights, seed, Path(model_folder), described)
+    model = LoadedModel(task, spec, None, {}, None, _CPU, as_grid(input_size or spec.side_px))
+    image = model.preprocess(fixed_images(model.grid)[:1])
+    model.module, notes = _build(task, spec, options, seed, image)
+    for note in notes:
+        log.info("task %s: the network %s", task, note)
+    model.layers = _find_layers(task, spec, model.module, layer_names)
+    first = first_pass(model.module, model.layers, image)
+    if content is None:
+        other, _ = _build(task, spec, options, seed ^ 1, image)
+        _require_drawn(described, model.module, other, first.tensors)
+        model.weights = Weights(label, "", digest_of(model.module.state_dict()), averaged=False)
+    else:
+        fitted = fit_weights(
+            model.module, content, first, label=label, network=described, key=checkpoint_key, renamed=spec.renamed,
+            takes_num_classes="num_classes" in spec.options,
+        )  # fmt: skip
+        log.info("%s", fitted.line)
+        model.weights = Weights(label, fitted.key, digest or digest_of(model.module.state_dict()), fitted.averaged)
+        model.unfitted = fitted.unfitted
+    model.memory_format, model.device = first.memory_format, torch.device(device)
+    model.module = model.module.requires_grad_(False).to(model.device, memory_format=model.memory_format)
+    return model
 
 
 def _options(task, spec, architecture, num_classes):
@@ -272,8 +309,12 @@ def _options(task, spec, architecture, num_classes):
     return options
 
 
-def _build(task, spec, options, seed):
-    """Build the untrained network under a seed, and give the global random state back."""
+def _build(task, spec, options, seed, image):
+    """Build the untrained network under a seed, in eval mode and float32, and give the global random state back.
+
+    image: the network's input, for layers that take their shapes from it. Returns nn.Module on the CPU, and what was
+    done to it: list of texts.
+    """
     with torch.random.fork_rng(devices=[]):  # initialisation happens on the CPU, so its state alone is to be kept
         torch.default_generator.manual_seed(seed)
         try:
@@ -282,28 +323,95 @@ def _build(task, spec, options, seed):
             raise
         except Exception as error:  # a user's build function can fail in any way
             raise DissectionError(f"task {task}: build failed with {_reason(error)}") from error
-    if not isinstance(module, torch.nn.Module):
-        raise DissectionError(f"task {task}: build must return an nn.Module, not {type(module).__name__}")
+        if not isinstance(module, torch.nn.Module):
+            raise DissectionError(f"task {task}: build must return an nn.Module, not {type(module).__name__}")
+        module, notes = _watchable(task, module)
+        built = {value.dtype for value in [*module.parameters(), *module.buffers()] if value.is_floating_point()}
+        if built - {torch.float32}:
+            module.float()
+            listed = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in built))
+            notes.append(f"is built in {listed} and dissected in float32")
+        return _with_shapes(task, module.eval(), image), notes
+
+
+def _watchable(task, module):
+    """A network whose modules can be watched: what torch.compile wraps is taken out, TorchScript refused.
+
+    Returns nn.Module and what was done, list of texts.
+    """
+    for path, part in [*module.named_modules()]:
+        if isinstance(part, torch.jit.ScriptModule):
+            where = f" at {path}" if path else ""
+            raise DissectionError(
+                f"task {task}: build returns a TorchScript network{where}, whose layers cannot be watched: return the "
+                "nn.Module itself"
+            )
+    compiled = [path for path, part in module.named_modules() if path.rpartition(".")[2] == "_orig_mod"]
+    for path in reversed(compiled):  # the inner ones first
+        parent, _, name = path.removesuffix("_orig_mod").rstrip(".").rpartition(".")
+        if not name:
+            module = module.get_submodule(path)
+        else:
+            setattr(module.get_submodule(parent), name, module.get_submodule(path))
+    return module, ["is compiled, and dissected as it is without torch.compile"] if compiled else []
+
+
+def _with_shapes(task, module, image):
+    """Give lazy layers their shapes by a pass over an image. Raises DissectionError for those that it doesn't reach."""
+
+    def open_layers():
+        return [path for path, part in module.named_modules()
+                if isinstance(part, LazyModuleMixin) and part.has_uninitialized_params()]  # fmt: skip
+
+    reason = ""
+    if open_layers():
+        try:
+            with torch.no_grad():
+                module(image)
+        except Exception as error:  # of a head, perhaps, behind all lazy layers
+            reason = f" ({_reason(error)})"
+    if open_layers():
+        raise DissectionError(
+            f"task {task}: the lazy layers {first_few(open_layers())} have no shapes after a pass over an image of "
+            f"{image.shape[2]} x {image.shape[3]} px{reason}: build them with their shapes"
+        )
     return module
 
 
-def _load_weights(module, spec, weights, seed, model_folder, described):
-    """Load what `weights` asks for into the module. Returns the label of where it came from."""
+def _require_drawn(described, module, other, needed):
+    """Raise DissectionError when an untrained network has weights that do not come of its seed.
+
+    module, other: the network under two seeds. needed: names of its tensors up to the dissected layers.
+    """
+    drawn = dict(other.named_parameters())
+    same = [
+        name for name, weight in module.named_parameters()
+        if name in needed and weight.dim() > 1 and torch.equal(weight, drawn[name]) and weight.min() < weight.max()
+    ]  # fmt: skip
+    if same:
+        raise DissectionError(
+            f"{described} is no untrained network: {first_few(same)} are the same under two seeds, which must differ. "
+            "build loads weights, or draws them elsewhere than from torch; register fixed filters as buffers"
+        )
+
+
+def _read_weights(spec, weights, seed, model_folder, described):
+    """Find and read what `weights` asks for: (label, content of the file or state dict, digest of the file or None).
+
+    The content is None for the untrained network.
+    """
     if weights == RANDOM_WEIGHTS:
-        return f"random, seed {seed}"
-    takes_num_classes = "num_classes" in spec.options
-    if weights is not None:
-        load_checkpoint(module, weights, described, takes_num_classes)
-        return str(weights)
+        return f"random, seed {seed}", None, None
+    path = weights
+    if path is None and spec.checkpoint and (model_folder / spec.checkpoint).exists():
+        path = model_folder / spec.checkpoint
+    if path is not None:
+        return str(path), *read_checkpoint(path)
     path = model_folder / spec.checkpoint if spec.checkpoint else None
-    if path is not None and path.exists():
-        load_checkpoint(module, path, described, takes_num_classes)
-        return str(path)
     if spec.pretrained is None:
         raise DissectionError(_no_weights(spec, path, described))
     label = f"from {spec.source}" if spec.source else "from the loader's pretrained()"
-    fit_weights(module, _pretrained_weights(spec, path, described), label, described, takes_num_classes)
-    return label
+    return label, _pretrained_weights(spec, path, described), None
 
 
 def _no_weights(spec, path, described):

@@ -1,7 +1,7 @@
 """Activation maps of chosen layers: one object that owns the hooks and always removes them."""
 
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -95,7 +95,8 @@ class ActivationRecorder:
         elsewhere = {}
         if open_questions:
             self._stops_early = True
-            self._forward(other_size(images))  # whatever ends it, what was reached tells its size
+            with suppress(DissectionError):  # whatever ends it, what was reached tells its size
+                self._forward(other_size(images))
             elsewhere, self._maps = self._maps, {}
         for name, shape in shapes.items():
             reached = (1, *elsewhere[name].shape[1:]) if name in elsewhere else None

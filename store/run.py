@@ -81,7 +81,7 @@ def prepare_model(config, task, layers, device):
     options = {name: getattr(config, name.upper()) for name in {*model_spec(task).options, *asked & {*BUILD_OPTIONS}}}
     model = load_model(
         task, layers, weights=config.WEIGHTS, seed=config.SEED, model_folder=config.MODEL_FOLDER, device=device,
-        input_size=_input_size(config), **options,
+        input_size=_input_size(config), checkpoint_key=config.CHECKPOINT_KEY, **options,
     )  # fmt: skip
     log.info("network: %s; weights: %s", model.spec.network, model.weights_label)
     return model
@@ -198,7 +198,7 @@ def layer_stores(config, model, dictionary):
 
 
 # Settings that decide what main.py makes of every network.
-_DECIDING = ("WEIGHTS", "QUANTILE", "SEG_THRESHOLD", "IOU_UNION", "FEATURE_DTYPE", "TEST_MODE")
+_DECIDING = ("WEIGHTS", "CHECKPOINT_KEY", "QUANTILE", "SEG_THRESHOLD", "IOU_UNION", "FEATURE_DTYPE", "TEST_MODE")
 _PLACES = ("DICTIONARY", "MODEL_FOLDER")  # of these, [as spelled, as an absolute path]
 
 

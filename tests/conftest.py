@@ -10,6 +10,33 @@ import pytest
 
 from dictionary.concepts import REGIONS
 from dictionary.face_format import INDEX_FILES
+from loader.models import load_model
+
+LENET = """
+from torch import nn
+from loader.models import ModelSpec
+
+
+class LeNet(nn.Module):
+    def __init__(self, num_classes=10):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 6, 5)
+        self.conv2 = nn.Conv2d(6, 16, 5)
+        self.pool = nn.MaxPool2d(2)
+        self.relu = nn.ReLU()
+        self.fc = nn.Linear(16 * 5 * 5, num_classes)
+
+    def forward(self, x):
+        x = self.pool(self.relu(self.conv1(x)))
+        x = self.pool(self.relu(self.conv2(x)))
+        return self.fc(x.flatten(1))
+
+
+MODEL = ModelSpec(
+    network="LeNet", build=LeNet, layers={"first": "conv1"}, side_px=32, checkpoint="lenet.pth", source="a friend",
+    options=("num_classes",),
+)
+"""
 
 
 class DictionaryMaker:
@@ -41,6 +68,26 @@ class DictionaryMaker:
             with open(self.root / index_file, "w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([("image", "labels"), *lines])
         return self.root
+
+
+@pytest.fixture
+def checkpoints_go_at_once(tmp_path):
+    """pytest keeps the folders of its last three runs, and whole networks would fill the disk."""
+    yield
+    for path in tmp_path.rglob("*.pt*"):
+        path.unlink()
+
+
+@pytest.fixture
+def lenet(tmp_path):
+    """A folder with the loader file of a user's LeNet. Calling it loads that task; other tasks by their name."""
+    (tmp_path / "model_loader_lenet.py").write_text(LENET)
+
+    def load(layers=("first",), task="lenet", **settings):
+        return load_model(task, list(layers), loader_folder=tmp_path, model_folder=tmp_path, **settings)
+
+    load.folder = tmp_path
+    return load
 
 
 @pytest.fixture
