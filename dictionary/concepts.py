@@ -5,6 +5,7 @@ The 38 local concepts and the four global ones are the face format's tables. A d
 """
 
 import csv
+import math
 import re
 from dataclasses import dataclass
 
@@ -128,6 +129,11 @@ GLOBAL_CONCEPTS = {
     "ethnic": GlobalConcept("Ethnicity", {name: name for name in ("white", "black", "asian", "indian")}),
     "skin_tone": GlobalConcept("skin_tone", {name: name for name in ("bright", "dark")}),
 }
+
+# The years of a subgroup of age, from the first to below the second.
+AGE_RANGES = {
+    "zero_to_twenty": (0, 20), "twenty_to_forty": (20, 40), "forty_to_sixty": (40, 60), "sixty_plus": (60, math.inf),
+}  # fmt: skip
 
 # Names that the files of saved features, NumPy's functions and the tables use themselves.
 _RESERVED = ("p_min", "p_max", "file", "allow_pickle", "unbiased")

@@ -4,9 +4,11 @@ A consumer is any object with `add(batch)`, batch a loader.batch.Batch; what it 
 """
 
 import numpy as np
+import torch
 
 from loader.batch import Batch, require_finite
 from loader.recorder import ActivationRecorder
+from util.errors import DissectionError
 from util.parallel import ordered_map, progress
 
 
@@ -21,10 +23,7 @@ def one_pass(model, layers, batches, load, begin, *, workers, label, total):
     """
 
     def read(batch):
-        images = np.empty((len(batch), *model.grid, 3), np.uint8)
-        for image, (place, _) in zip(images, batch, strict=True):
-            image[:] = load(place)
-        return images
+        return _stacked(model.grid, load, [place for place, _ in batch])
 
     paths = {layer: model.layers[layer] for layer in layers}
     with ActivationRecorder(model.module, paths, {layer: model.stated_layout(layer) for layer in layers}) as recorder:
@@ -40,6 +39,34 @@ def one_pass(model, layers, batches, load, begin, *, workers, label, total):
                     for consumer in consumers[layer]:
                         consumer.add(Batch(np.array(places), names, maps))
                 bar.update(places[-1] + 1 - bar.n)
+
+
+def _stacked(grid, load, places):
+    images = np.empty((len(places), *grid, 3), np.uint8)
+    for image, place in zip(images, places, strict=True):
+        image[:] = load(place)
+    return images
+
+
+def whole_pass(model, count, load, batch_size, workers, label):
+    """Run a whole network over images. Yields its output for one batch after the other, as the network gives it.
+
+    model: LoadedModel. count: of images. load: see one_pass. Raises DissectionError when the network fails, as one does
+    whose head demands another input size.
+    """
+    batches = [range(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
+    with progress(count, label, "image") as bar:
+        for places, images in zip(
+            batches, ordered_map(lambda places: _stacked(model.grid, load, places), batches, workers), strict=True
+        ):
+            try:
+                with torch.inference_mode():  # here alone: the caller's own code runs between two yields
+                    output = model.module(model.preprocess(images))
+            except RuntimeError as error:
+                reason, (rows, columns) = " ".join(str(error).split())[:200], model.grid
+                raise DissectionError(f"{model.task} fails on images of {rows} x {columns} px: {reason}") from error
+            yield output
+            bar.update(len(places))
 
 
 def probe(recorder, model):

@@ -1,0 +1,162 @@
+"""How well does a network predict what the dictionary's subgroups say? (method.md §9)
+
+Runs the whole network of TASK over the images of the subgroups and compares its predictions with them: the share that
+is right, per subgroup, for a network that tells the subgroups of a global concept apart; the mean age and the least
+mean absolute error for one that tells the age. It shows whether a network is fed as it wants to be: try CROP and
+INPUT_SIZE. Results go to NL_FOLDER.
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import settings
+from dictionary.concepts import AGE_RANGES, global_concepts
+from dictionary.images import load_image
+from dictionary.render import ensure_rendered
+from loader.activations import whole_pass
+from loader.predictions import Classes, Years
+from method.accuracy import mean, share, years_outside
+from report.tables import write_csv
+from store.run import as_list, prepare_device, prepare_model, prepare_subgroups, run_name, views_of_subgroups
+from util.configuration import read_settings
+from util.errors import DissectionError, first_few, run_script
+from util.files import replacing
+
+log = logging.getLogger(__name__)
+
+
+def main():
+    config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASKS": "TASK", "TASK_LAYERS": "LAYER_NAME"})
+    model = prepare_model(config, config.TASK, as_list(config.LAYER_NAME), prepare_device(config))
+    require_prediction(model)
+    ensure_rendered(config.DICTIONARY)
+    subgroups, _ = prepare_subgroups(config, global_concepts(Path(config.DICTIONARY)))
+    require_classes(model.spec.predicts, subgroups)
+    subgroups, views, _ = views_of_subgroups(config, model, subgroups, search=True)
+    paths, labels = photographs_of(subgroups)
+    predicted = predict(config, model, paths, views)
+    rows = compare_with(model.spec.predicts, predicted, labels, subgroups)
+    name = run_name(config, config.TASK)
+    write_results(Path(config.NL_FOLDER) / f"{name}_accuracy.csv", rows)
+    write_results(Path(config.NL_FOLDER) / f"{name}_predictions.csv", image_rows(predicted, paths, labels, subgroups))
+    print(f"\n{name}: {model.spec.predicts}, on {len(paths)} photographs")
+    for row in rows:
+        print("  " + "".join(f"{cell:>16}" if place else f"{cell:<28}" for place, cell in enumerate(row)).rstrip())
+    print(f"  {Path(config.NL_FOLDER) / name}_accuracy.csv, {name}_predictions.csv")
+
+
+def require_prediction(model):
+    """Raise DissectionError for a network whose output says nothing that subgroups could be compared with."""
+    predicts = model.spec.predicts
+    if model.unfitted:
+        raise DissectionError(
+            f"the last layers of {model.task} got no weights ({first_few(model.unfitted)}): what it predicts would be "
+            "chance. Use a checkpoint with these layers (NUM_CLASSES sets how many classes there are)"
+        )
+    if not isinstance(predicts, Classes | Years):
+        found = f"predicts {predicts}" if predicts else "does not state what its network predicts (predicts=...)"
+        raise DissectionError(f"the loader file of {model.task} {found}: subgroups can tell of Classes and Years alone")
+
+
+def require_classes(predicts, subgroups):
+    """Raise DissectionError when the dictionary has no subgroups by the names of the network's classes."""
+    if isinstance(predicts, Classes):
+        groups = {concept.concept: tuple(concept.groups) for concept in subgroups}.get(predicts.concept, ())
+        unknown = [name for name in groups if name not in predicts.names]
+        if unknown or not groups:
+            found = f"has {', '.join(unknown)} of it" if groups else "has no subgroups of it"
+            raise DissectionError(f"the network tells {predicts} apart, but the dictionary {found}")
+
+
+def photographs_of(subgroups):
+    """The photographs of all subgroups, each once, whatever folders it lies in (method.md §8.1).
+
+    Returns ({digest: path}, {concept: {digest: group}}); one that lies in two subgroups of a concept has none there.
+    """
+    paths, labels = {}, {}
+    for concept in subgroups:
+        of = labels.setdefault(concept.concept, {})
+        for group, images in concept.groups.items():
+            for path, digest in images.items():
+                paths.setdefault(digest, path)
+                of[digest] = group if of.get(digest, group) == group else None
+        if twice := [paths[digest] for digest, group in of.items() if group is None]:
+            log.info("left out of %s, for they lie in several of its subgroups: %s", concept.concept, first_few(twice))
+        labels[concept.concept] = {digest: group for digest, group in of.items() if group is not None}
+    return paths, labels
+
+
+def predict(config, model, paths, views):
+    """Run the whole network. Returns {digest: subgroup (Classes) or years (Years)}."""
+    predicts, found = model.spec.predicts, []
+
+    def load(place):
+        path = places[place]
+        return load_image(Path(config.DICTIONARY) / path, model.grid, views[path])
+
+    places = list(paths.values())
+    for output in whole_pass(model, len(places), load, config.BATCH_SIZE, config.WORKERS, f"{model.task}: predictions"):
+        if isinstance(predicts, Years):
+            found += predicts.years(output).tolist()
+        else:
+            found += [predicts.names[best] for best in predicts.probabilities(output).argmax(axis=1)]
+    return dict(zip(paths, found, strict=True))
+
+
+def compare_with(predicts, predicted, labels, subgroups):
+    """Rows of text, the first a header: a line per subgroup of every concept."""
+    if isinstance(predicts, Years):
+        rows = [("subgroup", "photographs", "mean age", "95 % interval", "error at least", "95 % interval")]
+        row_of = _years_row
+    else:
+        rows = [("subgroup", "photographs", "right", "95 % interval")]
+        row_of = _share_row
+        predicted = {  # whether it is right, of photographs whose class is known
+            digest: predicted[digest] == group for digest, group in labels[predicts.concept].items()
+        }
+    rows.append(row_of("all", None, list(predicted.values())))
+    for concept in subgroups:
+        for group in concept.groups:
+            of = [predicted[digest] for digest, label in labels[concept.concept].items()
+                  if label == group and digest in predicted]  # fmt: skip
+            rows.append(row_of(f"{concept.concept}: {group}", group, of))
+    return rows
+
+
+def _share_row(name, _group, right):
+    found = share(right)
+    return name, str(found.n), *_shown(found, "{:.1%}")
+
+
+def _years_row(name, group, years):
+    found, error = mean(years), ("", "")
+    if group in AGE_RANGES:
+        error = _shown(mean(years_outside(np.array(years), *AGE_RANGES[group])), "{:.1f}")
+    return name, str(found.n), *_shown(found, "{:.1f}"), *error
+
+
+def _shown(estimate, form):
+    if np.isnan(estimate.value):
+        return "-", "-"
+    interval = "-" if np.isnan(estimate.low) else f"{form.format(estimate.low)} to {form.format(estimate.high)}"
+    return form.format(estimate.value), interval
+
+
+def image_rows(predicted, paths, labels, subgroups):
+    """Rows of the table of single photographs: path, prediction, its subgroup of every concept."""
+    concepts = [concept.concept for concept in subgroups]
+    yield ["image", "predicted", *concepts]
+    for digest, path in paths.items():
+        yield [path, predicted[digest], *(labels[concept].get(digest, "") for concept in concepts)]
+
+
+def write_results(path, rows):
+    with replacing(path) as partial:
+        write_csv(partial, rows)
+
+
+if __name__ == "__main__":
+    run_script(main)
