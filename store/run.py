@@ -32,8 +32,13 @@ def tasks_of(config):
 
 
 def layers_of(config, task):
-    """The layers of a task that the analyses look at: its row of TASK_LAYERS, else LAYER_NAME. Returns list of str."""
-    return as_list(config.TASK_LAYERS.get(task, config.LAYER_NAME))
+    """The layers of a task that the analyses look at: its row of TASK_LAYERS, else LAYER_NAME. Returns list of str.
+
+    A LAYER_NAME of this run alone goes before what settings.py says of tasks.
+    """
+    given = {word.partition("=")[0] for word in config.words}
+    of_tasks = {} if "LAYER_NAME" in given and "TASK_LAYERS" not in given else config.TASK_LAYERS
+    return as_list(of_tasks.get(task, config.LAYER_NAME))
 
 
 def run_name(config, task):
