@@ -72,7 +72,7 @@ def require_classes(predicts, subgroups):
 
 
 def photographs_of(subgroups):
-    """The photographs of all subgroups, each once, whatever folders it lies in (method.md §8.1).
+    """The photographs of all subgroups, each once, whatever folders it lies in.
 
     Returns ({digest: path}, {concept: {digest: group}}); one that lies in two subgroups of a concept has none there.
     """

@@ -23,7 +23,11 @@ TASKS = ["dlib_gender", "dlib_age", "onet"]  # a list of: a text that is not emp
 LAYER_NAME = "layer3"  # a text that is not empty, or a list of such
 # Layers of single tasks in nl_bias.py and cluster_top.py; the others take LAYER_NAME, and so do all where LAYER_NAME is
 # given for one run only.
-TASK_LAYERS = {"dlib_gender": "layer2", "dlib_age": "layer3", "onet": "layer3"}  # a dict of names, each with a text that is not empty, or a list of such
+TASK_LAYERS = {  # a dict of names, each with a text that is not empty, or a list of such
+    "dlib_gender": "layer2",
+    "dlib_age": "layer3",
+    "onet": "layer3",
+}
 # None: the task's own checkpoint. 'random': the untrained twin, as a baseline. Otherwise the path of a checkpoint.
 WEIGHTS = None  # a text that is not empty, or None
 # Which weights of a file that holds several, such as 'state_dict_ema', 'model.state_dict' or, with the prefix of its

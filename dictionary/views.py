@@ -106,7 +106,7 @@ def view_of(face, crop, jitter=0.0, digest=""):
     """What a network sees of a photograph with a face. Returns Part or Chip, None where nothing of a box is left.
 
     face: dictionary.faces.Face. crop: loader.crops.Crop. jitter: ALIGN_JITTER, by up to which share of the view's side
-    it is moved in x and in y and made larger or smaller, at random (method.md §8.2). digest: of the photograph's
+    it is moved in x and in y and made larger or smaller, at random. digest: of the photograph's
     content, the seed of that.
     """
     move_x, move_y, grow = 0.0, 0.0, 1.0

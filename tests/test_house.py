@@ -36,7 +36,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the top floor down; a room may import what lies below it, and itself.
 FLOORS = (
-    ("main", "nl_bias", "cluster_top"), ("experiments",), ("report",), ("feature_operation",), ("store",), ("method",),
+    ("main", "nl_bias", "cluster_top", "predict"),
+    ("experiments",), ("report",), ("feature_operation",), ("store",), ("method",),
     ("dictionary",), ("rendering",), ("loader",), ("util",),
 )  # fmt: skip
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
