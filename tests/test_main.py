@@ -50,7 +50,8 @@ def build():
         convolution.weight.data[channel, channel] = 0.25
     return torch.nn.Sequential(convolution, torch.nn.ReLU(inplace=True))
 
-MODEL = ModelSpec(network="planted colours", build=build, layers={"colour": "0"}, side_px=32)
+MODEL = ModelSpec(network="planted colours", build=build, layers={"colour": "0"}, side_px=32,
+                  pretrained=lambda: build().state_dict())
 """
 
 
@@ -71,7 +72,7 @@ def planted(tmp_path):
         if number == 3:  # in one picture of four there is no mouth mask, and only three pictures count for it
             del masks["mouth"]
         maker.add(image, masks, "Parts.csv")
-    model = load_model("planted", ["colour"], weights="random", loader_folder=tmp_path)
+    model = load_model("planted", ["colour"], loader_folder=tmp_path)
     dictionary = open_dictionary(maker.write(), memory_folder=tmp_path, workers=0)
     return FeatureOperator(model, dictionary, grid=(32, 32), batch_size=3, workers=2)
 
