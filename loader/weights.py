@@ -8,6 +8,7 @@ was not taken is said; what cannot be decided is refused with the ways to decide
 import math
 import re
 from collections import Counter, OrderedDict
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -169,8 +170,8 @@ class _Target:
 
     def _verdict(self, option, absent, unexpected, faults, shapes):
         """absent: own names that found nothing. unexpected: names that found no place. faults, shapes: see _faults."""
-        unexpected = [name for name in unexpected if not name.endswith(_COUNTER)]
-        filled = {tensor for name, tensor in self.tensor_of.items() if name not in set(absent)}
+        unexpected, absent = [name for name in unexpected if not name.endswith(_COUNTER)], set(absent)
+        filled = {tensor for name, tensor in self.tensor_of.items() if name not in absent}
         empty = [name for name, tensor in self.tensor_of.items() if tensor not in filled]
         missing = {self.needed[name]: name for name in reversed(empty) if name in self.needed and name not in faults}
         return _Verdict(
@@ -301,7 +302,8 @@ def _options(target, source, prefix=None):
             option = _Option(source, drop, add, state)
             verdict = target.by_name(option)
             if not verdict.fits and not add and place < TRIALS:
-                verdict = target.load(deepcopy(target.module), option)
+                with suppress(Exception):  # of a copy, or of other weights than these; then the names decide
+                    verdict = target.load(deepcopy(target.module), option)
             tried.append((option, verdict))
         fitting = [pair for pair in tried if pair[1].fits]
         if fitting:
@@ -396,7 +398,8 @@ def _others(chosen, sources, fitting):
     ]  # fmt: skip
     fit = {chosen.source.key, *(option.source.key for option in fitting)}
     # Not what optimizers keep, which is numbered.
-    rest = [source.key for source in sources if source.key not in fit and not re.search(r"\.\d+(\.|$)", source.key)]
+    numbered = re.compile(r"(^|\.)\d+(\.|$)")
+    rest = [source.key for source in sources if source.key not in fit | {""} and not numbered.search(source.key)]
     return told + [f"{key!r}, which does not fit" for key in rest]
 
 

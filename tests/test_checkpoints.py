@@ -419,6 +419,21 @@ def test_averaged_weights_stand_back_and_are_there_for_the_key(loaded, content, 
     assert (chosen.weights.key, chosen.weights.averaged) == (averaged, True)
 
 
+def test_what_lies_beside_the_weights_hinders_nothing(loaded):
+    class Particular(Tiny):
+        def _load_from_state_dict(self, state, prefix, *rest):
+            if f"{prefix}7.weight" not in state:
+                raise ValueError("no head")
+            super()._load_from_state_dict(state, prefix, *rest)
+
+    critic = {"0.weight": STATE["0.weight"]}
+    assert_holds(loaded({"critic": critic, "net": STATE}, build=Particular).module, STATE)
+    assert "cannot be loaded into tiny (tiny): no head" in message_of(
+        loaded, {name: STATE[name] for name in STATE if name < "7"}, build=Particular
+    )
+    assert loaded({"epoch": torch.tensor(3), "state_dict": STATE}).line.endswith("took 'state_dict'\n")
+
+
 def test_averaged_weights_alone_are_taken_and_said(loaded):
     average = torch.optim.swa_utils.AveragedModel(Tiny())
     for content in ({"model_ema": STATE}, average.state_dict(), {"swa_model": average.state_dict()}):
