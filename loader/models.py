@@ -285,16 +285,21 @@ def load_model(
         _require_drawn(described, model.module, other, first.tensors)
         model.weights = Weights(label, "", digest_of(model.module.state_dict()), averaged=False)
     else:
-        fitted = fit_weights(
-            model.module, content, first, label=label, network=described, key=checkpoint_key, renamed=spec.renamed,
-            takes_num_classes="num_classes" in spec.options,
-        )  # fmt: skip
-        log.info("%s", fitted.line)
-        model.weights = Weights(label, fitted.key, digest or digest_of(model.module.state_dict()), fitted.averaged)
-        model.unfitted = fitted.unfitted
+        _load_weights(model, first, content, digest, label, described, checkpoint_key)
     model.memory_format, model.device = first.memory_format, torch.device(device)
     model.module = model.module.requires_grad_(False).to(model.device, memory_format=model.memory_format)
     return model
+
+
+def _load_weights(model, first, content, digest, label, described, checkpoint_key):
+    """Load what _read_weights has found into the model's module, and say what was taken. first: see first_pass."""
+    fitted = fit_weights(
+        model.module, content, first, label=label, network=described, key=checkpoint_key, renamed=model.spec.renamed,
+        takes_num_classes="num_classes" in model.spec.options,
+    )  # fmt: skip
+    log.info("%s", fitted.line)
+    model.weights = Weights(label, fitted.key, digest or digest_of(model.module.state_dict()), fitted.averaged)
+    model.unfitted = fitted.unfitted
 
 
 def _options(task, spec, architecture, num_classes):
