@@ -21,9 +21,9 @@ from loader.predictions import Classes, Years
 from method.accuracy import mean, share, years_outside
 from report.tables import write_csv
 from store.run import as_list, prepare_device, prepare_model, prepare_subgroups, run_name, views_of_subgroups
-from util.configuration import read_settings
+from util.configuration import read_settings, snapshot
 from util.errors import DissectionError, first_few, run_script
-from util.files import replacing
+from util.files import replace_text, replacing
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ def main():
     name = run_name(config, config.TASK)
     write_results(Path(config.NL_FOLDER) / f"{name}_accuracy.csv", rows)
     write_results(Path(config.NL_FOLDER) / f"{name}_predictions.csv", image_rows(predicted, paths, labels, subgroups))
+    replace_text(Path(config.NL_FOLDER) / f"{name}_predict_settings.json", snapshot(config))
     print(f"\n{name}: {model.spec.predicts}, on {len(paths)} photographs")
     for row in rows:
         print("  " + "".join(f"{cell:>16}" if place else f"{cell:<28}" for place, cell in enumerate(row)).rstrip())

@@ -181,6 +181,8 @@ class ActivationRecorder:
                     f"{width} px at once: make the batches smaller"
                 ) from error
             reason = str(error).strip() or type(error).__name__
+            if "to have 1 channels, but got 3" in reason:  # torch's words
+                reason += "; a network of grey images has channels='gray' in the ModelSpec of its loader file"
             raise DissectionError(
                 f"layer {name!r} ({path}) cannot be computed for images of {height} x {width} px: the network fails "
                 f"before it ({reason})"

@@ -94,7 +94,10 @@ def prepare_model(config, task, layers, device):
 
 def crop_of(config, model):
     """What the network sees of a photograph: Crop, None for the whole. Raises DissectionError for another CROP."""
-    return model.spec.crop if config.CROP is None else read_crop(config.CROP)
+    crop = model.spec.crop if config.CROP is None else read_crop(config.CROP)
+    if crop is None and config.ALIGN_JITTER and config.CROP is not None:
+        raise DissectionError("ALIGN_JITTER moves crops, and CROP='whole' has none: leave one of them out")
+    return crop
 
 
 def _finding(config, model):

@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -23,10 +24,9 @@ FOUR = ["layer1", "layer2", "layer3", "layer4"]
 
 @pytest.mark.parametrize(("task", "file"), [("dlib_gender", "gender-v1.onnx"), ("dlib_age", "age-v1.onnx")])
 def test_dlibs_networks_compute_what_onnxruntime_does(task, file):
-    runtime = pytest.importorskip("onnxruntime")  # comes with the package
     model = load_model(task, FOUR)
     images = np.random.default_rng(0).standard_normal((16, 3, *model.grid)).astype(np.float32)
-    expected = runtime.InferenceSession(MODELS / file).run(None, {"images": images})[0]
+    expected = onnxruntime.InferenceSession(MODELS / file).run(None, {"images": images})[0]
     with torch.inference_mode():
         found = model.module(torch.from_numpy(images))
     assert np.abs(found.numpy() - expected).max() < 1e-5
@@ -106,6 +106,20 @@ def test_an_input_that_is_not_square(tmp_path):
     assert model.grid == (12, 9)
     assert model.preprocess(np.zeros((1, 12, 9, 3), np.uint8)).shape == (1, 3, 12, 9)
     assert "side_px must be" in message_of(own, tmp_path, size="(12, 9, 3)")
+
+
+def test_the_networks_that_users_brought(cases, tmp_path):
+    folder = cases / "bgr-gray-nonsquare"
+    model = load_model("nonsquare", ["layer4"], weights="random", loader_folder=folder)
+    assert model.grid == (112, 96)
+    assert "layer4" in model.behaviour
+    unstated = load_model("onechannel", ["layer2"], weights="random", loader_folder=folder)
+    assert "has channels='gray' in the ModelSpec" in message_of(lambda: unstated.behaviour)
+    stated = (folder / "model_loader_onechannel.py").read_text().replace("side_px=48", "side_px=48, channels='gray'")
+    (tmp_path / "model_loader_onechannel.py").write_text(stated)
+    model = load_model("onechannel", ["layer2"], weights="random", loader_folder=tmp_path)
+    assert model.preprocess(np.zeros((1, 48, 48, 3), np.uint8)).shape == (1, 1, 48, 48)
+    assert "layer2" in model.behaviour
 
 
 def test_outputs_are_read_as_stated():
