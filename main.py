@@ -97,8 +97,9 @@ def write_reports(config, operator, stores):
             dissection = Dissection(
                 store.layer, findings_of(config, store), operator.dictionary, maps_of(operator, store),
                 grid=operator.grid, top_images=config.TOPN, workers=config.WORKERS,
-                made_with=f"{len(operator.dictionary.usable_rows)} images, input {operator.grid}, "
-                f"QUANTILE={config.QUANTILE:g}, IOU_UNION={config.IOU_UNION}",
+                made_with="{} images, input {} x {} px, QUANTILE={:g}, IOU_UNION={}".format(
+                    len(operator.dictionary.usable_rows), *operator.grid, config.QUANTILE, config.IOU_UNION
+                ),
             )  # fmt: skip
         for stage in missing:
             store.make(stage, stage.make, dissection)
