@@ -18,6 +18,7 @@ from method.findings import Findings
 from method.hierarchy import Hierarchy
 from method.tally import Tally
 from report.hierarchy import HIERARCHY_REPORTS, compare, counts_of, lonely_notes
+from report.summary import summary
 from store.arrays import load_as
 from store.feature_file import open_maps
 from store.layer import LayerStore, locked
@@ -40,7 +41,8 @@ def main():
     remarks = unlike(layers)
     hierarchies = [analyse(config, store) for store in layers]
     twin = run_name(config, "")  # its comparison stands beside the one that it is the baseline of
-    path = compare(hierarchies, remarks, twin, config.OUTPUT_FOLDER, config.PLOT_FOLDER)
+    about = {store.layer: store.about_of(TALLY.suffix) for store in layers}
+    path = compare(hierarchies, about, remarks, twin, config.OUTPUT_FOLDER, config.PLOT_FOLDER)
     print(f"\ncomparison: {path}\nplots: {config.PLOT_FOLDER}")
     used = {store.layer: {name: of[-1] for name, of in store.settings_of(TALLY.suffix).items()} for store in layers}
     text = snapshot(config, **{"dissected with": used})
@@ -141,9 +143,11 @@ def analyse(config, store):
                 store.layer, findings, peaks, ties="order" if published else "mean",
                 region_sizes={region: len(names) for region, names in REGIONS.items()} if published else None,
             )  # fmt: skip
+        about = store.about_of(TALLY.suffix)
         for stage in HIERARCHY_REPORTS:
-            store.make(stage, stage.make, hierarchy, config.PLOT_FOLDER)
+            store.make(stage, stage.make, hierarchy, about, config.PLOT_FOLDER)
     print(f"\n{hierarchy.layer}: {findings.units} units, {findings.detectors} interpretable")
+    print(summary(about))
     for what, counts in counts_of(hierarchy).items():
         print(f"  {what:<28} " + ", ".join(f"{name} {count}" for name, count in counts.items()))
     for note in lonely_notes(hierarchy):

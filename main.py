@@ -12,7 +12,8 @@ from dictionary.render import ensure_rendered
 from feature_operation import FeatureOperator
 from method.findings import Findings
 from method.tally import Tally
-from report.dissection import REPORTS, Dissection, summary
+from report.dissection import REPORTS, Dissection
+from report.summary import found, summary
 from store.arrays import load_arrays, load_as, save_arrays
 from store.feature_file import discard_interrupted, memory_maps, open_maps
 from store.layer import locked
@@ -95,8 +96,8 @@ def write_reports(config, operator, stores):
         missing = [stage for stage in REPORTS if not store.is_current(stage)]
         if missing:
             dissection = Dissection(
-                store.layer, findings_of(config, store), operator.dictionary, maps_of(operator, store),
-                grid=operator.grid, top_images=config.TOPN, workers=config.WORKERS,
+                store.layer, store.about_of(TALLY.suffix), findings_of(config, store), operator.dictionary,
+                maps_of(operator, store), grid=operator.grid, top_images=config.TOPN, workers=config.WORKERS,
                 made_with="{} images, input {} x {} px, QUANTILE={:g}, IOU_UNION={}".format(
                     len(operator.dictionary.usable_rows), *operator.grid, config.QUANTILE, config.IOU_UNION
                 ),
@@ -109,7 +110,7 @@ def tidy_up(config, stores):
     """Leave the settings beside the results and, with CLEAN, delete the memory maps."""
     for store in stores.values():
         discard_interrupted(store, MAPS)
-        store.remember_settings()
+        store.remember_run()
         replace_text(store.path("_settings.json"), snapshot(config))
         if config.CLEAN:
             store.remove(MAPS.suffix)
@@ -119,8 +120,8 @@ def summarise(config, dictionary, store, reused):
     """Print what was found and where it lies."""
     left_out = len(dictionary.rows) - len(dictionary.usable_rows)
     print(f"\n{store.layer}" + (" (nothing changed: all results are up to date)" if reused else ""))
-    print(f"  images           {len(dictionary.usable_rows)}" + (f", {left_out} left out as bad" if left_out else ""))
-    print(summary(findings_of(config, store)))
+    images = f"{len(dictionary.usable_rows)}" + (f", {left_out} left out as bad" if left_out else "")
+    print(summary({**store.about_of(TALLY.suffix), "images": images, **found(findings_of(config, store))}))
     for stage in (*REPORTS, *STATISTICS):
         print(f"  {stage.what:<16} {store.path(stage.suffix)}")
 

@@ -16,9 +16,12 @@ from dictionary.render import ensure_rendered
 from loader.activations import one_pass
 from method.bias import BiasFeatures, ConceptBias, Peaks
 from report.bias import Told, bias_reports, compare, comparison_plot, plot_of, table
+from report.summary import summary
+from store.about import about_layer
 from store.arrays import load_arrays, save_arrays
 from store.layer import LayerStore, Stage, locked
 from store.run import (
+    about_of_run,
     crop_facts,
     layers_of,
     prepare_device,
@@ -45,7 +48,7 @@ def main():
     subgroups, notes = prepare_subgroups(config, concepts)
     notes = [*([AS_PUBLISHED] if config.PRESET else []), *notes]
     device = prepare_device(config)
-    biases = {}
+    biases, about = {}, {}
     for task in tasks:
         model = prepare_model(config, task, layers_of(config, task), device)
         images, views, faceless = views_of_subgroups(config, model, subgroups)
@@ -54,15 +57,18 @@ def main():
             read_features(config, model, images, views, stores)
             for store in stores.values():
                 biases[store.layer] = analyse(config, store, images, concepts, [*notes, *faceless])
+                about[store.layer] = about_of(store, images)
                 set_aside(config, store, images)
     twin = run_name(config, "")  # its comparison stands beside the one that it is the baseline of
-    path = compare(biases, concepts, notes, twin, config.NL_FOLDER, config.PLOT_FOLDER)
+    path = compare(biases, about, concepts, notes, twin, config.NL_FOLDER, config.PLOT_FOLDER)
     print(f"\ncomparison: {path}\nplots: {config.PLOT_FOLDER}")
     replace_text(Path(config.NL_FOLDER) / f"nl_bias{twin}_settings.json", snapshot(config))
 
 
 def layer_stores(config, model, subgroups, views):
     """The files of each layer of a task, with the facts that decide them: {layer: LayerStore}."""
+    size = f"{len(views)} images of subgroups"
+    about = about_of_run(config, model, size)
     facts = {"input_size": model.grid, "plots": config.PLOT, "preset": config.PRESET}
     for concept in subgroups:
         facts[f"images_of_{concept.concept}"] = concept.digest
@@ -70,10 +76,16 @@ def layer_stores(config, model, subgroups, views):
         facts[f"crop_of_{concept.concept}"] = crop_facts(config, model, numbers)
     return {
         layer: LayerStore(
-            config.NL_FOLDER, f"{run_name(config, model.task)}_{layer}", {**facts, "network": model.provenance(layer)}
+            config.NL_FOLDER, f"{run_name(config, model.task)}_{layer}",
+            {**facts, "network": model.provenance(layer)}, about={**about_layer(model, layer), **about},
         )
         for layer in model.layers
     }
+
+
+def about_of(store, subgroups):
+    """What was dissected, with the date of the features: {what: text}."""
+    return store.about_of(features_stage(subgroups[0].concept).suffix)
 
 
 def features_stage(concept):
@@ -146,7 +158,7 @@ def analyse(config, store, subgroups, concepts, notes):
         features = BiasFeatures.of_arrays(load_arrays(path), path)
         sizes.append(f"{concept}: " + ", ".join(f"{len(of)} images {group}" for group, of in features.groups.items()))
         biases.append(ConceptBias(concept, tuple(features.groups), features.probabilities(ties)))
-    told = Told(store.layer, biases, [*sizes, *notes])
+    told = Told(store.layer, about_of(store, subgroups), biases, [*sizes, *notes])
     if config.PLOT:
         told.draw(concepts, config.PLOT_FOLDER)
     else:
@@ -156,6 +168,7 @@ def analyse(config, store, subgroups, concepts, notes):
     for stage in reports:
         store.make(stage, stage.make, told)
     print(f"\n{store.layer}: {told.units} units")
+    print(summary(told.about))
     for row in (row for bias in biases for row in table(bias)):
         print("  {:<18}{:>14}{:>20}{:>20}".format(*row))
     for stage in reports:

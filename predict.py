@@ -20,10 +20,19 @@ from loader.activations import whole_pass
 from loader.predictions import Classes, Years
 from method.accuracy import mean, share, years_outside
 from report.tables import write_csv
-from store.run import as_list, prepare_device, prepare_model, prepare_subgroups, run_name, views_of_subgroups
+from store.layer import locked
+from store.run import (
+    as_list,
+    prediction_store,
+    prepare_device,
+    prepare_model,
+    prepare_subgroups,
+    views_of_subgroups,
+)
+from store.stages import ACCURACY, PREDICTIONS
 from util.configuration import read_settings, snapshot
 from util.errors import DissectionError, first_few, run_script
-from util.files import replace_text, replacing
+from util.files import replace_text
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +48,16 @@ def main():
     paths, labels = photographs_of(subgroups)
     predicted = predict(config, model, paths, views)
     rows = compare_with(model.spec.predicts, predicted, labels, subgroups)
-    name = run_name(config, config.TASK)
-    write_results(Path(config.NL_FOLDER) / f"{name}_accuracy.csv", rows)
-    write_results(Path(config.NL_FOLDER) / f"{name}_predictions.csv", image_rows(predicted, paths, labels, subgroups))
-    replace_text(Path(config.NL_FOLDER) / f"{name}_predict_settings.json", snapshot(config))
-    print(f"\n{name}: {model.spec.predicts}, on {len(paths)} photographs")
+    store = prediction_store(config, model, accuracy=in_a_line(model.spec.predicts, rows))
+    with locked([store]):
+        store.make(PREDICTIONS, write_csv, image_rows(predicted, paths, labels, subgroups))
+        store.make(ACCURACY, write_csv, rows)
+        replace_text(store.path("_predict_settings.json"), snapshot(config))
+    print(f"\n{store.layer}: {model.spec.predicts}, on {len(paths)} photographs")
     for row in rows:
         print("  " + "".join(f"{cell:>16}" if place else f"{cell:<28}" for place, cell in enumerate(row)).rstrip())
-    print(f"  {Path(config.NL_FOLDER) / name}_accuracy.csv, {name}_predictions.csv")
+    for stage in (ACCURACY, PREDICTIONS):
+        print(f"  {store.path(stage.suffix)}")
 
 
 def require_prediction(model):
@@ -127,6 +138,16 @@ def compare_with(predicts, predicted, labels, subgroups):
     return rows
 
 
+def in_a_line(predicts, rows):
+    """The rows of compare_with in a line: of all photographs, and of the subgroups of what is predicted."""
+    _, number, found, interval, *_ = rows[1]
+    concept = "age" if isinstance(predicts, Years) else predicts.concept
+    of_groups = ", ".join(f"{row[0].removeprefix(f'{concept}: ')} {row[2]}"
+                          for row in rows[2:] if row[0].startswith(f"{concept}: "))  # fmt: skip
+    what = f"mean {found} years over" if isinstance(predicts, Years) else f"right on {found} of"
+    return f"{what} {number} photographs of subgroups (95 % interval {interval}; {of_groups or 'none of ' + concept})"
+
+
 def _share_row(name, _group, right):
     found = share(right)
     return name, str(found.n), *_shown(found, "{:.1%}")
@@ -152,11 +173,6 @@ def image_rows(predicted, paths, labels, subgroups):
     yield ["image", "predicted", *concepts]
     for digest, path in paths.items():
         yield [path, predicted[digest], *(labels[concept].get(digest, "") for concept in concepts)]
-
-
-def write_results(path, rows):
-    with replacing(path) as partial:
-        write_csv(partial, rows)
 
 
 if __name__ == "__main__":

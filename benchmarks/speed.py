@@ -92,7 +92,7 @@ def measure(options, folder):
     statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, grid)
     results, seconds["tally"] = timed(operator.tally, {layer: (maps, [statistic])})
     findings = Findings(results[layer][0], SCORE_THRESHOLD)
-    dissection = Dissection(layer, findings, dictionary, maps, grid, TOPN, options.workers)
+    dissection = Dissection(layer, {}, findings, dictionary, maps, grid, TOPN, options.workers)
     _, seconds["PDF"] = timed(pdf.write, folder / "report.pdf", dissection)
     _, loop_seconds = timed(loop_tally, dictionary, maps, thresholds, grid, options.loop_images)
 

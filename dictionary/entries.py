@@ -15,6 +15,7 @@ import numpy as np
 
 from dictionary.concepts import GLOBAL_CONCEPTS, LOCAL_CONCEPTS, OWN_CONCEPTS, OWN_GROUPS, global_concepts
 from dictionary.face_format import COLUMNS, INDEX_FILES
+from dictionary.faces import KNOWN_FACES
 from dictionary.images import darken_outside
 from dictionary.subgroups import GLOBAL_FOLDER
 from rendering.landmarks import draw_mask, face_size_px
@@ -35,7 +36,7 @@ RECIPE = "rendered.json"
 # All that a dictionary consists of; a folder that holds anything else is not replaced.
 DICTIONARY_ENTRIES = {
     *INDEX_FILES, *(folder for _, folder in PLACES.values()), OWN_CONCEPTS, OWN_GROUPS, GLOBAL_FOLDER, CONTACT_SHEET,
-    RECIPE,
+    RECIPE, KNOWN_FACES,
 }  # fmt: skip
 
 # What file managers leave in a folder without being asked.
@@ -50,12 +51,14 @@ class Written:
     """What became of one image. rows: index file -> (image path, mask paths), all relative to the dictionary.
 
     outside: concepts whose mask is left out because it lies wholly outside the image. groups: global concept -> the
-    subgroup in which it lies. problem: why it cannot be used.
+    subgroup in which it lies. faces: digest of the image -> its Face, where that is known. problem: why it cannot be
+    used.
     """
 
     rows: dict = field(default_factory=dict)
     outside: list = field(default_factory=list)
     groups: dict = field(default_factory=dict)
+    faces: dict = field(default_factory=dict)
     problem: str | None = None
 
 

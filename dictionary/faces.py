@@ -15,6 +15,8 @@ from util.parallel import mapped
 _VERSION = 2
 # MTCNN's own default: its first network looks for faces of this size and more.
 LEAST_FACE_PX = 20
+# What a dictionary may bring along: its faces by the content of the photographs, where they are known anyway.
+KNOWN_FACES = "faces.json"
 _SAVE_EVERY = 500  # images between two savings of the file
 
 
@@ -31,7 +33,7 @@ class Face(NamedTuple):
 
 
 def find_faces(root, digest_of, memory_folder, device, workers, search=True):
-    """The largest face in each image, by MTCNN with its default settings.
+    """The largest face in each image: as the dictionary itself knows it, else by MTCNN with its default settings.
 
     root: of the dictionary. digest_of: {image path relative to root: digest of its content}.
     memory_folder: where the faces are kept, by the content of the photographs, so that only new ones are searched.
@@ -39,9 +41,8 @@ def find_faces(root, digest_of, memory_folder, device, workers, search=True):
     Returns {image path: Face}; None for an image in which no face was found.
     """
     root = Path(root)
-    path = Path(memory_folder) / f"{root.resolve().name}_faces.json"
-    memory = JsonMemory(path, _VERSION, _face, "the faces are searched again")
-    known = memory.read()
+    memory = _memory(Path(memory_folder) / f"{root.resolve().name}_faces.json")
+    known = {**memory.read(), **_memory(root / KNOWN_FACES).read()}
     unseen = [image for image, digest in digest_of.items() if digest not in known]
     if unseen and not search:
         raise DissectionError(f"the faces of {len(unseen)} images have not been looked for yet: run with GENERATE=True")
@@ -56,6 +57,15 @@ def find_faces(root, digest_of, memory_folder, device, workers, search=True):
         finally:
             memory.write(known)
     return {image: known[digest] for image, digest in digest_of.items()}
+
+
+def _memory(path):
+    return JsonMemory(path, _VERSION, _face, "the faces are searched again")
+
+
+def write_known_faces(folder, faces):
+    """Have a dictionary bring its faces along. faces: {digest of the photograph's content: Face}."""
+    _memory(folder / KNOWN_FACES).write(faces)
 
 
 def find_views(root, digest_of, crop, jitter, **finding):

@@ -15,7 +15,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count, cycle, product
 from pathlib import Path
@@ -28,6 +28,7 @@ from dictionary import entries
 from dictionary.concepts import FACE_CONCEPTS, OWN_CONCEPTS, Concept
 from dictionary.contact_sheet import write_contact_sheet
 from dictionary.ellipses import ELLIPSE_RULES
+from dictionary.faces import Face, write_known_faces
 from rendering.concepts import ALWAYS, DRAWN
 from rendering.face import switched
 from rendering.random_face import DRAWN_GROUPS, can_show, random_face
@@ -55,6 +56,9 @@ _SOURCES = ("ellipses.py", "concepts.py", "contact_sheet.py", "entries.py", "ren
 
 # Types of concepts in the order in which faces get their masks: two attributes and two action units to one of parts.
 KINDS = ("Parts", "Attr", "AU", "Attr", "AU")
+
+# The least box around the 68 landmarks ends at the brows, MTCNN's on the forehead: higher by this share of its height.
+_FOREHEAD = 0.3
 
 # Of all concepts that are drawn, the ellipses of their masks: the face format's in its order, then those that
 # rendering adds.
@@ -93,6 +97,7 @@ def main(arguments=None):
             written = write_faces(jobs, folder, options)
             indexes = entries.write_indexes(folder, written)
             write_own_concepts(folder)
+            write_known_faces(folder, {content: face for one in written for content, face in one.faces.items()})
             write_contact_sheet(folder, folder / entries.CONTACT_SHEET)
             (folder / entries.RECIPE).write_text(recipe(options), encoding="utf-8")
     entries.log_contents(options.out, "rendered faces", written, indexes)
@@ -155,16 +160,26 @@ def write_faces(jobs, folder, options):
 
 def write_face(job, folder, seed, pictures):
     """Render one face and write its files. Returns Written."""
-    if isinstance(job, GroupJob):
-        image, _ = render(group_face(job, seed))
-        group = {job.concept: job.subgroups[job.concept]}
-        return entries.write_group_images(f"{job.number:06d}.png", entries.encode_png(image), group, folder)
-    face = local_face(job, seed)
+    face = group_face(job, seed) if isinstance(job, GroupJob) else local_face(job, seed)
     image, landmarks = render(face)
     original = entries.encode_png(image)
+    faces = {digest(original): face_of_landmarks(np.asarray(landmarks), image.shape[1::-1])}
+    if isinstance(job, GroupJob):
+        group = {job.concept: job.subgroups[job.concept]}
+        written = entries.write_group_images(f"{job.number:06d}.png", original, group, folder)
+        return replace(written, faces=faces)
     seen = (*ALWAYS, *face.shown)
     rules = {concept: mask for concept, mask in RULES.items() if concept.type == job.kind and concept.name in seen}
-    return entries.write_entries(f"{job.number:06d}", original, image, landmarks, rules, folder, pictures)
+    written = entries.write_entries(f"{job.number:06d}", original, image, landmarks, rules, folder, pictures)
+    return replace(written, faces=faces)
+
+
+def face_of_landmarks(landmarks, size):
+    """The face of 68 landmarks, as MTCNN would find it. landmarks: (68, 2), px. size: (width, height). Returns Face."""
+    (left, top), (right, bottom) = landmarks.min(axis=0), landmarks.max(axis=0)
+    points = [landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0), *landmarks[[30, 48, 54]]]
+    box = (left, top - _FOREHEAD * (bottom - top), right, bottom)
+    return Face(tuple(np.round(box, 2).tolist()), tuple(tuple(np.round(point, 2).tolist()) for point in points), size)
 
 
 def write_own_concepts(folder):

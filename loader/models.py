@@ -175,9 +175,14 @@ class LoadedModel:
             "weights": behaviour.tensors,
             BEHAVIOUR: behaviour.outputs,
             "packages": package_versions(self.module),
-            "input_normalisation": [self._per_channel(value).tolist() for value in (self.spec.mean, self.spec.std)],
+            "input_normalisation": self.normalisation,
             "channels": self.spec.channels,
         }
+
+    @property
+    def normalisation(self):
+        """Mean and standard deviation of x in 0..1, [list of float per channel, the same]."""
+        return [self._per_channel(value).tolist() for value in (self.spec.mean, self.spec.std)]
 
     def _per_channel(self, value):
         return np.broadcast_to(value, len(CHANNELS[self.spec.channels])).astype(float)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from method.bias import UNBIASED, as_dict
 from report.plots import grouped_bars, save_png, stacked_probabilities, write_pdf
+from report.summary import of_layers
 from report.tables import write_pickle
 from store.layer import Stage
 from util.files import replacing
@@ -16,7 +17,8 @@ def write_probabilities(path, told):
 def write_report(path, told):
     """Write one layer's PDF: numbers, then the plots that were drawn."""
     notes = [f"{told.units} units", *map(threshold_note, told.biases), *told.notes]
-    write_pdf(path, f"Global bias of {told.layer}", notes, [table(bias) for bias in told.biases], told.figures)
+    tables = [table(bias) for bias in told.biases]
+    write_pdf(path, f"Global bias of {told.layer}", told.about, notes, tables, told.figures)
 
 
 def bias_reports(features):
@@ -29,13 +31,12 @@ def bias_reports(features):
 
 
 class Told:
-    """What the reports on a layer tell. layer: its name. biases: list of ConceptBias. notes: texts on the subgroups.
-
-    figures: the plots, filled by draw().
+    """What the reports on a layer tell. layer: its name. about: {what: text}, see store/about.py. biases: list of
+    ConceptBias. notes: texts on the subgroups. figures: the plots, filled by draw().
     """
 
-    def __init__(self, layer, biases, notes):
-        self.layer, self.biases, self.notes, self.figures = layer, biases, notes, []
+    def __init__(self, layer, about, biases, notes):
+        self.layer, self.about, self.biases, self.notes, self.figures = layer, about, biases, notes, []
 
     @property
     def units(self):
@@ -84,11 +85,11 @@ def comparison_plot(concept, twin):
     return f"bias_comparison({concept}){twin}.png"
 
 
-def compare(biases, concepts, notes, twin, folder, plot_folder):
+def compare(biases, about, concepts, notes, twin, folder, plot_folder):
     """Compare the number of biased units across models, a chart per global concept. Returns the PDF's path.
 
-    biases: {layer: list of ConceptBias}. concepts: {concept: GlobalConcept}. notes: texts on the subgroups. twin:
-    what the names of its files end in. folder: of the PDF; plot_folder: of charts.
+    biases: {layer: list of ConceptBias}. about: {layer: {what: text}}. concepts: {concept: GlobalConcept}. notes: texts
+    on the subgroups. twin: what the names of its files end in. folder: of the PDF; plot_folder: of charts.
     """
     figures, tables = [], []
     for concept, description in concepts.items():
@@ -106,5 +107,5 @@ def compare(biases, concepts, notes, twin, folder, plot_folder):
     path = Path(folder) / f"nl_comparison{twin}.pdf"
     notes = [*sorted({threshold_note(bias) for of_layer in biases.values() for bias in of_layer}), *notes]
     with replacing(path, shared=True) as partial:
-        write_pdf(partial, "Global bias compared", notes, tables, figures)
+        write_pdf(partial, "Global bias compared", of_layers(about), notes, tables, figures)
     return path

@@ -9,14 +9,15 @@ from store.stages import TALLY
 
 @dataclass(frozen=True)
 class Dissection:
-    """What reports are written from. layer: `{TASK}_{LAYER_NAME}`. findings: method.findings.Findings.
+    """What reports are written from. layer: `{TASK}_{LAYER_NAME}`. about: {what: text}, see store/about.py.
 
-    dictionary: Dictionary, for its photographs. maps: FeatureMaps. grid: (rows, columns) on which pixels are counted.
-    top_images: TOPN, images shown per unit, at most the number kept in the tally. workers: threads.
-    made_with: what the numbers rest on, a line for the foot of every page.
+    findings: method.findings.Findings. dictionary: Dictionary, for its photographs. maps: FeatureMaps. grid: (rows,
+    columns) on which pixels are counted. top_images: TOPN, images shown per unit, at most the number kept in the tally.
+    workers: threads. made_with: what the numbers rest on, a line for the foot of every page.
     """
 
     layer: str
+    about: dict
     findings: object
     dictionary: object
     maps: object
@@ -27,29 +28,11 @@ class Dissection:
 
 
 _OF_PICTURES = (
-    TALLY.suffix, "score_threshold", "images_shown", "dictionary_images", "crop", "quantile", "iou_union",
+    TALLY.suffix, "score_threshold", "images_shown", "dictionary_images", "crop", "quantile", "iou_union", "predicts",
 )  # fmt: skip
 
 REPORTS = (
-    Stage("_conv.pdf", "report", _OF_PICTURES, version=4, make=pdf.write),
+    Stage("_conv.pdf", "report", _OF_PICTURES, version=5, make=pdf.write),
     Stage("_units.csv", "table of units", (TALLY.suffix, "score_threshold"), version=3, make=tables.write_units),
     Stage("_iou.csv", "IoU matrix", (TALLY.suffix,), version=2, make=tables.write_iou_matrix),
 )
-
-
-def summary(findings):
-    """A layer in a few lines of text. findings: Findings."""
-    best = [unit for unit in findings.units_by_iou()[:3] if findings.top_concept(unit)]
-    named = [f"{findings.top_concept(unit)} {findings.top_iou[unit]:.4f} (unit {unit})" for unit in best]
-    regions, types = findings.units_per_region(), findings.units_per_type()
-    return "\n".join(
-        [
-            f"  units            {findings.units}",
-            f"  detectors        {findings.detectors} units with IoU > {findings.score_threshold:g}",
-            f"  unique detectors {findings.unique_detectors} concepts",
-            "  by region        " + ", ".join(f"{region} {count}" for region, count in regions.items()),
-            "  by type          " + ", ".join(f"{kind} {count}" for kind, count in types.items()),
-            f"  best             {', '.join(named) or 'no unit touches a concept'}",
-            *(f"  warning          {warning}" for warning in findings.warnings),
-        ]
-    )

@@ -6,6 +6,7 @@ from pathlib import Path
 from method.findings import UNLOCALIZABLE
 from method.probability import DETECTION_FACTOR
 from report.plots import concept_histogram, grouped_bars, save_png, write_pdf
+from report.summary import of_layers
 from report.tables import write_csv, write_pickle
 from store.layer import Stage
 from store.stages import MAPS, TALLY
@@ -13,11 +14,11 @@ from util.configuration import AS_PUBLISHED
 from util.files import replacing
 
 
-def write_probabilities(path, hierarchy, _folder):
+def write_probabilities(path, hierarchy, *_):
     write_pickle(hierarchy.as_dict(), path)
 
 
-def write_text(path, hierarchy, _folder):
+def write_text(path, hierarchy, *_):
     """Write every interpretable unit with its probabilities as text (method.md §4)."""
     with open(path, "w", encoding="utf-8") as file:
         for unit in hierarchy.concepts:
@@ -28,7 +29,7 @@ def write_text(path, hierarchy, _folder):
             file.write("\t}\n")
 
 
-def write_detections(path, hierarchy, _folder):
+def write_detections(path, hierarchy, *_):
     """Write a line per concept (CSV): how many units have it as top concept, and how many detect it."""
     findings = hierarchy.findings
     top = Counter(unit.concept for unit in hierarchy.concepts)
@@ -40,7 +41,7 @@ def write_detections(path, hierarchy, _folder):
     write_csv(path, [header, *lines])
 
 
-def write_report(path, hierarchy, plot_folder):
+def write_report(path, hierarchy, about, plot_folder):
     """Write one layer's PDF: a summary, then the histogram, which also becomes a PNG in plot_folder."""
     findings, detected = hierarchy.findings, hierarchy.detections()
     top = Counter(unit.concept for unit in hierarchy.concepts)
@@ -58,12 +59,12 @@ def write_report(path, hierarchy, plot_folder):
         [(what, ""), *((name, str(count)) for name, count in counts.items())]
         for what, counts in counts_of(hierarchy).items()
     ]
-    write_pdf(path, f"Hierarchy of {hierarchy.layer}", notes, tables, [figure])
+    write_pdf(path, f"Hierarchy of {hierarchy.layer}", about, notes, tables, [figure])
 
 
 _INPUTS = (MAPS.suffix, TALLY.suffix, "score_threshold", "preset")
 
-# make: function of the path, the Hierarchy and the folder of plots.
+# make: function of the path, the Hierarchy, what was dissected ({what: text}) and the folder of plots.
 HIERARCHY_REPORTS = (
     Stage("_unit_concept_probs.pkl", "probabilities", _INPUTS, version=2, make=write_probabilities),
     Stage("_unit_concept_probs.txt", "probabilities as text", _INPUTS, version=2, make=write_text),
@@ -105,11 +106,11 @@ def thresholds_of(hierarchy):
     ]
 
 
-def compare(hierarchies, remarks, twin, folder, plot_folder):
+def compare(hierarchies, about, remarks, twin, folder, plot_folder):
     """Compare layers per region and per type: charts, and a first page with the same numbers. Returns the PDF's path.
 
-    hierarchies: list of Hierarchy. remarks: texts for the first page. twin: what the names of its files
-    end in. folder: of the PDF; plot_folder: of the charts.
+    hierarchies: list of Hierarchy. about: {layer: {what: text}}. remarks: texts for the first page. twin: what
+    the names of its files end in. folder: of the PDF; plot_folder: of the charts.
     """
     counts = {hierarchy.layer: counts_of(hierarchy) for hierarchy in hierarchies}
     figures, tables = [], []
@@ -126,7 +127,7 @@ def compare(hierarchies, remarks, twin, folder, plot_folder):
     path = Path(folder) / f"hierarchy_comparison{twin}.pdf"
     notes = [*remarks, *thresholds_of(hierarchies[0])]
     with replacing(path, shared=True) as partial:
-        write_pdf(partial, "Hierarchies compared", notes, tables, figures)
+        write_pdf(partial, "Hierarchies compared", of_layers(about), notes, tables, figures)
     return path
 
 

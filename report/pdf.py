@@ -11,6 +11,7 @@ from fpdf import FPDF
 
 from dictionary.images import ImageError, darken_outside
 from method.segmentation import active_pixels
+from report.summary import found
 from util.parallel import mapped
 
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells at length how it cuts a font down
@@ -21,20 +22,22 @@ UNITS_PER_PAGE = 4
 _PAGE_WIDTH, _PAGE_HEIGHT = 210, 297
 _MARGIN, _HEADER, _TITLE, _CAPTION, _GAP = 12, 8, 7, 4, 3
 _UNIT_HEIGHT = (_PAGE_HEIGHT - 2 * _MARGIN - _HEADER) / UNITS_PER_PAGE
+_WORD_WIDTH, _LINE = 34, 5.5  # of the first page
 _PIXELS_PER_MM = 5.5  # about 140 dpi
 _JPEG_QUALITY = 85
 _FONT = "DejaVuSans"  # comes with matplotlib; unlike PDF's own fonts it has letters beyond Latin-1
 
 
 def write(path, dissection):
-    """Write the illustrated report: units by falling top IoU, four to a page, each with its best images.
-
-    dissection: report.dissection.Dissection.
+    """Write the illustrated report: what was dissected and found, then the units by falling top IoU, four to a page,
+    each with its best images. dissection: report.dissection.Dissection.
     """
     findings, top_images = dissection.findings, dissection.top_images
     order = findings.units_by_iou()
     pdf = _new_pdf(dissection.layer, findings, dissection.made_with)
     room_mm = _picture_room(top_images)
+    pdf.add_page()
+    _draw_words(pdf, f"Dissection of {dissection.layer}", dissection.about, found(findings))
 
     def render_unit(unit):
         images = findings.tally.maps[unit, findings.ranking[unit, 0], :top_images] if findings.top_concept(unit) else []
@@ -52,12 +55,13 @@ def write(path, dissection):
 def _new_pdf(name, findings, made_with):
     class Report(FPDF):
         def header(self):
-            pages = -(-findings.units // UNITS_PER_PAGE)
+            pages = 1 + -(-findings.units // UNITS_PER_PAGE)
             self.set_font(_FONT, size=7)
             self.set_text_color(110)
             self.set_xy(_MARGIN, _MARGIN - 5)
-            found = f"{findings.detectors} of {findings.units} units interpretable (IoU > {findings.score_threshold:g})"
-            self.cell(_PAGE_WIDTH - 2 * _MARGIN, 4, "   ".join([name, *(findings.warnings or [found])]))
+            limit = f"IoU > {findings.score_threshold:g}"
+            counted = f"{findings.detectors} of {findings.units} units interpretable ({limit})"
+            self.cell(_PAGE_WIDTH - 2 * _MARGIN, 4, "   ".join([name, *(findings.warnings or [counted])]))
             self.set_xy(_MARGIN, _MARGIN - 5)
             self.cell(_PAGE_WIDTH - 2 * _MARGIN, 4, f"page {self.page_no()} of {pages}", align="R")
 
@@ -73,6 +77,23 @@ def _new_pdf(name, findings, made_with):
     pdf.set_title(f"Dissection of {name}")
     pdf.set_subject(f"tally {findings.tally.fingerprint}")
     return pdf
+
+
+def _draw_words(pdf, title, *parts):
+    """The first page. parts: dicts {what: text}, one below the other."""
+    pdf.set_xy(_MARGIN, 2 * _MARGIN)
+    pdf.set_text_color(0)
+    pdf.set_font(_FONT, style="B", size=16)
+    pdf.cell(0, 2 * _TITLE, title, new_x="LMARGIN", new_y="NEXT")
+    width = _PAGE_WIDTH - 2 * _MARGIN - _WORD_WIDTH
+    for part in parts:
+        pdf.ln(_GAP)
+        for what, text in part.items():
+            pdf.set_x(_MARGIN)
+            pdf.set_font(_FONT, style="B", size=9)
+            pdf.cell(_WORD_WIDTH, _LINE, what)
+            pdf.set_font(_FONT, size=9)
+            pdf.multi_cell(width, _LINE, text, align="L", new_x="LMARGIN", new_y="NEXT")
 
 
 def _picture_room(top_images):

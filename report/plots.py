@@ -106,40 +106,65 @@ def concept_histogram(title, top, detected):
 
 
 _LINE, _LOWEST = 0.017, 0.05  # height of a line and end of the page, shares of its height
-_LETTERS, _MOST_ROWS = 110, 48  # that fit across and down a page
+_LETTERS, _ABOUT_LETTERS, _MOST_ROWS = 110, 88, 48  # that fit across a page, behind a word, and down a page
+_TEXT_SIZE = 8.5  # points
 
 
-def _in_pages(rows):
-    """A table cut into parts that fit a page each, every one with the header."""
-    return [[*rows[:1], *rows[start : start + _MOST_ROWS]] for start in range(1, max(len(rows), 2), _MOST_ROWS)]
-
-
-def table_pages(title, notes, tables):
-    """First pages of a report: title, lines of text, and tables as lists of rows, the first of each its header.
+def table_pages(title, about, notes, tables):
+    """First pages of a report: title, what was dissected, lines of text, and tables as lists of rows, the first of each
+    its header. about: {what: text}.
 
     A table that does not fit on the page any more begins the next one. Returns list of Figure.
     """
     figures, top = [], 0.0
-    wrapped = [(line,) for note in notes for line in textwrap.wrap(note, _LETTERS)]
-    for rows in [part for whole in (wrapped, *tables) for part in _in_pages(whole)]:
+    dissected = [
+        (what if place == 0 else "", line)
+        for what, text in about.items()
+        for place, line in enumerate(textwrap.wrap(text, _ABOUT_LETTERS))
+    ]
+    lines = [(line,) for note in notes for line in textwrap.wrap(note, _LETTERS)]
+    for rows, columns in [
+        *((part, _WORDS) for whole in (dissected, lines) for part in _in_pages(whole, header=0)),
+        *((part, _columns_of(part)) for whole in tables for part in _in_pages(whole, header=1)),
+    ]:
         if not figures or top - _LINE * (len(rows) + 2) < _LOWEST:
             figures.append(Figure(figsize=(8.27, 11.69)))
-            figures[-1].text(
-                0.08, 0.95, title if len(figures) == 1 else f"{title} (continued)", fontsize=15, weight="bold"
-            )
+            name = title if len(figures) == 1 else f"{title} (continued)"
+            figures[-1].text(0.08, 0.95, name, fontsize=15, weight="bold")
             top = 0.93
         top -= _LINE
-        numbers = max(len(rows[0]) - 1, 0) if rows else 0
-        step = min(0.19, 0.62 / max(numbers, 1))  # width of a column of numbers, share of the page's
-        longest = max((len(cell) for row in rows for cell in row[1:]), default=1)
-        size = min(8.5, step * 595 / (0.68 * max(longest, 1)))  # points; a letter is about 0.68 of its size wide
         for place, row in enumerate(rows):
             top -= _LINE
-            for column, cell in enumerate(row):
-                left, side = (0.08, "left") if column == 0 else (0.32 + step * column, "right")
-                weight = "bold" if place == 0 and numbers else "normal"
-                figures[-1].text(left, top, cell, fontsize=size if column else 8.5, weight=weight, ha=side)
+            for cell, (left, side, size, bold) in zip(row, columns, strict=False):  # a line of text has one
+                weight = "bold" if bold(place, row) else "normal"
+                figures[-1].text(left, top, cell, fontsize=size, weight=weight, ha=side)
     return figures
+
+
+def _in_pages(rows, header):
+    """A table cut into parts that fit a page each, every one with the header, the first rows of all."""
+    starts = range(header, max(len(rows), header + 1), _MOST_ROWS)
+    return [[*rows[:header], *rows[start : start + _MOST_ROWS]] for start in starts if rows]
+
+
+# Columns of a first page: (x, side at which the text begins or ends there, size in points, whether a cell is bold).
+_WORDS = (
+    (0.08, "left", _TEXT_SIZE, lambda _, row: len(row) > 1), (0.22, "left", _TEXT_SIZE, lambda *_: False),
+)  # fmt: skip
+
+
+def _columns_of(rows):
+    """The columns of a table: a name, then numbers as large as fit."""
+    numbers = len(rows[0]) - 1
+    step = min(0.19, 0.62 / max(numbers, 1))  # width of a column of numbers, share of the page's
+    longest = max((len(cell) for row in rows for cell in row[1:]), default=1)
+    size = min(_TEXT_SIZE, step * 595 / (0.68 * max(longest, 1)))  # a letter is about 0.68 of its size wide
+
+    def bold(place, _):
+        return place == 0
+
+    right = [(0.32 + step * column, "right", size, bold) for column in range(1, numbers + 1)]
+    return [(0.08, "left", _TEXT_SIZE, bold), *right]
 
 
 def save_png(figure, path):
@@ -149,8 +174,8 @@ def save_png(figure, path):
     return figure
 
 
-def write_pdf(path, title, notes, tables, figures):
+def write_pdf(path, title, about, notes, tables, figures):
     """Write a report: its first pages (see table_pages), then figures. path: made safe by the caller."""
     with PdfPages(path) as pages:
-        for figure in (*table_pages(title, notes, tables), *figures):
+        for figure in (*table_pages(title, about, notes, tables), *figures):
             pages.savefig(figure)

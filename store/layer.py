@@ -11,6 +11,7 @@ import json
 import logging
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from loader.tasks import BEHAVIOUR
@@ -46,12 +47,13 @@ class LayerStore:
     """The files of one layer. folder: where they lie. layer: `{TASK}_{LAYER_NAME}`, the start of their names.
 
     facts: {name: JSON value} about the run, of which stages name the ones that decide their bytes. settings: {name:
-    [values that say the same]} of the run, remembered with every file for people and for those who read it later.
+    [values that say the same]} of the run, and about: {what: text} on what was dissected, are remembered with every
+    file for people and for those who read it later.
     """
 
-    def __init__(self, folder, layer, facts=None, settings=None):
+    def __init__(self, folder, layer, facts=None, settings=None, about=None):
         self.folder, self.layer, self.facts = Path(folder), layer, dict(facts or {})
-        self.settings = settings or {}
+        self.settings, self.about = settings or {}, about or {}
         self._told = False  # whether it was said that nothing is taken from the manifest
 
     def path(self, suffix):
@@ -152,7 +154,7 @@ class LayerStore:
         status = path.stat()
         entry = {
             "made_from": made_from, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "digest": digest(path),
-            "settings": self.settings,
+            "settings": self.settings, "about": {**self.about, "date": date.today().isoformat()},
         }  # fmt: skip
         self._write({**self._entries(), stage.suffix: entry})
 
@@ -166,15 +168,23 @@ class LayerStore:
         self.forget(suffix)
         return place
 
-    def remember_settings(self):
-        """Note the present settings with every file, once all of them are known to hold under these."""
-        entries = self._entries()
-        if any(entry.get("settings") != self.settings for entry in entries.values()):
-            self._write({suffix: {**entry, "settings": self.settings} for suffix, entry in entries.items()})
+    def remember_run(self):
+        """Note the present settings, and what is said of the run, with every file, once all are known to hold."""
+        before = self._entries()
+        entries = {
+            suffix: {**entry, "settings": self.settings, "about": {**entry.get("about", {}), **self.about}}
+            for suffix, entry in before.items()
+        }
+        if entries != before:
+            self._write(entries)
 
     def settings_of(self, suffix):
         """The settings that a file was made under or was last found to hold under: {name: [values]}."""
         return self._entries()[suffix].get("settings", {})
+
+    def about_of(self, suffix):
+        """What was dissected for a file that was made: {what: text}, with the date on which it was made."""
+        return {**self._entries()[suffix].get("about", {}), **self.about}
 
     def forget(self, suffix):
         """Strike a file out of the manifest; the file itself stays."""

@@ -10,7 +10,9 @@ from dictionary.subgroups import GLOBAL_FOLDER, open_subgroups, settle_subgroups
 from dictionary.views import WHOLE
 from loader.crops import as_grid, read_crop
 from loader.tasks import RANDOM_WEIGHTS, loader_file
+from store.about import about_layer, about_network, about_run, input_of
 from store.layer import LayerStore
+from store.stages import ACCURACY
 from util.errors import DissectionError
 from util.files import fingerprint
 
@@ -89,6 +91,8 @@ def prepare_model(config, task, layers, device):
         input_size=_input_size(config), checkpoint_key=config.CHECKPOINT_KEY, **options,
     )  # fmt: skip
     log.info("network: %s; weights: %s", model.spec.network, model.weights_label)
+    if config.ALIGN_JITTER and crop_of(config, model) is None:
+        log.info("task %s takes whole photographs: ALIGN_JITTER moves nothing of them", task)
     return model
 
 
@@ -193,16 +197,39 @@ def layer_stores(config, model, dictionary):
         "score_threshold": config.SCORE_THRESHOLD,
         "images_shown": config.TOPN,
     }
+    size = f"{len(dictionary.usable_rows)} images, {len(dictionary.concepts)} concepts"
+    about = about_of_run(config, model, size)
+    facts["predicts"] = about["predicts"]
     settings = used_settings(config, model)
     if len(dictionary.usable_rows) < len(dictionary.rows):
         settings["SKIP_BAD_IMAGES"] = [True]
     return {
         layer: LayerStore(
             config.OUTPUT_FOLDER, f"{run_name(config, config.TASK)}_{layer}",
-            {**facts, "network": model.provenance(layer)}, settings,
+            {**facts, "network": model.provenance(layer)}, settings, {**about_layer(model, layer), **about},
         )
         for layer in model.layers
     }  # fmt: skip
+
+
+def about_of_run(config, model, size):
+    """What is to be said of a run, but for its layers: {what: text}. size: of the dictionary, a text."""
+    accuracy = prediction_store(config, model)
+    known = accuracy.is_current(ACCURACY, quiet=True) and accuracy.about_of(ACCURACY.suffix).get("accuracy")
+    return {
+        **about_network(model, crop_of(config, model), config.ALIGN_JITTER, known or ""),
+        **about_run(f"{config.DICTIONARY}, {size}"),
+    }
+
+
+def prediction_store(config, model, **about):
+    """The files in which predict.py leaves how well a network predicts. about: see LayerStore. Returns LayerStore."""
+    facts = {
+        "network": [model.task, model.weights.key, model.weights.digest, list(model.unfitted)],
+        "input": input_of(model, crop_of(config, model), config.ALIGN_JITTER),
+        "dictionary": str(Path(config.DICTIONARY).resolve()),
+    }
+    return LayerStore(config.NL_FOLDER, run_name(config, model.task), facts, about=about)
 
 
 # Settings that decide what main.py makes of every network.

@@ -20,3 +20,8 @@ TALLY = Stage("_tally.npz", "tally", (*_OF_MASKS, "iou_union"), version=3, make=
 # Statistics of one pass over the maps and masks, each with a file of its own. make: function of the thresholds, the
 # dictionary, the grid and the facts, whose result has measure, add and result (see method.tally.TallyStatistic).
 STATISTICS = (TALLY,)
+
+# What predict.py leaves of a network, whatever its layer; with the table the manifest keeps its result in a line.
+_OF_NETWORK = ("network", "input", "dictionary")
+ACCURACY = Stage("_accuracy.csv", "accuracy", _OF_NETWORK)
+PREDICTIONS = Stage("_predictions.csv", "predictions", _OF_NETWORK)

@@ -235,7 +235,7 @@ def test_a_folder_of_subgroups_that_no_table_names_is_an_error(subgroups, run, s
 
 def test_folders_match_whatever_their_capitals(subgroups, run, tmp_path, caplog, monkeypatch):
     shown = []  # on the first page of the report
-    monkeypatch.setattr("report.plots.table_pages", lambda *of: shown.extend(of[1]) or table_pages(*of))
+    monkeypatch.setattr("report.plots.table_pages", lambda *of: shown.extend(of[2]) or table_pages(*of))
     (subgroups / "Age").rename(subgroups / "AGE")
     (subgroups / "AGE" / "sixty_plus").rename(subgroups / "AGE" / "Sixty_Plus")
     (subgroups / "Gender" / "Male").rename(subgroups / "Gender" / "MALE")
@@ -273,7 +273,7 @@ def test_without_plots_those_of_other_numbers_are_set_aside(subgroups, run, tmp_
 
 def test_what_was_left_out_stands_in_the_report(subgroups, run, monkeypatch):
     shown = []
-    monkeypatch.setattr("report.plots.table_pages", lambda *of: shown.append(of[1]) or table_pages(*of))
+    monkeypatch.setattr("report.plots.table_pages", lambda *of: shown.append(of[2]) or table_pages(*of))
     add_subgroup(subgroups / "Gender" / "MALE", 1, np.random.default_rng(1))
     add_subgroup(subgroups / "Gender" / "Female" / "more", 1, np.random.default_rng(1))
     run(nl_bias, TASKS="onet", SKIP_BAD_IMAGES=True, PLOT=False)
@@ -285,7 +285,7 @@ def test_what_was_left_out_stands_in_the_report(subgroups, run, monkeypatch):
 
 def test_images_without_a_face_stand_in_the_report(subgroups, run, monkeypatch):
     shown = []
-    monkeypatch.setattr("report.plots.table_pages", lambda *of: shown.append(of[1]) or table_pages(*of))
+    monkeypatch.setattr("report.plots.table_pages", lambda *of: shown.append(of[2]) or table_pages(*of))
     monkeypatch.setattr("facenet_pytorch.MTCNN", OneFace)
     cv2.imwrite(str(subgroups / "Gender/Male/2.png"), np.zeros((60, 50, 3), np.uint8))  # in which it finds none
     run(nl_bias, TASKS="onet", CROP=True, SKIP_BAD_IMAGES=True, PLOT=False)
@@ -520,7 +520,7 @@ def test_the_published_preset_counts_as_the_published_program(
     small_dictionary, run_main, run, tmp_path, subgroups, monkeypatch
 ):
     told = []  # the notes on the first page of every report
-    monkeypatch.setattr("report.plots.table_pages", lambda *of: told.append(of[1]) or table_pages(*of))
+    monkeypatch.setattr("report.plots.table_pages", lambda *of: told.append(of[2]) or table_pages(*of))
     result = run_main(PRESET="published")
     tally = load_as(Tally, result / "onet_layer3_tally.npz")
     assert str(tally.iou_union) == "active"
@@ -566,12 +566,13 @@ def test_tables_that_do_not_fit_begin_a_new_page():
         ("model", "male", "female"),
         *((f"a rather long name of a layer {number}", "1", "2") for number in range(20)),
     ]
-    figures = table_pages("Title", ["a note"], [rows] * 6)
+    figures = table_pages("Title", {"network": "n " * 90}, ["a note"], [rows] * 6)
     assert len(figures) == 3
     lowest = min(text.get_position()[1] for figure in figures for text in figure.texts)
     assert lowest > 0
     assert min(text.get_fontsize() for figure in figures for text in figure.texts) > 7
-    (long_names,) = table_pages("Title", [], [[("region", *["torchvision_random_layer1.2.conv1"] * 3), ("a", *"123")]])
+    table = [("region", *["torchvision_random_layer1.2.conv1"] * 3), ("a", *"123")]
+    (long_names,) = table_pages("Title", {}, [], [table])
     renderer = FigureCanvasAgg(long_names).get_renderer()
     extents = [text.get_window_extent(renderer) for text in long_names.texts if text.get_text().startswith("torch")]
     assert all(left.x1 < right.x0 for left, right in zip(extents, extents[1:], strict=False))

@@ -167,7 +167,7 @@ def test_verdicts_name_every_subgroup_that_reaches_the_threshold():
 
 def test_the_text_reads_like_the_hierarchys(tmp_path):
     bias = ConceptBias("gender", ("male", "female"), np.array([[0.25, 0.75], [0.5, 0.5]]))
-    write_text(tmp_path / "text", Told("layer", [bias], []))
+    write_text(tmp_path / "text", Told("layer", {}, [bias], []))
     expected = (
         "Unit : 0\n\tConcept : gender\n\t{\n\t\tmale : 0.25\n\t\tfemale : 0.75\n\t}\n\tbiased : female 0.7500\n"
         "Unit : 1\n\tConcept : gender\n\t{\n\t\tmale : 0.5\n\t\tfemale : 0.5\n\t}\n\tunbiased\n"

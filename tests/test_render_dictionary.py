@@ -24,6 +24,7 @@ from dictionary.contact_sheet import write_contact_sheet
 from dictionary.dictionary import format_of
 from dictionary.ellipses import ELLIPSE_RULES
 from dictionary.entries import CONTACT_SHEET, RECIPE
+from dictionary.faces import KNOWN_FACES, face_finder, find_faces
 from dictionary.images import load_rgb, read_mask
 from dictionary.render import group_jobs, local_face, local_jobs
 from dictionary.subgroups import GLOBAL_FOLDER, find_subgroups
@@ -31,6 +32,7 @@ from rendering.landmarks import draw_mask
 from rendering.random_face import DRAWN_GROUPS
 from rendering.render import render
 from util.errors import DissectionError
+from util.files import digest
 from util.parallel import ordered_map
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -132,7 +134,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_workers(tmp_path, dicti
 
 def test_one_image_and_no_groups_are_enough(tmp_path):
     out = rendered(tmp_path / "one", "--images", 1, "--per-group", 0)
-    assert sorted(path.name for path in out.iterdir()) == ["Parts.csv", CONTACT_SHEET, "parts", RECIPE]
+    assert sorted(path.name for path in out.iterdir()) == ["Parts.csv", CONTACT_SHEET, KNOWN_FACES, "parts", RECIPE]
 
 
 def test_pictures_for_people(tmp_path):
@@ -497,3 +499,18 @@ def test_a_link_that_leads_to_itself_is_one_line(first_use, run_main):
     first_use.symlink_to(first_use)
     with pytest.raises(DissectionError, match="no Face Dictionary at"):
         run_main(DICTIONARY=first_use)
+
+
+def test_a_rendered_dictionary_brings_its_faces_along_where_mtcnn_would_find_them(tmp_path):
+    root = rendered(tmp_path / "drawn", "--images", 3, "--per-group", 1)
+    photographs = [*root.glob(f"{GLOBAL_FOLDER}/*/*/*.png"), *root.glob("*/*/original.png")]
+    digests = {path.relative_to(root).as_posix(): digest(path) for path in photographs}
+    assert len(digests) == 3 + 8
+    known = find_faces(root, digests, tmp_path, "cpu", 0, search=False)  # without looking for any
+    find = face_finder("cpu")
+    for path, face in known.items():
+        found = find(load_rgb(root / path))
+        width = face.box[2] - face.box[0]
+        assert np.abs(np.subtract(found.points, face.points)).max() < 0.12 * width
+        assert np.abs(np.subtract(found.box, face.box)).max() < 0.2 * width
+        assert found.size == face.size

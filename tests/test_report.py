@@ -11,8 +11,9 @@ from dictionary.views import WHOLE, Part
 from method.findings import Findings
 from method.tally import Tally
 from report import pdf as pdf_report
-from report.dissection import Dissection, summary
+from report.dissection import Dissection
 from report.pdf import highlight, unit_title
+from report.summary import found, of_layers, summary
 from report.tables import write_units
 from store.feature_file import FeatureMaps
 from tests.conftest import DictionaryMaker, region_of
@@ -49,7 +50,8 @@ def write(tmp_path):
         features = FeatureMaps(tmp_path / "maps", (3, units, 2, 2), "float32", np.ones(3, bool))
         report = Findings(tally, 0.04)
         pdf_report.write(
-            tmp_path / "a.pdf", Dissection("a_layer1", report, dictionary, features, (16, 16), top_images, workers=2)
+            tmp_path / "a.pdf",
+            Dissection("a_layer1", {"network": "one"}, report, dictionary, features, (16, 16), top_images, workers=2),
         )
         return tmp_path / "a.pdf", report
 
@@ -60,7 +62,7 @@ def pages(pdf):
     return len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes()))
 
 
-@pytest.mark.parametrize(("units", "expected"), [(1, 1), (4, 1), (5, 2), (513, 129)])
+@pytest.mark.parametrize(("units", "expected"), [(1, 2), (4, 2), (5, 3), (513, 130)])
 def test_every_unit_is_in_the_report_four_to_a_page(write, units, expected, monkeypatch):
     titles = []
     monkeypatch.setattr("report.pdf.unit_title", lambda *words: titles.append(words) or unit_title(*words))
@@ -86,7 +88,7 @@ def test_a_unit_that_touches_nothing_has_no_concept():
     assert [findings.top_concept(unit) for unit in range(3)] == [None] * 3
     assert not findings.interpretable.any() and not Findings(tally, 0.0, inclusive=True).interpretable.any()
     assert findings.units_per_region()["Unlocalizable"] == 3
-    assert "best             no unit touches a concept" in summary(findings)
+    assert "best             no unit touches a concept" in summary(found(findings))
 
 
 def test_maps_without_places_are_said_and_none_of_their_units_is_interpretable(write):
@@ -94,7 +96,7 @@ def test_maps_without_places_are_said_and_none_of_their_units_is_interpretable(w
     tally.map_size[:] = 1
     findings = Findings(tally, 0.01)
     assert findings.detectors == 0 and tally.tally.max() > 0.01
-    assert "warning          1×1 maps: the layer has no places" in summary(findings)
+    assert "warning          1×1 maps: the layer has no places" in summary(found(findings))
 
 
 @pytest.mark.parametrize("top_images", [1, 4, 20])
@@ -124,7 +126,7 @@ def test_the_summary_counts_units_per_region_and_type():
     tally.tally[:] = 0
     for unit, concept in enumerate((0, 1, 2, 2)):  # AU_4, nose, mouth, mouth, and a unit without a concept
         tally.tally[unit, concept] = 0.1
-    text = summary(Findings(tally, 0.04))
+    text = summary(found(Findings(tally, 0.04)))
     assert "detectors        4 units" in text
     assert "unique detectors 3 concepts" in text
     expected = "Eye_Region 1, Nose_Region 1, Mouth_Region 2, Unlocalizable 1"  # of the regions in this dictionary
@@ -136,7 +138,7 @@ def test_tables_work_with_a_single_concept(tmp_path):
     tally = made_up_tally(2)
     of_concepts = {name: getattr(tally, name)[:1] for name in ("concepts", "types", "regions")}
     one = Findings(Tally(**{**vars(tally), "tally": tally.tally[:, :1], **of_concepts}), 0.04)
-    write_units(tmp_path / "units.csv", Dissection("a", one, None, None, (16, 16), 4, 0))
+    write_units(tmp_path / "units.csv", Dissection("a", {}, one, None, None, (16, 16), 4, 0))
     assert (tmp_path / "units.csv").read_text().splitlines()[1].split(",")[6:10] == ["", "", "", ""]
 
 
@@ -160,3 +162,8 @@ def test_the_highlight_of_a_cropped_face_lies_in_the_full_photograph():
         expected = np.full(image.shape[:2], 40)
         expected[30 // scale : 40 // scale, 10 // scale : 50 // scale] = 100
         assert np.array_equal(lit, expected)
+
+
+def test_what_layers_share_is_said_once():
+    about = {"a": {"layer": "1", "network": "n"}, "b": {"layer": "2", "network": "n"}}
+    assert of_layers(about) == {"a": "layer 1", "b": "layer 2", "network": "n"}
