@@ -4,6 +4,7 @@ from torch import nn
 
 from loader.architectures import resnet50_with_dense_head
 from loader.models import ModelSpec
+from loader.predictions import Years
 
 
 def build():
@@ -22,4 +23,5 @@ MODEL = ModelSpec(
     side_px=128,
     checkpoint="age_3_val_loss_6.6400.pth",
     source="the release of the paper's authors",
+    predicts=Years(),
 )

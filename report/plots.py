@@ -106,7 +106,7 @@ def concept_histogram(title, top, detected):
 
 
 _LINE, _LOWEST = 0.017, 0.05  # height of a line and end of the page, shares of its height
-_LETTERS, _ABOUT_LETTERS, _MOST_ROWS = 110, 88, 48  # that fit across a page, behind a word, and down a page
+_LETTERS, _MOST_ROWS = 110, 48  # that fit across and down a page
 _TEXT_SIZE = 8.5  # points
 
 
@@ -117,14 +117,15 @@ def table_pages(title, about, notes, tables):
     A table that does not fit on the page any more begins the next one. Returns list of Figure.
     """
     figures, top = [], 0.0
+    indent = 3 + max(map(len, about), default=0)
     dissected = [
         (what if place == 0 else "", line)
         for what, text in about.items()
-        for place, line in enumerate(textwrap.wrap(text, _ABOUT_LETTERS))
+        for place, line in enumerate(textwrap.wrap(text, max(_LETTERS - indent, 30)))
     ]
     lines = [(line,) for note in notes for line in textwrap.wrap(note, _LETTERS)]
     for rows, columns in [
-        *((part, _WORDS) for whole in (dissected, lines) for part in _in_pages(whole, header=0)),
+        *((part, _words(indent)) for whole in (dissected, lines) for part in _in_pages(whole, header=0)),
         *((part, _columns_of(part)) for whole in tables for part in _in_pages(whole, header=1)),
     ]:
         if not figures or top - _LINE * (len(rows) + 2) < _LOWEST:
@@ -147,10 +148,16 @@ def _in_pages(rows, header):
     return [[*rows[:header], *rows[start : start + _MOST_ROWS]] for start in starts if rows]
 
 
-# Columns of a first page: (x, side at which the text begins or ends there, size in points, whether a cell is bold).
-_WORDS = (
-    (0.08, "left", _TEXT_SIZE, lambda _, row: len(row) > 1), (0.22, "left", _TEXT_SIZE, lambda *_: False),
-)  # fmt: skip
+# A column of a first page: (x, side at which its cells begin or end there, size in points, whether a cell is bold).
+
+
+def _words(indent):
+    """The columns of words and what is said of them, which begins as many letters further."""
+
+    def bold(_, row):
+        return len(row) > 1
+
+    return [(0.08, "left", _TEXT_SIZE, bold), (0.08 + 0.86 * indent / _LETTERS, "left", _TEXT_SIZE, lambda *_: False)]
 
 
 def _columns_of(rows):
