@@ -1,8 +1,9 @@
-"""The three operations of dissection, on the units of one model's layers (method.md §3).
+"""The operations of dissection, on the units of one model's layers (method.md §3 and §8).
 
     feature_extraction   images -> activation maps, handed to consumers such as the memory map
     quantile_threshold   activation maps -> a threshold per unit
     tally                maps and masks -> statistics such as the IoU of units and concepts
+    chance               maps and masks -> what of that IoU is chance
 
 They compute; what is kept, under which name and made from what is the business of main.py and the rooms below.
 """
@@ -11,12 +12,18 @@ import numpy as np
 import torch
 
 from loader.activations import one_pass
+from method.chance import ActiveMaps, Chances, ConceptMasks, UnitsChance, chance_of, compare
+from method.outlines import Outlines
 from method.quantile import exact_quantile
 from util.parallel import mapped, ordered_map, progress
 
 # Read per task of the pool in the threshold's passes. A few of these times the workers is what the stage needs.
 _BLOCK_BYTES = 8 << 20
 _THRESHOLD_WORKERS = 4
+
+# Of the outlines of active maps that are held at a time, about: what bounds the memory of chance.
+_OUTLINE_BYTES = 64 << 20
+_FIRST_UNITS = 16  # by which it is found how many units that is
 
 
 class FeatureOperator:
@@ -105,3 +112,68 @@ class FeatureOperator:
                 for statistic, part in zip(layers[layer][1], parts, strict=True):
                     statistic.add(part)
         return {layer: [statistic.result() for statistic in statistics] for layer, (_, statistics) in layers.items()}
+
+    def chance(self, layers, *, permutations, bootstraps, images, seed=0):
+        """What of the IoU of units and concepts is chance (method.md §8.1 to §8.5 and §8.7).
+
+        layers: {layer: (FeatureMaps, thresholds)}. permutations: K; with 0 z, p and q are NaN and no unit is confirmed.
+        bootstraps: B; with 0 intervals and shares are NaN and boot_concept and boot_iou have no columns. images:
+        CHANCE_IMAGES. seed: of the dealings. Returns {layer: Chance}. It does not depend on batches and workers.
+        """
+        digests = [self.dictionary.digests.get(row.image, "") for row in self.dictionary.rows]
+        chances = Chances(digests, permutations, bootstraps, images, seed)
+        masks = self._concept_masks()
+        return {layer: self._chance_of_layer(*maps, masks, chances, layer) for layer, maps in layers.items()}
+
+    def _concept_masks(self):
+        """All masks as outlines, in one pass: list of ConceptMasks in concept order."""
+        dictionary = self.dictionary
+        seen, outlines = [[] for _ in dictionary.concepts], [[] for _ in dictionary.concepts]
+
+        def read(row):
+            concepts, masks = dictionary.masks(row, self.grid)
+            return concepts, Outlines.of(masks)
+
+        rows = [row for row in dictionary.usable_rows if row.masks]
+        for row, (concepts, found) in mapped(read, rows, self.workers, "masks", ahead=64):
+            for index, concept in enumerate(concepts):
+                seen[concept].append(row.index)
+                outlines[concept].append(found.part(index, index + 1))
+        return [
+            ConceptMasks(concept.name, concept.region, np.array(of_concept), Outlines.joined(parts))
+            for concept, of_concept, parts in zip(dictionary.concepts, seen, outlines, strict=True)
+        ]
+
+    def _chance_of_layer(self, maps, thresholds, masks, chances, label):
+        """The Chance of one layer, block of units after block."""
+        first, step, parts = 0, _FIRST_UNITS, []
+        with progress(maps.units, f"chance of {label}", "unit") as bar:
+            while first < maps.units:
+                units = min(step, maps.units - first)
+                active = self._active_maps(maps, thresholds, first, first + units)
+                parts.append(self._chance_of_units(active, units, masks, chances))
+                bar.update(units)
+                first += units
+                step = int(_OUTLINE_BYTES * units / max(active.outlines.edges.nbytes, 1))
+                step = max(1, min(step, 8 * units))
+        return chance_of(parts, self.dictionary.names, maps.shape[2:])
+
+    def _active_maps(self, maps, thresholds, first, last):
+        """ActiveMaps of units first..last-1 on all images with masks."""
+        images = np.array([row.index for row in self.dictionary.usable_rows if row.masks])
+        starts = range(0, len(images), self.tally_batch_size)
+        batches = [images[start : start + self.tally_batch_size] for start in starts]
+
+        def read(batch):
+            return ActiveMaps.of(maps.read_units(batch, first, last), batch, thresholds[first:last], self.grid)
+
+        return ActiveMaps.joined(list(ordered_map(read, batches, self.workers)))
+
+    def _chance_of_units(self, active, units, masks, chances):
+        """The arrays of Chance over a block of units, see UnitsChance.result."""
+        gathered = UnitsChance(units, len(masks), chances)
+        size = self.grid[0] * self.grid[1]
+        compared = ordered_map(lambda mine: compare(active, units, mine, chances, size), masks, self.workers, ahead=0)
+        for concept, pairs in enumerate(compared):
+            gathered.add(concept, pairs)
+        return gathered.result([mine.region for mine in masks])

@@ -65,6 +65,13 @@ class FeatureMaps:
         """The maps of images start..stop-1 (0 <= start < stop <= N). Returns float32 (stop - start, U, H, W)."""
         return self._read(start * self.bytes_per_image, (stop - start, *self.shape[1:]))
 
+    def read_units(self, images, first, last):
+        """The maps of units first..last-1 (0 <= first < last <= U) of some images. Returns float32 (n, units, H, W)."""
+        bytes_per_unit = self.bytes_per_image // self.units
+        shape = (last - first, *self.shape[2:])
+        places = (image * self.bytes_per_image + first * bytes_per_unit for image in images)
+        return np.stack([self._read(place, shape) for place in places])
+
     def read_map(self, image, unit):
         """One activation map A_u(x). Returns float32 (H, W)."""
         return self._read((image * self.units + unit) * (self.bytes_per_image // self.units), self.shape[2:])

@@ -1,0 +1,348 @@
+"""What of the IoU of units and local concepts is chance (method.md §8.1 to §8.5 and §8.7).
+
+Counts are exact integers, and all that is random is seeded by photographs and concepts' names (see
+method.resampling), so nothing depends on the order of the images, on how units are cut into blocks or on threads.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from method.outlines import Outlines, counted_up, overlap_of_pairs
+from method.resampling import halves, places, poisson_weights, seed_of
+from method.segmentation import active_pixels, float32_floor
+from method.significance import benjamini_hochberg, tail_p_values
+from method.tally import iou
+
+_MAPS_AT_ONCE = 8  # upsampled together, see method.segmentation
+_ROWS_AT_ONCE = 4096  # active maps whose overlaps with all masks of a concept are held at a time
+_INTERVAL = (2.5, 97.5)  # percentiles: 95 %
+
+# Columns of the weights of images: each once, those of either half once, then the resamples.
+_ALL, _HALF, _OTHER_HALF, _RESAMPLES = 0, 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Chance:
+    """How much of a layer's IoU is chance: what `<layer>_chance.npz` holds (method.md §8).
+
+    U units, C concepts in concept order, B resamples. Unions are those of all images, whatever the report shows.
+    iou, location_iou, excess, z, attainable: float64 (U, C); z is NaN without permutations. label: int16 (U,), the
+    unit's own concept, argmax of iou, -1 for a unit whose IoU is 0 everywhere. p_label, p_unit, q: float64 (U,), NaN
+    without permutations. heldout_iou: float64 (U,). label_holds: bool (U,). iou_low, iou_high, label_share,
+    region_share: float64 (U,), NaN without resamples; a concept in no region counts as a region of its own.
+    boot_concept: int16 (U, B), the top concept in each resample, -1 for none, and boot_iou: float32 (U, B), its IoU; B
+    = 0 without resamples. concepts: str (C,). map_size: int64 (2,), height and width of the maps. fingerprint: of what
+    it was made from.
+    """
+
+    concepts: np.ndarray
+    map_size: np.ndarray
+    iou: np.ndarray
+    location_iou: np.ndarray
+    excess: np.ndarray
+    z: np.ndarray
+    attainable: np.ndarray
+    label: np.ndarray
+    p_label: np.ndarray
+    p_unit: np.ndarray
+    q: np.ndarray
+    heldout_iou: np.ndarray
+    label_holds: np.ndarray
+    iou_low: np.ndarray
+    iou_high: np.ndarray
+    label_share: np.ndarray
+    region_share: np.ndarray
+    boot_concept: np.ndarray
+    boot_iou: np.ndarray
+    fingerprint: np.ndarray = field(default_factory=lambda: np.array(""))
+
+    def confirmed(self, score_threshold, alpha):
+        """Which units are confirmed detectors (method.md §8.3); none without permutations. Returns bool (U,)."""
+        top = self.iou.max(axis=1)
+        has_places = tuple(self.map_size) != (1, 1)
+        stands = (self.q <= alpha) & (self.p_label <= alpha)  # nowhere where they are NaN
+        return (top > score_threshold) & (top > 0) & stands & has_places
+
+
+@dataclass(frozen=True)
+class ConceptMasks:
+    """All masks of a concept on the counting grid. images: int (n,), ascending, which carry it. outlines: of n."""
+
+    name: str
+    region: str
+    images: np.ndarray
+    outlines: Outlines
+
+
+@dataclass(frozen=True)
+class ActiveMaps:
+    """M_u(x) of the maps whose maximum is above the unit's threshold; all others are silent.
+
+    unit, image: int (A,), by ascending image. outlines: of A.
+    """
+
+    unit: np.ndarray
+    image: np.ndarray
+    outlines: Outlines
+
+    @classmethod
+    def of(cls, maps, images, thresholds, grid):
+        """maps: float32 (b, U, H, W). images: int (b,), ascending. thresholds: float64 (U,)."""
+        peaks = maps.reshape(*maps.shape[:2], -1).max(axis=2)
+        position, unit = np.nonzero(peaks > float32_floor(thresholds))
+        parts = []
+        for start in range(0, max(len(unit), 1), _MAPS_AT_ONCE):
+            some = slice(start, start + _MAPS_AT_ONCE)
+            parts.append(Outlines.of(active_pixels(maps[position[some], unit[some]], thresholds[unit[some]], grid)))
+        return cls(unit, images[position], Outlines.joined(parts))
+
+    @classmethod
+    def joined(cls, parts):
+        """parts: list, not empty, by ascending images."""
+        unit, image = (np.concatenate([getattr(part, name) for part in parts]) for name in ("unit", "image"))
+        return cls(unit, image, Outlines.joined([part.outlines for part in parts]))
+
+    def on(self, images):
+        """Those of some images. images: int (n,). Returns (ActiveMaps, int (A,): the place of each one's image)."""
+        places_of = np.full(max(self.image.max(initial=-1), images.max(initial=-1)) + 1, -1)
+        places_of[images] = np.arange(len(images))
+        which = np.flatnonzero(places_of[self.image] >= 0)
+        some = ActiveMaps(self.unit[which], self.image[which], self.outlines.taken(which))
+        return some, places_of[some.image]
+
+
+class Chances:
+    """How chance is drawn: the same for every layer and model (method.md §8.1, §8.3 to §8.5).
+
+    digests: of the photograph of each of N rows, texts. permutations: K. bootstraps: B. images: CHANCE_IMAGES, of a
+    concept at most, on which significance is judged. seed: of the dealings and of that choice. K and B may be 0, which
+    leaves out what is made from them.
+    """
+
+    def __init__(self, digests, permutations, bootstraps, images, seed):
+        self.digests, self.permutations, self.images, self.seed = digests, permutations, images, seed
+        half = halves(digests)
+        once = np.stack([np.ones(len(digests), np.uint8), half, ~half], axis=1)
+        self.weights = np.hstack([once.astype(np.uint8), poisson_weights(digests, bootstraps)])  # (N, 3 + B)
+        self.places = places(digests, seed)
+
+    def chosen(self, masks):
+        """On which images of a concept significance is judged: int (n,), places in masks.images.
+
+        One row of each photograph, in an order that does not depend on that of the rows: rows of one photograph are
+        no independent images.
+        """
+        order = [int(place) for place in self.places[masks.images]]
+        by_place, keys = {}, list(zip(order, masks.outlines.each(), strict=True))
+        for index in sorted(range(len(keys)), key=keys.__getitem__):
+            by_place.setdefault(order[index], index)
+        return np.array(list(by_place.values())[: self.images], int)
+
+    def dealings(self, name, count):
+        """Which mask each image gets: int (count, K), a permutation in each column."""
+        random = np.random.default_rng(seed_of("dealing", self.seed, name))
+        dealt = random.permuted(np.tile(np.arange(count), (self.permutations, 1)), axis=1)
+        return np.ascontiguousarray(dealt.T)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Some units and one concept.
+
+    weighted_iou: float64 (U, 3 + B), under each column of Chances.weights. location_iou, attainable: float64 (U,).
+    dealt: Dealt, None without permutations.
+    """
+
+    weighted_iou: np.ndarray
+    location_iou: np.ndarray
+    attainable: np.ndarray
+    dealt: object
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """z, p_label, excess: float64 (U,), of the masks as they are. drawn: float64 (U, K), the excess of each dealing."""
+
+    z: np.ndarray
+    p_label: np.ndarray
+    excess: np.ndarray
+    drawn: np.ndarray
+
+
+def compare(active, units, masks, chances, size):
+    """Some units and one concept. active: ActiveMaps of units 0..units-1. masks: ConceptMasks. size: pixels P.
+
+    Returns Pairs.
+    """
+    count = len(masks.images)
+    mine, mask_of = active.on(masks.images)
+    areas, mask_areas = mine.outlines.areas(), masks.outlines.areas()
+    shared = overlap_of_pairs(mine.outlines, masks.outlines, mask_of, size)
+
+    weights = chances.weights[masks.images].astype(np.float64)
+    intersection, unit_area = (
+        csr_array((values.astype(np.float64), (mine.unit, mask_of)), (units, count)) @ weights  # whole numbers
+        for values in (shared, areas)
+    )
+    total = unit_area + mask_areas @ weights
+    by_location = mine.outlines.total(counted_up(masks.outlines.heights(size))[mine.outlines.edges])
+    lesser, larger = np.minimum(unit_area[:, 0], mask_areas.sum()), np.maximum(unit_area[:, 0], mask_areas.sum())
+    return Pairs(
+        weighted_iou=iou(intersection, total - intersection),
+        location_iou=location_level(np.bincount(mine.unit, by_location, units), total[:, _ALL], count),
+        attainable=iou(lesser, larger),
+        dealt=deal(active, units, masks, chances, size) if chances.permutations else None,
+    )
+
+
+def location_level(overlaps, total, count):
+    """IoU if the masks were dealt out at random among the images (method.md §8.2).
+
+    overlaps: (U,), Σ over all pairs of a map and a mask of the pixels that they share. total: (U,), Σ|M| + Σ|L|. count:
+    images n. Returns float64 (U,).
+    """
+    # E[I] / (total - E[I]) with E[I] = overlaps / n; both sides times n are whole numbers.
+    return iou(overlaps, count * total - overlaps)
+
+
+def deal(active, units, masks, chances, size):
+    """How the overlaps of some units and one concept compare with those under random dealings (method.md §8.3).
+
+    The arguments: see compare. Returns Dealt.
+    """
+    chosen = chances.chosen(masks)
+    count = len(chosen)
+    mine, mask_of = active.on(masks.images[chosen])
+    outlines = masks.outlines.taken(chosen)
+    inside = outlines.heights(size) > 0  # elsewhere nothing overlaps
+    counts = _Dealer(units, outlines.within(inside), int(inside.sum()), chances.dealings(masks.name, count))
+    counts.add(mine, mine.outlines.within(inside), mask_of)
+
+    total = np.bincount(mine.unit, mine.outlines.areas(), units) + outlines.areas().sum()
+    expected = location_level(counts.sums, total, count)
+    return Dealt(
+        z=counts.z(),
+        p_label=(1 + (counts.drawn >= counts.paired[:, None]).sum(axis=1)) / (chances.permutations + 1),
+        excess=iou(counts.paired, total - counts.paired) - expected,
+        drawn=iou(counts.drawn, total[:, None] - counts.drawn) - expected[:, None],
+    )
+
+
+class _Dealer:
+    """Counts over the overlaps a(x, y) of every unit's maps with every mask of a concept, a few maps at a time.
+
+    outlines: of n masks on a grid of size pixels. dealings: int (n, K). paired: (U,), the sum of a(x, x); drawn:
+    (U, K), under each dealing; by_mask: (U, n), Σ_x a(x, y); sums, squares, row_squares: float64 (U,), Σ a, Σ a² and
+    Σ_x (Σ_y a)².
+    """
+
+    def __init__(self, units, outlines, size, dealings):
+        self.dealings, self.size, self.count = dealings, size, len(outlines)
+        self.before = outlines.cumulative(size)
+        # Sums of fewer than n * P pixels each.
+        whole = np.int32 if len(outlines) * size < 1 << 31 else np.int64
+        self.paired, self.by_mask = np.zeros(units, np.int64), np.zeros((units, self.count), whole)
+        self.drawn = np.zeros((units, dealings.shape[1]), whole)
+        self.sums, self.squares, self.row_squares = np.zeros((3, units))
+
+    def add(self, active, outlines, mask_of):
+        """active: ActiveMaps. outlines: theirs on the masks' grid. mask_of: int (A,), of each map's image."""
+        order = np.argsort(mask_of, kind="stable")
+        order = order[outlines.lengths[order] > 0]  # the others overlap with nothing
+        outlines, unit, mask_of = outlines.taken(order), active.unit[order], mask_of[order]
+        for start in range(0, len(order), _ROWS_AT_ONCE):
+            some = slice(start, start + _ROWS_AT_ONCE)
+            overlaps = outlines.part(start, min(start + _ROWS_AT_ONCE, len(order))).matrix(self.size) @ self.before
+            self._add(overlaps, unit[some], mask_of[some])
+
+    def _add(self, overlaps, unit, mask_of):
+        units = len(self.sums)
+        by_row = overlaps.sum(axis=1, dtype=np.int64)
+        self.sums += np.bincount(unit, by_row, units)
+        self.row_squares += np.bincount(unit, by_row.astype(np.float64) ** 2, units)
+        self.squares += np.bincount(unit, np.einsum("ay,ay->a", overlaps, overlaps, dtype=np.float64), units)
+        self.paired += np.bincount(unit, overlaps[np.arange(len(unit)), mask_of], units).astype(np.int64)
+        begins = np.flatnonzero(np.diff(mask_of, prepend=-1))
+        for begin, end in zip(begins, [*begins[1:], len(unit)], strict=True):  # of one image: each unit once
+            self.by_mask[unit[begin:end]] += overlaps[begin:end]
+            self.drawn[unit[begin:end]] += overlaps[begin:end].take(self.dealings[mask_of[begin]], axis=1)
+
+    def z(self):
+        """(I - E[I]) / sd, 0 where n < 2 or sd = 0. Returns float64 (U,)."""
+        n = self.count
+        column_squares = (self.by_mask.astype(np.float64) ** 2).sum(axis=1)
+        # n² Σd² and n (I - E[I]) in whole numbers of any size: nothing of a small difference is lost.
+        sums, squares, of_rows, of_columns, paired = (
+            values.astype(np.int64).astype(object)
+            for values in (self.sums, self.squares, self.row_squares, column_squares, self.paired)
+        )
+        spread = (n * n * squares - n * (of_rows + of_columns) + sums * sums).astype(np.float64)
+        above = (n * paired - sums).astype(np.float64)
+        deviation = np.sqrt(spread / max(n - 1, 1))
+        return np.divide(above, deviation, out=np.zeros(len(above)), where=deviation > 0)
+
+
+class UnitsChance:
+    """Gathers what is chance in the IoU of some units, concept after concept in concept order."""
+
+    def __init__(self, units, concepts, chances):
+        columns, draws = chances.weights.shape[1], chances.permutations
+        self.of_pairs = {
+            name: np.full((units, concepts), np.nan) for name in ("iou", "location_iou", "z", "attainable")
+        }
+        self.top, self.top_concept = np.zeros((units, columns)), np.full((units, columns), -1, np.int16)
+        self.own = np.zeros((units, columns))  # IoU of the concept that is the unit's over all images
+        self.heldout = np.zeros((units, 2))  # IoU on the other half of the concept that is a half's
+        self.p_label = np.full(units, 1.0 if draws else np.nan)
+        self.excess, self.drawn = np.full(units, -np.inf), np.full((units, draws), -np.inf)
+
+    def add(self, concept, pairs):
+        """concept: its number. pairs: Pairs."""
+        found = pairs.weighted_iou
+        self.of_pairs["iou"][:, concept] = found[:, _ALL]
+        self.of_pairs["location_iou"][:, concept] = pairs.location_iou
+        self.of_pairs["attainable"][:, concept] = pairs.attainable
+        better = found > self.top  # an equal one comes later in concept order
+        self.top[better], self.top_concept[better] = found[better], concept
+        self.own[better[:, _ALL]] = found[better[:, _ALL]]
+        for half, (here, there) in enumerate(((_HALF, _OTHER_HALF), (_OTHER_HALF, _HALF))):
+            self.heldout[better[:, here], half] = found[better[:, here], there]
+        if pairs.dealt is not None:
+            self.of_pairs["z"][:, concept] = pairs.dealt.z
+            self.p_label[better[:, _ALL]] = pairs.dealt.p_label[better[:, _ALL]]
+            np.maximum(self.excess, pairs.dealt.excess, out=self.excess)
+            np.maximum(self.drawn, pairs.dealt.drawn, out=self.drawn)
+
+    def result(self, regions):
+        """The arrays of Chance over these units, q left out: dict. regions: C texts, empty for none."""
+        label, boot = self.top_concept[:, _ALL], self.top_concept[:, _RESAMPLES:]
+        resampled = boot.shape[1] > 0
+        # A concept in no region, and no concept, is a region of its own.
+        names = np.array([*(region or index for index, region in enumerate(regions)), -1], object)
+        has = (label >= 0)[:, None]
+        low, high = np.percentile(self.own[:, _RESAMPLES:], _INTERVAL, axis=1) if resampled else self._nothing(2)
+        same, near = (boot == label[:, None]) & has, (names[boot] == names[label][:, None]) & has
+        label_share, region_share = (part.mean(axis=1) for part in (same, near)) if resampled else self._nothing(2)
+        first, second = self.top_concept[:, _HALF], self.top_concept[:, _OTHER_HALF]
+        return {
+            **self.of_pairs, "excess": self.of_pairs["iou"] - self.of_pairs["location_iou"],
+            "label": label, "p_label": self.p_label, "p_unit": self._p_unit(),
+            "heldout_iou": self.heldout.mean(axis=1), "label_holds": (first == second) & (first >= 0),
+            "iou_low": low, "iou_high": high, "label_share": label_share, "region_share": region_share,
+            "boot_concept": boot, "boot_iou": self.top[:, _RESAMPLES:].astype(np.float32),
+        }  # fmt: skip
+
+    def _p_unit(self):
+        return tail_p_values(self.excess, self.drawn) if self.drawn.shape[1] else self._nothing(1)[0]
+
+    def _nothing(self, count):
+        return np.full((count, len(self.top)), np.nan)
+
+
+def chance_of(parts, concepts, map_size):
+    """The Chance of a layer. parts: list of what UnitsChance.result gives, unit after unit. concepts: C names."""
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    given = {"concepts": np.array(concepts), "map_size": np.array(map_size), "q": benjamini_hochberg(arrays["p_unit"])}
+    return Chance(**{**arrays, **given})
