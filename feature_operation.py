@@ -4,17 +4,25 @@
     quantile_threshold   activation maps -> a threshold per unit
     tally                maps and masks -> statistics such as the IoU of units and concepts
     chance               maps and masks -> what of that IoU is chance
+    presence             maps and labels -> whether units tell images that show a concept from those that lack it
 
 They compute; what is kept, under which name and made from what is the business of main.py and the rooms below.
 """
 
+from copy import copy
+from functools import cached_property
+
 import numpy as np
 import torch
 
+from dictionary.concepts import PARTS
 from loader.activations import one_pass
 from method.chance import ActiveMaps, Chances, ConceptMasks, UnitsChance, chance_of, compare
 from method.outlines import Outlines
+from method.plain_label import SharedMasks, wider_concepts
+from method.presence import presence
 from method.quantile import exact_quantile
+from method.segmentation import pack
 from util.parallel import mapped, ordered_map, progress
 
 # Read per task of the pool in the threshold's passes. A few of these times the workers is what the stage needs.
@@ -37,6 +45,12 @@ class FeatureOperator:
     def __init__(self, model, dictionary, *, grid, batch_size=64, tally_batch_size=32, workers=2):
         self.model, self.dictionary, self.grid = model, dictionary, grid
         self.batch_size, self.tally_batch_size, self.workers = batch_size, tally_batch_size, workers
+
+    def of(self, model):
+        """The same operations on another network with the same input, which shares what was read of the dictionary."""
+        other = copy(self)
+        other.model = model
+        return other
 
     @property
     def session(self):
@@ -122,11 +136,50 @@ class FeatureOperator:
         """
         digests = [self.dictionary.digests.get(row.image, "") for row in self.dictionary.rows]
         chances = Chances(digests, permutations, bootstraps, images, seed)
-        masks = self._concept_masks()
-        return {layer: self._chance_of_layer(*maps, masks, chances, layer) for layer, maps in layers.items()}
+        return {layer: self._chance_of_layer(*maps, self.masks, chances, layer) for layer, maps in layers.items()}
 
-    def _concept_masks(self):
-        """All masks as outlines, in one pass: list of ConceptMasks in concept order."""
+    def presence(self, layers):
+        """Whether units tell images that show a concept from those that lack it (method.md §8.6).
+
+        layers: {layer: FeatureMaps}. Returns {layer: Presence}, for concepts of every type but parts, which all faces
+        have.
+        """
+        dictionary = self.dictionary
+        rows = dictionary.usable_rows
+        usable, digests = [row.index for row in rows], [dictionary.digests[row.image] for row in rows]
+        found = {}
+        for layer, maps in layers.items():
+            blocks = maps.blocks(_BLOCK_BYTES)
+            read = mapped(lambda block, maps=maps: maps.read(*block).max(axis=(2, 3)), blocks, self.workers,
+                          f"presence in {layer}", size=lambda block: block[1] - block[0])  # fmt: skip
+            peaks = np.concatenate([peaks for _, peaks in read])
+            found[layer] = presence(
+                peaks[usable], dictionary.carries[usable], np.array([row.source for row in rows]), digests, self._shown
+            )
+        return found
+
+    @property
+    def _shown(self):
+        """bool (C,): the concepts that images show or lack."""
+        return np.array([concept.type != PARTS for concept in self.dictionary.concepts])
+
+    @cached_property
+    def wider_concepts(self):
+        """The concept that has the same masks as another on more photographs, see method.plain_label. int (C,)."""
+        by_photograph, size = {}, self.grid[0] * self.grid[1]
+        for concept, masks in enumerate(self.masks):
+            for place, image in enumerate(masks.images):
+                photograph = self.dictionary.digests[self.dictionary.rows[image].image]
+                by_photograph.setdefault(photograph, []).append((concept, masks.outlines.part(place, place + 1)))
+        shared = SharedMasks(len(self.masks))
+        for of in by_photograph.values():
+            pixels = Outlines.joined([outlines for _, outlines in of]).pixels(size)
+            shared.add(np.array([concept for concept, _ in of]), pack(pixels.reshape(len(of), *self.grid)))
+        return wider_concepts(shared.both, shared.intersection, shared.union, self._shown, self.dictionary.same_rule)
+
+    @cached_property
+    def masks(self):
+        """All masks as outlines, read in one pass: list of ConceptMasks in concept order."""
         dictionary = self.dictionary
         seen, outlines = [[] for _ in dictionary.concepts], [[] for _ in dictionary.concepts]
 

@@ -1,15 +1,19 @@
-"""Dissect layers of a face model: which local concepts do its units detect? (method.md §3)
+"""Dissect layers of a face model: which local concepts do its units detect? (method.md §3 and §8)
 
 Extracts every unit's activation maps over the Face Dictionary, thresholds them, tallies the IoU of units and concepts,
-and writes the report. Results go to OUTPUT_FOLDER; finished stages are reused.
+tells what of it is chance, does the same with untrained twins of the network, and writes the reports. Results go to
+OUTPUT_FOLDER; finished stages are reused.
 """
 
 import logging
 import sys
+from typing import NamedTuple
 
 import settings
 from dictionary.render import ensure_rendered
 from feature_operation import FeatureOperator
+from method.chance import Chance
+from method.evidence import Evidence, Twins, arrays_of
 from method.findings import Findings
 from method.tally import Tally
 from report.dissection import REPORTS, Dissection
@@ -17,8 +21,8 @@ from report.summary import found, summary
 from store.arrays import load_arrays, load_as, save_arrays
 from store.feature_file import discard_interrupted, memory_maps, open_maps
 from store.layer import locked
-from store.run import as_list, layer_stores, prepare_device, prepare_dictionary, prepare_model
-from store.stages import MAPS, MAPS_SIZE, STATISTICS, TALLY, THRESHOLDS
+from store.run import as_list, layer_stores, prepare_device, prepare_dictionary, prepare_model, prepare_twins
+from store.stages import CHANCE, MAPS, MAPS_SIZE, STATISTICS, TALLY, THRESHOLDS, TWINS
 from util.configuration import read_settings, snapshot
 from util.errors import run_script
 from util.files import fingerprint, replace_text
@@ -36,20 +40,35 @@ def main():
         tally_batch_size=config.TALLY_BATCH_SIZE, workers=config.WORKERS,
     )  # fmt: skip
     stores = layer_stores(config, model, dictionary)
-    with locked(stores.values()):
+    twins = [
+        Twin(seed, operator.of(twin), layer_stores(config, twin, dictionary, twin=seed))
+        for seed, twin in prepare_twins(config, model).items()
+    ]
+    with locked([*stores.values(), *(store for twin in twins for store in twin.stores.values())]):
+        note_twins(stores, twins)
         unfinished = {layer: store for layer, store in stores.items() if not is_finished(config, store)}
         extract(config, operator, unfinished)
         threshold(config, operator, unfinished)
         tally(operator, unfinished)
+        chance(config, operator, unfinished)
+        dissect_twins(config, twins, unfinished)
         write_reports(config, operator, unfinished)
         tidy_up(config, stores)
         for layer, store in stores.items():
             summarise(config, dictionary, store, reused=layer not in unfinished)
 
 
+class Twin(NamedTuple):
+    """An untrained twin. seed: of its weights. operator: FeatureOperator. stores: {layer: LayerStore}."""
+
+    seed: int
+    operator: object
+    stores: dict
+
+
 def is_finished(config, store):
     """Whether everything that is to be left of a layer is there; the memory map only where it is to be kept."""
-    others = (MAPS_SIZE, THRESHOLDS, *STATISTICS, *REPORTS)
+    others = (MAPS_SIZE, THRESHOLDS, *STATISTICS, CHANCE, TWINS, *REPORTS)
     return store.is_current(MAPS, quiet=True, file_needed=not config.CLEAN) and all(
         store.is_current(stage, quiet=True) for stage in others
     )
@@ -90,13 +109,73 @@ def begin_statistics(operator, store, stages):
     return maps_of(operator, store), statistics
 
 
+def chance(config, operator, stores, presence=True):
+    """§8.1 to §8.7: tell what of the tally is chance. presence: also §8.6, what units tell apart."""
+    missing = missing_of(stores, CHANCE.what, (CHANCE,))
+    if not missing:
+        return
+    maps = {layer: maps_of(operator, store) for layer, store in missing.items()}
+    thresholds = {layer: load_arrays(store.path(THRESHOLDS.suffix)) for layer, store in missing.items()}
+    found = operator.chance(
+        {layer: (maps[layer], thresholds[layer]) for layer in missing}, permutations=config.PERMUTATIONS or 0,
+        bootstraps=next(iter(missing.values())).facts["bootstraps"],
+        images=config.CHANCE_IMAGES or len(operator.dictionary.rows),
+    )  # fmt: skip
+    told = operator.presence(maps) if presence else {}
+    for layer, store in missing.items():
+        arrays = arrays_of(found[layer], told[layer], operator.wider_concepts) if presence else vars(found[layer])
+        store.make(CHANCE, save_arrays, {**arrays, "fingerprint": fingerprint(store.made_from(CHANCE))})
+
+
+def dissect_twins(config, twins, stores):
+    """§8.8: have the same numbers of untrained twins, as far as layers lack them; their memory maps are not kept."""
+    stores = {layer: store for layer, store in stores.items() if not store.is_current(TWINS)}
+    for twin in twins:
+        unfinished = {layer: twin.stores[layer] for layer in stores if not is_counted(twin.stores[layer])}
+        if unfinished:
+            log.info("untrained twin: %s", twin.operator.model.weights_label)
+        extract(config, twin.operator, unfinished)
+        threshold(config, twin.operator, unfinished)
+        tally(twin.operator, unfinished)
+        chance(config, twin.operator, unfinished, presence=False)
+        for store in unfinished.values():
+            discard_interrupted(store, MAPS)
+            store.remove(MAPS.suffix)
+    note_twins(stores, twins)
+    for layer, store in stores.items():
+        own = load_as(Chance, store.path(CHANCE.suffix))
+        found = [
+            (twin.seed, twin.operator.model.weights_label, load_as(Tally, twin.stores[layer].path(TALLY.suffix)),
+             load_as(Chance, twin.stores[layer].path(CHANCE.suffix)))
+            for twin in twins
+        ]  # fmt: skip
+        store.make(TWINS, save_arrays, vars(Twins.of(len(own.label), own.map_size, found)))
+
+
+def is_counted(store):
+    """Whether all numbers of an untrained twin's layer are there."""
+    return store.is_current(MAPS, quiet=True, file_needed=False) and all(
+        store.is_current(stage, quiet=True) for stage in (MAPS_SIZE, THRESHOLDS, TALLY, CHANCE)
+    )
+
+
+def note_twins(stores, twins):
+    """Let the untrained twins' numbers enter the facts of the layers that are compared with them."""
+    for layer, store in stores.items():
+        of = [(twin.seed, twin.stores[layer]) for twin in twins]
+        store.facts["twins"] = [
+            [seed, *(one.content(stage.suffix) for stage in (TALLY, CHANCE))] if is_counted(one) else [seed]
+            for seed, one in of
+        ]
+
+
 def write_reports(config, operator, stores):
     """§3.5: write the tables, the illustrated PDF and whatever else REPORTS lists."""
     for store in stores.values():
         missing = [stage for stage in REPORTS if not store.is_current(stage)]
         if missing:
             dissection = Dissection(
-                store.layer, store.about_of(TALLY.suffix), findings_of(config, store), operator.dictionary,
+                store.layer, store.about_of(TALLY.suffix), *findings_of(config, store), operator.dictionary,
                 maps_of(operator, store), grid=operator.grid, top_images=config.TOPN, workers=config.WORKERS,
                 made_with="{} images, input {} x {} px, QUANTILE={:g}, IOU_UNION={}".format(
                     len(operator.dictionary.usable_rows), *operator.grid, config.QUANTILE, config.IOU_UNION
@@ -121,8 +200,8 @@ def summarise(config, dictionary, store, reused):
     left_out = len(dictionary.rows) - len(dictionary.usable_rows)
     print(f"\n{store.layer}" + (" (nothing changed: all results are up to date)" if reused else ""))
     images = f"{len(dictionary.usable_rows)}" + (f", {left_out} left out as bad" if left_out else "")
-    print(summary({**store.about_of(TALLY.suffix), "images": images, **found(findings_of(config, store))}))
-    for stage in (*REPORTS, *STATISTICS):
+    print(summary({**store.about_of(TALLY.suffix), "images": images, **found(*findings_of(config, store))}))
+    for stage in (*REPORTS, *STATISTICS, CHANCE):
         print(f"  {stage.what:<16} {store.path(stage.suffix)}")
 
 
@@ -144,7 +223,11 @@ def maps_of(operator, store):
 
 
 def findings_of(config, store):
-    return Findings(load_as(Tally, store.path(TALLY.suffix)), config.SCORE_THRESHOLD)
+    """What was found in a layer, and what stands behind it: (Findings, Evidence)."""
+    threshold, alpha = config.SCORE_THRESHOLD, config.ALPHA
+    twins = load_as(Twins, store.path(TWINS.suffix))
+    evidence = Evidence.of_arrays(load_arrays(store.path(CHANCE.suffix)), twins, threshold, alpha)
+    return Findings(load_as(Tally, store.path(TALLY.suffix)), threshold), evidence
 
 
 if __name__ == "__main__":

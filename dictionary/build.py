@@ -23,7 +23,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from dictionary import entries
-from dictionary.concepts import FACE_CONCEPTS
+from dictionary.concepts import FACE_CONCEPTS, PARTS
 from dictionary.ellipses import ELLIPSE_RULES
 from dictionary.images import PICTURE_FORMATS, ImageError, decode_rgb, inspect_image, load_rgb, read_bytes
 from dictionary.landmarks import FaceLandmarkDetector, doubt_landmarks, read_landmarks, write_landmarks
@@ -305,7 +305,7 @@ def write_photograph(photograph, folder, pictures):
     in_groups = entries.write_group_images(photograph.path.name, content, photograph.groups, folder)
     if photograph.landmarks is None:
         return in_groups
-    shown = [concept for concept in FACE_CONCEPTS if concept.type == "Parts" or concept.name in photograph.concepts]
+    shown = [concept for concept in FACE_CONCEPTS if concept.type == PARTS or concept.name in photograph.concepts]
     rules = {concept: ELLIPSE_RULES[concept.name] for concept in shown}
     written = entries.write_entries(
         photograph.path.stem, original_bytes(content, image), image, photograph.landmarks, rules, folder, pictures,

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 
 from util.errors import DissectionError, nearest
 
+# The type of what every face has: an image neither shows it nor lacks it.
+PARTS = "Parts"
+
 # Type -> its concepts. The order of types and names here is the concept order of every array.
 LOCAL_CONCEPTS_BY_TYPE = {
     "AU": (
         "AU_1", "AU_2", "AU_4", "AU_5", "AU_6", "AU_9", "AU_12", "AU_15", "AU_17", "AU_20", "AU_25", "AU_26",
     ),
-    "Parts": (
+    PARTS: (
         "nose", "left_brow", "right_brow", "left_eye", "right_eye", "mouth", "left_cheek", "right_cheek",
     ),
     "Attr": (

@@ -53,6 +53,11 @@ class Dictionary:
         return tuple(concept.name for concept in self.concepts)
 
     @cached_property
+    def same_rule(self):
+        """Of which concepts the masks are made in the same way, bool (C, C)."""
+        return self.format.same_rule(self.names)
+
+    @cached_property
     def usable_rows(self):
         return [row for row in self.rows if self.usable[row.index]]
 

@@ -5,7 +5,10 @@ import os
 from collections import Counter
 from pathlib import PurePosixPath
 
+import numpy as np
+
 from dictionary.concepts import OWN_CONCEPTS, UNLISTED, Concept, listed_concepts, slip_of
+from dictionary.ellipses import ELLIPSE_RULES
 from dictionary.images import load_mask
 from dictionary.rows import Problem, Row
 from util.errors import DissectionError
@@ -18,8 +21,8 @@ COLUMNS = ("image", "labels")
 class FaceFormat:
     """Reads one dictionary in the face format. root: pathlib.Path. listed: {name: Concept}, of tables (see concepts).
 
-    A format has: recognises(root), and, of an object for one root, read_index(), concepts_of(rows), check(row, memory)
-    and masks(row, grid, view, seg_threshold).
+    A format has: recognises(root), and, of an object for one root, read_index(), concepts_of(rows), same_rule(names),
+    check(row, memory) and masks(row, grid, view, seg_threshold).
     """
 
     def __init__(self, root):
@@ -38,9 +41,9 @@ class FaceFormat:
         DissectionError for an index file that is none.
         """
         rows, problems, first_use = [], [], {}
-        for name in INDEX_FILES:
+        for source, name in enumerate(INDEX_FILES):
             for line, cells in _read_csv(self.root / name) if (self.root / name).exists() else ():
-                row, found = self._read_row(len(rows), f"{name} line {line}", cells)
+                row, found = self._read_row(len(rows), f"{name} line {line}", cells, source)
                 if row.image and row.image in first_use:
                     found.append(Problem(row.where, f"{row.image} stands already at {first_use[row.image]}", row.index))
                 first_use.setdefault(row.image, row.where)
@@ -59,6 +62,12 @@ class FaceFormat:
         listed = [concept for name, concept in self.listed.items() if name in carried]
         return (*listed, *(Concept(name, UNLISTED) for name in new))
 
+    @staticmethod
+    def same_rule(names):
+        """Of which concepts the masks are drawn from landmarks by one rule (method.md §1.4). Returns bool (C, C)."""
+        rules = [ELLIPSE_RULES.get(name) for name in names]
+        return np.array([[one is not None and one == other for other in rules] for one in rules], bool)
+
     def masks(self, row, grid, view, seg_threshold):
         """The masks L_c of one row on the counting grid (method.md §3.3): {concept: bool (rows, columns)}.
 
@@ -66,7 +75,7 @@ class FaceFormat:
         """
         return {concept: load_mask(self.root / path, grid, view, seg_threshold) for concept, path in row.masks.items()}
 
-    def _read_row(self, index, where, cells):
+    def _read_row(self, index, where, cells, source):
         problems = []
 
         def report(what):
@@ -92,7 +101,7 @@ class FaceFormat:
                 report(f"{path}: a second mask of {concept}")
             else:
                 masks[concept] = path
-        return Row(index, where, image, masks), problems
+        return Row(index, where, image, masks, source), problems
 
     def check(self, row, memory):
         """Look at the files of a row. memory: FileMemory. Returns (list of Problem, {path: digest of a sound file})."""

@@ -23,10 +23,12 @@ class Problem:
 class Row:
     """One image of the index. image: path relative to the root; where: file and line.
 
-    masks: what the format knows of its masks; in the face format concept -> path.
+    masks: what the format knows of its masks; in the face format concept -> path. source: which of the format's index
+    files it comes from, a number.
     """
 
     index: int
     where: str
     image: str
     masks: dict
+    source: int = 0

@@ -388,6 +388,25 @@ def _with_shapes(task, module, image):
     return module
 
 
+class NotUntrained(DissectionError):
+    """A network that cannot be built without its training."""
+
+
+def shuffled(model, seed):
+    """A twin of a network that cannot be built untrained: its weights, each tensor shuffled within itself.
+
+    model: LoadedModel. Returns LoadedModel.
+    """
+    module, random = deepcopy(model.module), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for tensor in [*module.parameters(), *module.buffers()]:
+            if tensor.is_floating_point():
+                mixed = tensor.reshape(-1).cpu()[torch.randperm(tensor.numel(), generator=random)]
+                tensor.copy_(mixed.reshape(tensor.shape))
+    weights = Weights(f"{model.weights.label}, shuffled, seed {seed}", "", digest_of(module.state_dict()), False)
+    return replace(model, module=module, weights=weights)
+
+
 def _require_drawn(described, module, other, needed):
     """Raise DissectionError when an untrained network has weights that do not come of its seed.
 
@@ -399,7 +418,7 @@ def _require_drawn(described, module, other, needed):
         if name in needed and weight.dim() > 1 and torch.equal(weight, drawn[name]) and weight.min() < weight.max()
     ]  # fmt: skip
     if same:
-        raise DissectionError(
+        raise NotUntrained(
             f"{described} is no untrained network: {first_few(same)} are the same under two seeds, which must differ. "
             "build loads weights, or draws them elsewhere than from torch; register fixed filters as buffers"
         )

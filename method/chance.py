@@ -59,11 +59,17 @@ class Chance:
     fingerprint: np.ndarray = field(default_factory=lambda: np.array(""))
 
     def confirmed(self, score_threshold, alpha):
-        """Which units are confirmed detectors (method.md §8.3); none without permutations. Returns bool (U,)."""
-        top = self.iou.max(axis=1)
-        has_places = tuple(self.map_size) != (1, 1)
-        stands = (self.q <= alpha) & (self.p_label <= alpha)  # nowhere where they are NaN
-        return (top > score_threshold) & (top > 0) & stands & has_places
+        """Which units are confirmed detectors, see confirmed(). Returns bool (U,)."""
+        return confirmed(self.iou.max(axis=1), self.q, self.p_label, self.map_size, score_threshold, alpha)
+
+
+def confirmed(top_iou, q, p_label, map_size, score_threshold, alpha):
+    """Which units are confirmed detectors (method.md §8.3). top_iou, q, p_label: float64 (..., U), NaN where not known,
+    which confirms nothing. map_size: height and width of the maps. alpha: None confirms nothing. Returns bool (..., U).
+    """
+    if alpha is None or tuple(map_size) == (1, 1):
+        return np.zeros(top_iou.shape, bool)
+    return (top_iou > max(score_threshold, 0)) & (q <= alpha) & (p_label <= alpha)
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,12 @@ class Outlines:
         bounds = self.bounds[start : stop + 1]
         return Outlines(self.edges[bounds[0] : bounds[-1]], bounds - bounds[0])
 
+    def pixels(self, size):
+        """The sets as pictures. size: P. Returns bool (A, P)."""
+        turns = np.zeros((len(self), size + 1), bool)
+        turns[np.repeat(np.arange(len(self)), self.lengths), self.edges] = True
+        return np.logical_xor.accumulate(turns, axis=1)[:, :-1]
+
     def each(self):
         """The edges of each set as bytes, which tell equal sets, list of A."""
         return [self.edges[start:stop].tobytes() for start, stop in zip(self.bounds, self.bounds[1:], strict=False)]

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from report import pdf, tables
 from store.layer import Stage
-from store.stages import TALLY
+from store.stages import CHANCE, TALLY, TWINS
 
 
 @dataclass(frozen=True)
 class Dissection:
     """What reports are written from. layer: `{TASK}_{LAYER_NAME}`. about: {what: text}, see store/about.py.
 
-    findings: method.findings.Findings. dictionary: Dictionary, for its photographs. maps: FeatureMaps. grid: (rows,
+    findings: method.findings.Findings. evidence: method.evidence.Evidence. dictionary: Dictionary, for its photographs. maps: FeatureMaps. grid: (rows,
     columns) on which pixels are counted. top_images: TOPN, images shown per unit, at most the number kept in the tally.
     workers: threads. made_with: what the numbers rest on, a line for the foot of every page.
     """
@@ -19,6 +19,7 @@ class Dissection:
     layer: str
     about: dict
     findings: object
+    evidence: object
     dictionary: object
     maps: object
     grid: tuple
@@ -27,12 +28,14 @@ class Dissection:
     made_with: str = ""
 
 
+_OF_NUMBERS = (TALLY.suffix, CHANCE.suffix, TWINS.suffix, "score_threshold", "alpha")
 _OF_PICTURES = (
-    TALLY.suffix, "score_threshold", "images_shown", "dictionary_images", "crop", "quantile", "iou_union", "predicts",
+    *_OF_NUMBERS, "images_shown", "dictionary_images", "crop", "quantile", "iou_union", "predicts",
 )  # fmt: skip
 
 REPORTS = (
-    Stage("_conv.pdf", "report", _OF_PICTURES, version=5, make=pdf.write),
-    Stage("_units.csv", "table of units", (TALLY.suffix, "score_threshold"), version=3, make=tables.write_units),
+    Stage("_conv.pdf", "report", _OF_PICTURES, version=6, make=pdf.write),
+    Stage("_units.csv", "table of units", _OF_NUMBERS, version=4, make=tables.write_units),
+    Stage("_presence.csv", "what units tell", (CHANCE.suffix, "alpha"), make=tables.write_presence),
     Stage("_iou.csv", "IoU matrix", (TALLY.suffix,), version=2, make=tables.write_iou_matrix),
 )

@@ -37,7 +37,7 @@ def write(path, dissection):
     pdf = _new_pdf(dissection.layer, findings, dissection.made_with)
     room_mm = _picture_room(top_images)
     pdf.add_page()
-    _draw_words(pdf, f"Dissection of {dissection.layer}", dissection.about, found(findings))
+    _draw_words(pdf, f"Dissection of {dissection.layer}", dissection.about, found(findings, dissection.evidence))
 
     def render_unit(unit):
         images = findings.tally.maps[unit, findings.ranking[unit, 0], :top_images] if findings.top_concept(unit) else []

@@ -1,20 +1,39 @@
 """A dissected layer in words, for the terminal and the first pages: {what: text}."""
 
+import numpy as np
 
-def found(findings):
-    """What was found in a layer, in words: {what: text}. findings: Findings."""
+
+def found(findings, evidence):
+    """What was found in a layer, in words: {what: text}. findings: Findings. evidence: Evidence."""
     best = [unit for unit in findings.units_by_iou()[:3] if findings.top_concept(unit)]
     named = [f"{findings.top_concept(unit)} {findings.top_iou[unit]:.4f} (unit {unit})" for unit in best]
     regions, types = findings.units_per_region(), findings.units_per_type()
     return {
         "units": str(findings.units),
-        "detectors": f"{findings.detectors} units with IoU > {findings.score_threshold:g}",
-        "unique detectors": f"{findings.unique_detectors} concepts",
+        "detectors": f"{findings.detectors} units with IoU > {findings.score_threshold:g}, {confirmed_of(evidence)}",
+        "unique detectors": f"{findings.unique_detectors} concepts, {evidence.confirmed_unique} of confirmed detectors",
+        "untrained twins": twins_of(evidence),
         "by region": ", ".join(f"{region} {count}" for region, count in regions.items()),
         "by type": ", ".join(f"{kind} {count}" for kind, count in types.items()),
         "best": ", ".join(named) or "no unit touches a concept",
         **({"warning": "; ".join(findings.warnings)} if findings.warnings else {}),
     }
+
+
+def confirmed_of(evidence):
+    """How many detectors are confirmed, in words."""
+    if np.isnan(evidence.chance.q).all() or evidence.alpha is None:
+        return "none confirmed, for chance was left out (PERMUTATIONS, ALPHA)"
+    return f"{int(evidence.confirmed.sum())} confirmed"
+
+
+def twins_of(evidence):
+    """What the untrained twins have, in words."""
+    counts = evidence.twin_counts()
+    if not counts:
+        return "none, for they were left out (TWINS)"
+    detectors, standing, unique = (", ".join(map(str, column)) for column in zip(*counts, strict=True))
+    return f"{detectors} detectors, {standing} confirmed; {unique} unique"
 
 
 def summary(words):

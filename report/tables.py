@@ -3,6 +3,8 @@
 import csv
 import pickle
 
+import numpy as np
+
 
 def write_csv(path, rows):
     """Write rows of a table, the first of them its header."""
@@ -17,11 +19,44 @@ def write_pickle(content, path):
 
 
 def write_units(path, dissection):
-    """Write one line per unit: its concept, whether it is interpretable, the next two concepts, the threshold."""
-    findings = dissection.findings
+    """Write one line per unit: its concept, whether it is interpretable, the next two concepts, the threshold, and what
+    of it is more than chance (method.md §8); a cell is empty where that was left out.
+    """
+    findings, evidence = dissection.findings, dissection.evidence
     header = ["unit", "top_concept", "type", "region", "iou", "interpretable", "second_concept", "second_iou",
-              "third_concept", "third_iou", "threshold"]  # fmt: skip
-    write_csv(path, [header, *(_unit_line(findings, unit) for unit in range(findings.units))])
+              "third_concept", "third_iou", "threshold", *_OF_PAIR, *_OF_UNIT, "confirmed", "label_plain"]  # fmt: skip
+    lines = (_unit_line(findings, unit) + _chance_line(findings, evidence, unit) for unit in range(findings.units))
+    write_csv(path, [header, *lines])
+
+
+# Arrays of method.chance.Chance that become columns: of the unit with its own concept, and of the unit.
+_OF_PAIR = ("location_iou", "excess", "attainable", "z")
+_OF_UNIT = ("p_label", "p_unit", "q", "heldout_iou", "label_holds", "iou_low", "iou_high", "label_share", "region_share")
+
+
+def _chance_line(findings, evidence, unit):
+    chance = evidence.chance
+    label, plain = chance.label[unit], evidence.plain[unit]
+    of_pair = [cell(getattr(chance, name)[unit, label]) if label >= 0 else "" for name in _OF_PAIR]
+    of_unit = [cell(getattr(chance, name)[unit]) for name in _OF_UNIT]
+    return [*of_pair, *of_unit, int(evidence.confirmed[unit]), findings.concepts[plain] if plain >= 0 else ""]
+
+
+def cell(value):
+    """A number as a table has it: whole ones as they are, others to the last digit, nothing for NaN."""
+    value = value.item()
+    return repr(value) if isinstance(value, float) and value == value else int(value) if value == value else ""
+
+
+def write_presence(path, dissection):
+    """Write one line per unit and concept that images show or lack: does the unit's peak tell them (method.md §8.6)?"""
+    found, tells = dissection.evidence.presence, dissection.evidence.tells
+    lines = [
+        [unit, dissection.findings.concepts[concept],
+         *(cell(of[unit, concept]) for of in (found.auc, found.low, found.high, found.q)), int(tells[unit, concept])]
+        for unit, concept in np.argwhere(~np.isnan(found.auc)).tolist()
+    ]  # fmt: skip
+    write_csv(path, [["unit", "concept", "auc", "low", "high", "q", "tells"], *lines])
 
 
 def _unit_line(findings, unit):

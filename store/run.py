@@ -82,18 +82,39 @@ def _input_size(config):
 
 def prepare_model(config, task, layers, device):
     """Load a task's network as the settings say. layers: names. Returns LoadedModel. Raises DissectionError."""
-    from loader.models import BUILD_OPTIONS, load_model, model_spec
-
-    asked = {word.partition("=")[0].lower() for word in config.words}  # one that the task does not take is an error
-    options = {name: getattr(config, name.upper()) for name in {*model_spec(task).options, *asked & {*BUILD_OPTIONS}}}
-    model = load_model(
-        task, layers, weights=config.WEIGHTS, seed=config.SEED, model_folder=config.MODEL_FOLDER, device=device,
-        input_size=_input_size(config), checkpoint_key=config.CHECKPOINT_KEY, **options,
-    )  # fmt: skip
+    model = _load(config, task, layers, device, config.WEIGHTS, config.SEED)
     log.info("network: %s; weights: %s", model.spec.network, model.weights_label)
     if config.ALIGN_JITTER and crop_of(config, model) is None:
         log.info("task %s takes whole photographs: ALIGN_JITTER moves nothing of them", task)
     return model
+
+
+def prepare_twins(config, model):
+    """The untrained twins of a network, TWINS of them (method.md §8.8). Returns {seed: LoadedModel}.
+
+    One that cannot be built without its training has twins whose weights are shuffled.
+    """
+    from loader.models import NotUntrained, shuffled
+
+    first = config.SEED + (config.WEIGHTS == RANDOM_WEIGHTS)  # that is itself the twin of SEED
+    twins = {}
+    for seed in range(first, first + (config.TWINS or 0)):
+        try:
+            twins[seed] = _load(config, model.task, list(model.layers), model.device, RANDOM_WEIGHTS, seed)
+        except NotUntrained:
+            twins[seed] = shuffled(model, seed)
+    return twins
+
+
+def _load(config, task, layers, device, weights, seed):
+    from loader.models import BUILD_OPTIONS, load_model, model_spec
+
+    asked = {word.partition("=")[0].lower() for word in config.words}  # one that the task does not take is an error
+    options = {name: getattr(config, name.upper()) for name in {*model_spec(task).options, *asked & {*BUILD_OPTIONS}}}
+    return load_model(
+        task, layers, weights=weights, seed=seed, model_folder=config.MODEL_FOLDER, device=device,
+        input_size=_input_size(config), checkpoint_key=config.CHECKPOINT_KEY, **options,
+    )  # fmt: skip
 
 
 def crop_of(config, model):
@@ -181,8 +202,17 @@ def crop_facts(config, model, views):
     return crop and {"kind": str(crop), "jitter": config.ALIGN_JITTER, "views": fingerprint(views)}
 
 
-def layer_stores(config, model, dictionary):
-    """The files of each layer of the run, with the facts that decide them: {layer: LayerStore}."""
+TWINS_FOLDER = "twins"  # of untrained twins' results, within those of the networks that they are compared with
+
+
+def layer_stores(config, model, dictionary, twin=None):
+    """The files of each layer of the run, with the facts that decide them: {layer: LayerStore}.
+
+    twin: the seed of an untrained twin, whose files lie in a folder of their own; None for the network itself.
+    """
+    folder, name = Path(config.OUTPUT_FOLDER), run_name(config, config.TASK)
+    if twin is not None:
+        folder, name = folder / TWINS_FOLDER, f"{config.TASK}_random{twin}"
     facts = {
         "input_size": model.grid,
         "feature_dtype": config.FEATURE_DTYPE,
@@ -196,6 +226,11 @@ def layer_stores(config, model, dictionary):
         "seg_threshold": config.SEG_THRESHOLD,
         "score_threshold": config.SCORE_THRESHOLD,
         "images_shown": config.TOPN,
+        "permutations": config.PERMUTATIONS or 0,
+        "bootstraps": config.BOOTSTRAPS or 0 if twin is None else 0,
+        "chance_images": config.CHANCE_IMAGES or 0,
+        "sources": fingerprint([row.source for row in dictionary.rows]),
+        "alpha": config.ALPHA,
     }
     size = f"{len(dictionary.usable_rows)} images, {len(dictionary.concepts)} concepts"
     about = about_of_run(config, model, size)
@@ -205,7 +240,7 @@ def layer_stores(config, model, dictionary):
         settings["SKIP_BAD_IMAGES"] = [True]
     return {
         layer: LayerStore(
-            config.OUTPUT_FOLDER, f"{run_name(config, config.TASK)}_{layer}",
+            folder, f"{name}_{layer}",
             {**facts, "network": model.provenance(layer)}, settings, {**about_layer(model, layer), **about},
         )
         for layer in model.layers

@@ -21,6 +21,13 @@ TALLY = Stage("_tally.npz", "tally", (*_OF_MASKS, "iou_union"), version=3, make=
 # dictionary, the grid and the facts, whose result has measure, add and result (see method.tally.TallyStatistic).
 STATISTICS = (TALLY,)
 
+# What of the tally is chance, and what the untrained twins have of it (method.md §8).
+CHANCE = Stage(
+    "_chance.npz", "chance",
+    (*_OF_MASKS, "dictionary_images", "sources", "permutations", "bootstraps", "chance_images"),
+)  # fmt: skip
+TWINS = Stage("_twins.npz", "untrained twins", ("twins",))
+
 # What predict.py leaves of a network, whatever its layer; with the table the manifest keeps its result in a line.
 _OF_NETWORK = ("network", "input", "dictionary")
 ACCURACY = Stage("_accuracy.csv", "accuracy", _OF_NETWORK)

@@ -1,0 +1,97 @@
+"""What stands behind the findings on a layer: chance, presence, plain labels and untrained twins (method.md §8)."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from method.chance import Chance, confirmed
+from method.plain_label import plain_labels
+from method.presence import Presence
+
+_OF_PRESENCE = "auc_"  # before the names of Presence's arrays in the file, but for auc itself
+
+
+@dataclass(frozen=True)
+class Twins:
+    """The untrained twins of a layer: what `<layer>_twins.npz` holds. T twins, U units.
+
+    seeds: int64 (T,). built: str (T,), how each was made. top_iou: float64 (T, U), of the concept top_concept, int64 (T,
+    U). chance_iou, q, p_label: float64 (T, U), see Chance. map_size: int64 (2,).
+    """
+
+    seeds: np.ndarray
+    built: np.ndarray
+    top_iou: np.ndarray
+    top_concept: np.ndarray
+    chance_iou: np.ndarray
+    q: np.ndarray
+    p_label: np.ndarray
+    map_size: np.ndarray
+
+    @classmethod
+    def of(cls, units, map_size, twins):
+        """twins: list of (seed, how it was built, Tally, Chance), perhaps empty."""
+
+        def rows(values, dtype=np.float64):
+            return np.array([*values], dtype).reshape(len(twins), units)
+
+        return cls(
+            seeds=np.array([seed for seed, *_ in twins], np.int64),
+            built=np.array([built for _, built, *_ in twins], str),
+            top_iou=rows(tally.tally.max(axis=1) for *_, tally, _ in twins),
+            top_concept=rows((tally.tally.argmax(axis=1) for *_, tally, _ in twins), np.int64),
+            chance_iou=rows(chance.iou.max(axis=1) for *_, chance in twins),
+            q=rows(chance.q for *_, chance in twins),
+            p_label=rows(chance.p_label for *_, chance in twins),
+            map_size=np.array(map_size),
+        )
+
+
+class Evidence:
+    """What stands behind the findings on a layer. chance: Chance. presence: Presence. wider: int (C,), see
+    plain_label.wider_concepts. twins: Twins, None where they are not known. score_threshold: of interpretable units.
+    alpha: the share of false ones tolerated, None confirms nothing.
+    """
+
+    def __init__(self, chance, presence, wider, twins, score_threshold, alpha):
+        self.chance, self.presence, self.wider, self.twins = chance, presence, wider, twins
+        self.score_threshold, self.alpha = score_threshold, alpha
+        self.confirmed = chance.confirmed(score_threshold, alpha)
+        self.tells = presence.tells(-1 if alpha is None else alpha)  # bool (U, C)
+        self.plain = plain_labels(chance.label, wider, self.tells)  # int (U,), -1 for none
+
+    @classmethod
+    def of_arrays(cls, arrays, twins, score_threshold, alpha):
+        """From what arrays_of has put together. twins: Twins or None."""
+        chance = Chance(**{field.name: arrays[field.name] for field in fields(Chance)})
+        presence = Presence(**{field.name: arrays[_in_file(field.name)] for field in fields(Presence)})
+        return cls(chance, presence, arrays["wider"], twins, score_threshold, alpha)
+
+    @property
+    def confirmed_unique(self):
+        """Number of distinct top concepts among the confirmed detectors."""
+        return len(set(self.chance.label[self.confirmed].tolist()))
+
+    def twin_counts(self):
+        """Of each twin (detectors, confirmed ones, unique ones): list of T tuples."""
+        twins = self.twins
+        if twins is None:
+            return []
+        if tuple(twins.map_size) == (1, 1):
+            return [(0, 0, 0)] * len(twins.seeds)
+        stand = confirmed(twins.chance_iou, twins.q, twins.p_label, twins.map_size, self.score_threshold, self.alpha)
+        detectors = twins.top_iou > self.score_threshold
+        return [
+            (int(of.sum()), int(standing.sum()), len(set(top[of].tolist())))
+            for of, standing, top in zip(detectors, stand, twins.top_concept, strict=True)
+        ]
+
+
+def arrays_of(chance, presence, wider):
+    """What `<layer>_chance.npz` holds: {name: array}."""
+    of_presence = {_in_file(field.name): getattr(presence, field.name) for field in fields(Presence)}
+    return {**vars(chance), **of_presence, "wider": wider}
+
+
+def _in_file(name):
+    return name if name == "auc" else _OF_PRESENCE + name
