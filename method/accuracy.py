@@ -27,9 +27,17 @@ def share(right):
     if n == 0:
         return Estimate(0, math.nan, math.nan, math.nan)
     found = float(right.mean())
-    centre, spread = found + _Z**2 / (2 * n), _Z * math.sqrt(found * (1 - found) / n + _Z**2 / (4 * n * n))
-    low, high = ((centre + sign * spread) / (1 + _Z**2 / n) for sign in (-1, 1))
-    return Estimate(n, found, max(low, 0.0), min(high, 1.0))
+    low, high = wilson(found, n)
+    return Estimate(n, found, max(float(low), 0.0), min(float(high), 1.0))
+
+
+def wilson(share, n):
+    """The 95 % interval of a share seen in n trials by Wilson's score. share: 0..1; n above 0; both of one shape.
+
+    Returns (low, high) of that shape.
+    """
+    centre, spread = share + _Z**2 / (2 * n), _Z * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n * n))
+    return tuple((centre + sign * spread) / (1 + _Z**2 / n) for sign in (-1, 1))
 
 
 def mean(values):
