@@ -11,20 +11,23 @@ from fpdf import FPDF
 
 from dictionary.images import ImageError, darken_outside
 from method.segmentation import active_pixels
+from report.chance import MEANING, unit_line
+from report.plots import iou_by_location, top_iou_beside_twins
 from report.summary import found
 from util.parallel import mapped
 
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells at length how it cuts a font down
 
 UNITS_PER_PAGE = 4
+_FIRST_PAGES = 3  # what was dissected and found, what the figures mean, plots
 
 # A4 upright, millimetres.
 _PAGE_WIDTH, _PAGE_HEIGHT = 210, 297
-_MARGIN, _HEADER, _TITLE, _CAPTION, _GAP = 12, 8, 7, 4, 3
+_MARGIN, _HEADER, _TITLE, _CAPTION, _GAP = 12, 8, 10, 4, 3
 _UNIT_HEIGHT = (_PAGE_HEIGHT - 2 * _MARGIN - _HEADER) / UNITS_PER_PAGE
 _WORD_WIDTH, _LINE = 34, 5.5  # of the first page
 _PIXELS_PER_MM = 5.5  # about 140 dpi
-_JPEG_QUALITY = 85
+_JPEG_QUALITY, _PLOT_DPI = 85, 200
 _FONT = "DejaVuSans"  # comes with matplotlib; unlike PDF's own fonts it has letters beyond Latin-1
 
 
@@ -38,6 +41,10 @@ def write(path, dissection):
     room_mm = _picture_room(top_images)
     pdf.add_page()
     _draw_words(pdf, f"Dissection of {dissection.layer}", dissection.about, found(findings, dissection.evidence))
+    pdf.add_page()
+    _draw_words(pdf, "What the figures mean", MEANING)
+    pdf.add_page()
+    _draw_plots(pdf, dissection)
 
     def render_unit(unit):
         images = findings.tally.maps[unit, findings.ranking[unit, 0], :top_images] if findings.top_concept(unit) else []
@@ -48,14 +55,14 @@ def write(path, dissection):
         row = place % UNITS_PER_PAGE
         if row == 0:
             pdf.add_page()
-        _draw_unit(pdf, findings, unit, pictures, row, room_mm[0])
+        _draw_unit(pdf, dissection, unit, pictures, row, room_mm[0])
     pdf.output(str(path))
 
 
 def _new_pdf(name, findings, made_with):
     class Report(FPDF):
         def header(self):
-            pages = 1 + -(-findings.units // UNITS_PER_PAGE)
+            pages = _FIRST_PAGES + -(-findings.units // UNITS_PER_PAGE)
             self.set_font(_FONT, size=7)
             self.set_text_color(110)
             self.set_xy(_MARGIN, _MARGIN - 5)
@@ -66,6 +73,8 @@ def _new_pdf(name, findings, made_with):
             self.cell(_PAGE_WIDTH - 2 * _MARGIN, 4, f"page {self.page_no()} of {pages}", align="R")
 
         def footer(self):
+            self.set_font(_FONT, size=7)
+            self.set_text_color(110)
             self.set_xy(_MARGIN, _PAGE_HEIGHT - _MARGIN + 2)
             self.cell(_PAGE_WIDTH - 2 * _MARGIN, 4, made_with)
 
@@ -84,7 +93,7 @@ def _draw_words(pdf, title, *parts):
     pdf.set_xy(_MARGIN, 2 * _MARGIN)
     pdf.set_text_color(0)
     pdf.set_font(_FONT, style="B", size=16)
-    pdf.cell(0, 2 * _TITLE, title, new_x="LMARGIN", new_y="NEXT")
+    pdf.cell(0, 1.5 * _TITLE, title, new_x="LMARGIN", new_y="NEXT")
     width = _PAGE_WIDTH - 2 * _MARGIN - _WORD_WIDTH
     for part in parts:
         pdf.ln(_GAP)
@@ -96,21 +105,44 @@ def _draw_words(pdf, title, *parts):
             pdf.multi_cell(width, _LINE, text, align="L", new_x="LMARGIN", new_y="NEXT")
 
 
+def _draw_plots(pdf, dissection):
+    """The page of plots: IoU against what location gives, and top IoU beside the untrained twins'."""
+    findings, evidence = dissection.findings, dissection.evidence
+    chance, units = evidence.chance, np.arange(findings.units)
+    by_location = np.where(chance.label >= 0, chance.location_iou[units, chance.label], 0)
+    figures = [
+        iou_by_location("IoU of each unit's concept", chance.iou.max(axis=1), by_location, evidence.confirmed,
+                        findings.score_threshold),
+        top_iou_beside_twins("Top IoU beside untrained twins", findings.top_iou, evidence.twins.top_iou,
+                             findings.score_threshold),
+    ]  # fmt: skip
+    top = _MARGIN + _HEADER
+    for figure in figures:
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=_PLOT_DPI)
+        width = _PAGE_WIDTH - 2 * _MARGIN
+        pdf.image(picture, x=_MARGIN, y=top, w=width)
+        top += width * figure.get_figheight() / figure.get_figwidth() + _GAP
+
+
 def _picture_room(top_images):
     """Room for one picture, (width, height) in millimetres."""
     width = (_PAGE_WIDTH - 2 * _MARGIN - _GAP * (top_images - 1)) / top_images
     return width, _UNIT_HEIGHT - _TITLE - _CAPTION - _GAP
 
 
-def _draw_unit(pdf, findings, unit, pictures, row, width_mm):
+def _draw_unit(pdf, dissection, unit, pictures, row, width_mm):
+    findings = dissection.findings
     concept = findings.ranking[unit, 0]
     top = _MARGIN + _HEADER / 2 + row * _UNIT_HEIGHT
     pdf.set_xy(_MARGIN, top)
     pdf.set_font(_FONT, style="B", size=10)
     pdf.set_text_color(0 if findings.interpretable[unit] else 130)
-    pdf.cell(0, _TITLE - 1, unit_title(unit, findings.top_concept(unit), findings.top_iou[unit]))
+    pdf.cell(0, 6, unit_title(unit, findings.top_concept(unit), findings.top_iou[unit]), new_x="LMARGIN", new_y="NEXT")
     pdf.set_font(_FONT, size=6.5)
     pdf.set_text_color(110)
+    pdf.set_x(_MARGIN)
+    pdf.cell(0, 3, unit_line(findings, dissection.evidence, unit))
     for place, picture in enumerate(pictures):
         if picture is None:
             continue

@@ -105,6 +105,39 @@ def concept_histogram(title, top, detected):
     return figure
 
 
+def iou_by_location(title, iou, location_iou, confirmed, score_threshold):
+    """Each unit's IoU against what location alone would give. iou, location_iou: (U,). confirmed: bool (U,)."""
+    figure = Figure(figsize=(7.3, 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    for which, label, colour, marker in (
+        (~confirmed, "not confirmed", _NEITHER, "o"), (confirmed, "confirmed", _PALETTE[0], "D"),
+    ):  # fmt: skip
+        axes.scatter(location_iou[which], iou[which], s=16, color=colour, marker=marker, label=label, linewidths=0)
+    most = max(float(iou.max(initial=0)), float(location_iou.max(initial=0)), score_threshold) * 1.05
+    axes.plot([0, most], [0, most], color="black", linewidth=0.8, label="location alone")
+    axes.axhline(score_threshold, color="black", linewidth=0.8, linestyle=":", label=f"IoU {score_threshold:g}")
+    axes.set(title=title, xlabel="IoU by location alone", ylabel="IoU", xlim=(0, most), ylim=(0, most))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def top_iou_beside_twins(title, iou, twins, score_threshold):
+    """The units' top IoU, falling, beside those of untrained twins. iou: (U,). twins: (T, U)."""
+    figure = Figure(figsize=(7.3, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    places = np.arange(1, len(iou) + 1)
+    for place, twin in enumerate(twins):
+        label = "untrained twins" if place == 0 else None
+        axes.plot(places, np.sort(twin)[::-1], color=_PALETTE[1], linewidth=1, label=label)
+    axes.plot(places, np.sort(iou)[::-1], color=_PALETTE[0], linewidth=1.8, label="the network")
+    axes.axhline(score_threshold, color="black", linewidth=0.8, linestyle=":", label=f"IoU {score_threshold:g}")
+    axes.set(title=title, xlabel="units by falling top IoU", ylabel="top IoU", ylim=(0, None), xlim=(0.5, len(iou) + 0.5))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
 _LINE, _LOWEST = 0.017, 0.05  # height of a line and end of the page, shares of its height
 _LETTERS, _MOST_ROWS = 110, 48  # that fit across and down a page
 _TEXT_SIZE = 8.5  # points

@@ -33,7 +33,7 @@ def twins_of(evidence):
     if not counts:
         return "none, for they were left out (TWINS)"
     detectors, standing, unique = (", ".join(map(str, column)) for column in zip(*counts, strict=True))
-    return f"{detectors} detectors, {standing} confirmed; {unique} unique"
+    return f"detectors {detectors}; confirmed {standing}; unique {unique}"
 
 
 def summary(words):

@@ -245,6 +245,10 @@ class LabelFormat:
     def concepts_of(self, rows):
         return tuple(self.listed.values()) if rows else ()
 
+    @staticmethod
+    def same_rule(names):
+        return np.eye(len(names), dtype=bool)
+
     def check(self, row, memory):
         digest = memory.facts(row.image).digest
         return [], {row.image: digest, **dict.fromkeys(row.masks.values(), digest)}

@@ -14,7 +14,7 @@ from loader.batch import Batch
 from store import feature_file
 from store.feature_file import FeatureWriter
 from store.layer import LayerStore, Stage
-from tests.conftest import made_up_dictionary
+from tests.conftest import LITTLE_WORDS, made_up_dictionary
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,7 +25,7 @@ def test_killed_at_every_moment_and_run_again(tmp_path, kind, layers, least):
     dictionary = made_up_dictionary(tmp_path / "dictionary")
     words = [
         "TASK=onet", f"LAYER_NAME={layers}", "INPUT_SIZE=48", f"DICTIONARY={dictionary}", "BATCH_SIZE=5",
-        "TALLY_BATCH_SIZE=4", "TOPN=1",
+        "TALLY_BATCH_SIZE=4", "TOPN=1", *LITTLE_WORDS,
     ]  # fmt: skip
     command = [sys.executable, "-m", "tests.killed_runs", str(tmp_path), kind, *words]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -8,7 +8,10 @@ import pytest
 
 from dictionary.dictionary import open_dictionary
 from dictionary.views import WHOLE, Part
+from method.chance import Chance
+from method.evidence import Evidence, Twins
 from method.findings import Findings
+from method.presence import Presence
 from method.tally import Tally
 from report import pdf as pdf_report
 from report.dissection import Dissection
@@ -17,6 +20,8 @@ from report.summary import found, of_layers, summary
 from report.tables import write_units
 from store.feature_file import FeatureMaps
 from tests.conftest import DictionaryMaker, region_of
+
+PLOTS = 4  # pictures of the page of plots: two, each with a mask for what is transparent
 
 CONCEPTS, TYPES = ("AU_4", "nose", "mouth", "Smiling"), ("AU", "Parts", "Parts", "Attr")
 
@@ -36,6 +41,26 @@ def made_up_tally(units, images=3, seed=0):
     )  # fmt: skip
 
 
+def made_up_evidence(tally, **arrays):
+    """What stands behind a made-up tally: every unit has q = p = 0.01 and half its IoU by location."""
+    units, concepts = tally.tally.shape
+    label = np.where(tally.tally.max(axis=1) > 0, tally.tally.argmax(axis=1), -1)
+    of_units, of_pairs = np.full(units, 0.01), np.full((units, concepts), np.nan)
+    chance = Chance(
+        **{
+            "concepts": tally.concepts, "map_size": tally.map_size, "iou": tally.tally,
+            "location_iou": tally.tally / 2, "excess": tally.tally / 2, "z": of_pairs, "attainable": of_pairs,
+            "label": label, "p_label": of_units, "p_unit": of_units, "q": of_units, "heldout_iou": of_units,
+            "label_holds": np.ones(units, bool), "iou_low": of_units, "iou_high": of_units, "label_share": of_units,
+            "region_share": of_units, "boot_concept": np.zeros((units, 0), np.int16),
+            "boot_iou": np.zeros((units, 0), np.float32), **arrays,
+        }
+    )  # fmt: skip
+    presence = Presence(*[of_pairs] * 5, np.zeros(concepts, int), np.zeros(concepts, int))
+    twins = Twins.of(units, tally.map_size, [(7, "random", tally, chance)])
+    return Evidence(chance, presence, np.full(concepts, -1), twins, 0.04, 0.05)
+
+
 @pytest.fixture
 def write(tmp_path):
     """A function that writes the PDF of a tally over three small pictures. Returns (path, Findings)."""
@@ -51,7 +76,8 @@ def write(tmp_path):
         report = Findings(tally, 0.04)
         pdf_report.write(
             tmp_path / "a.pdf",
-            Dissection("a_layer1", {"network": "one"}, report, dictionary, features, (16, 16), top_images, workers=2),
+            Dissection("a_layer1", {"network": "one"}, report, made_up_evidence(tally), dictionary, features, (16, 16),
+                       top_images, workers=2),
         )
         return tmp_path / "a.pdf", report
 
@@ -62,7 +88,7 @@ def pages(pdf):
     return len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes()))
 
 
-@pytest.mark.parametrize(("units", "expected"), [(1, 2), (4, 2), (5, 3), (513, 130)])
+@pytest.mark.parametrize(("units", "expected"), [(1, 4), (4, 4), (5, 5), (513, 132)])
 def test_every_unit_is_in_the_report_four_to_a_page(write, units, expected, monkeypatch):
     titles = []
     monkeypatch.setattr("report.pdf.unit_title", lambda *words: titles.append(words) or unit_title(*words))
@@ -88,7 +114,7 @@ def test_a_unit_that_touches_nothing_has_no_concept():
     assert [findings.top_concept(unit) for unit in range(3)] == [None] * 3
     assert not findings.interpretable.any() and not Findings(tally, 0.0, inclusive=True).interpretable.any()
     assert findings.units_per_region()["Unlocalizable"] == 3
-    assert "best             no unit touches a concept" in summary(found(findings))
+    assert "best             no unit touches a concept" in summary(found(findings, made_up_evidence(tally)))
 
 
 def test_maps_without_places_are_said_and_none_of_their_units_is_interpretable(write):
@@ -96,14 +122,14 @@ def test_maps_without_places_are_said_and_none_of_their_units_is_interpretable(w
     tally.map_size[:] = 1
     findings = Findings(tally, 0.01)
     assert findings.detectors == 0 and tally.tally.max() > 0.01
-    assert "warning          1×1 maps: the layer has no places" in summary(found(findings))
+    assert "warning          1×1 maps: the layer has no places" in summary(found(findings, made_up_evidence(tally)))
 
 
 @pytest.mark.parametrize("top_images", [1, 4, 20])
 def test_as_many_pictures_as_there_are(write, top_images):
     pdf, _ = write(made_up_tally(2), top_images)
     # Three images carry the concept; the second unit has none and shows none.
-    assert len(re.findall(rb"/Subtype\s*/Image\b", pdf.read_bytes())) == min(top_images, 3)
+    assert len(re.findall(rb"/Subtype\s*/Image\b", pdf.read_bytes())) == PLOTS + min(top_images, 3)
 
 
 def test_ties_go_to_the_first_concept_and_the_lower_unit():
@@ -126,7 +152,7 @@ def test_the_summary_counts_units_per_region_and_type():
     tally.tally[:] = 0
     for unit, concept in enumerate((0, 1, 2, 2)):  # AU_4, nose, mouth, mouth, and a unit without a concept
         tally.tally[unit, concept] = 0.1
-    text = summary(found(Findings(tally, 0.04)))
+    text = summary(found(Findings(tally, 0.04), made_up_evidence(tally)))
     assert "detectors        4 units" in text
     assert "unique detectors 3 concepts" in text
     expected = "Eye_Region 1, Nose_Region 1, Mouth_Region 2, Unlocalizable 1"  # of the regions in this dictionary
@@ -138,7 +164,7 @@ def test_tables_work_with_a_single_concept(tmp_path):
     tally = made_up_tally(2)
     of_concepts = {name: getattr(tally, name)[:1] for name in ("concepts", "types", "regions")}
     one = Findings(Tally(**{**vars(tally), "tally": tally.tally[:, :1], **of_concepts}), 0.04)
-    write_units(tmp_path / "units.csv", Dissection("a", {}, one, None, None, (16, 16), 4, 0))
+    write_units(tmp_path / "units.csv", Dissection("a", {}, one, made_up_evidence(one.tally), None, None, (16, 16), 4, 0))
     assert (tmp_path / "units.csv").read_text().splitlines()[1].split(",")[6:10] == ["", "", "", ""]
 
 
