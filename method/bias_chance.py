@@ -60,14 +60,10 @@ def bias_chance(features, digests, strata=None, resamples=200, matched=None):
     resampled = resampled_probabilities(
         peaks.T, features.p_min, features.p_max, members, poisson_weights(digests, resamples)
     )
-<<<<<<< HEAD
-    low, high = np.nanquantile(resampled, (0.025, 0.975), axis=2) if resamples else np.full((2, *resampled.shape[:2]), np.nan)
-=======
     if resamples:
         low, high = np.nanquantile(resampled, (0.025, 0.975), axis=2)
     else:
         low = high = np.full(resampled.shape[:2], np.nan)
->>>>>>> a2
     _, photographs = np.unique(digests, return_inverse=True)
     once = np.unique(np.stack([members, photographs]), axis=1, return_index=True)[1]
     *found, p = rank_sums(peaks[once].T, members[once], strata[once])
@@ -160,12 +156,8 @@ def matched_p(peaks, matched, seeds, draws=_DRAWS):
     if counted_all:
         chosen = np.array(list(product(range(groups), repeat=sets))).T
     else:
-<<<<<<< HEAD
-        chosen = np.array([np.random.default_rng(seed_of("matched", seed)).integers(groups, size=draws) for seed in seeds])
-=======
         generators = (np.random.default_rng(seed_of("matched", seed)) for seed in seeds)
         chosen = np.array([generator.integers(groups, size=draws) for generator in generators])
->>>>>>> a2
     one_hot = (chosen[:, None, :] == np.arange(groups)[:, None]).astype(np.float64)  # (S, G, K)
     drawn = np.abs(differences.reshape(len(peaks), -1) @ one_hot.reshape(sets * groups, -1))  # (U, K)
     observed = differences.sum(axis=1)  # (U, G)

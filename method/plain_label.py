@@ -26,14 +26,9 @@ class SharedMasks:
         np.bitwise_or.at(united, place, masks)
         at = np.ix_(carried, carried)
         self.both[at] += 1
-<<<<<<< HEAD
-        self.intersection[at] += count_pixels(united[:, None] & united)
-        self.union[at] += count_pixels(united[:, None] | united)
-=======
         overlap, area = count_pixels(united[:, None] & united), count_pixels(united)
         self.intersection[at] += overlap
         self.union[at] += area[:, None] + area - overlap
->>>>>>> a2
 
 
 def wider_concepts(both, intersection, union, asked, same_rule):
@@ -48,11 +43,7 @@ def wider_concepts(both, intersection, union, asked, same_rule):
     carried = np.diag(both)
     alike = np.where(both > 0, intersection >= _ALIKE * union, same_rule)
     wider = (both >= _COVERED * carried[:, None]) & (carried > carried[:, None])
-<<<<<<< HEAD
-    candidates = alike & (wider | ~asked) & (carried > 0) & asked[:, None]
-=======
     candidates = alike & (wider | ~asked) & (carried > 0) & (asked & (carried > 0))[:, None]
->>>>>>> a2
     rank = np.where(candidates, carried + np.where(asked, 0, carried.sum() + 1), -1)
     return np.where(candidates.any(axis=1), rank.argmax(axis=1), -1)
 

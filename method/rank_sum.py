@@ -80,17 +80,10 @@ class Ranking:
 def p_values(deviation, variance, third):
     """Two-sided p-values of sums whose variance and third central moment under chance are known. Arrays of one shape.
 
-<<<<<<< HEAD
-    By the normal distribution, skewed where the sum is (Pearson's type III): of a unit that is active on 2 % of the
-    images and a group of 50 among 2,000, two active images in the group are z = 5, where the normal distribution says
-    10⁻⁷ and counting says 10⁻². Without ties nothing is skewed. Twice the smaller tail, at most 1. Returns float64, 1
-    where the variance is 0: nothing can be seen there.
-=======
     By the normal distribution, skewed where the sum is (Pearson's type III). Worked: where a unit is active on 5 of
     2,000 images and two of these fall into a group of 50, z is 5.4 and the normal distribution says 8e-8; counting says
     0.006, and this 0.007. Without ties, or with halves, nothing is skewed. Twice the smaller tail, at most 1. Returns
     float64, 1 where the variance is 0: nothing can be seen there.
->>>>>>> a2
     """
     seen = variance > 0
     deviation, variance, third = (np.where(seen, values, other) for values, other in
