@@ -88,12 +88,13 @@ TOPN = 4  # a whole number at least 1 and at most 20
 # Of the share of false ones among what is called confirmed, told apart or biased, the most that is tolerated. None
 # confirms nothing.
 ALPHA = 0.05  # a number above 0 and below 1, or None
-# How often the masks are dealt out at random among the images, to see which IoU comes about by chance. 0 or None: never.
+# How often the masks are dealt out at random among the images, to see which IoU comes about by chance. 0 or None:
+# never.
 PERMUTATIONS = 1000  # a whole number at least 0 and at most 100000, or None
 # Resamples of the photographs, for intervals. 0 or None: none.
 BOOTSTRAPS = 200  # a whole number at least 0 and at most 10000, or None
-# Untrained twins of the network that are dissected beside it, the first with the weights of SEED, the next with those of
-# SEED + 1 and so on. Each costs as much as the network itself. 0 or None: none.
+# Untrained twins of the network that are dissected beside it, the first with the weights of SEED, the next with those
+# of SEED + 1 and so on. Each costs as much as the network itself. 0 or None: none.
 TWINS = 3  # a whole number at least 0 and at most 100, or None
 # Of a concept, the most images on which significance is judged. 0 or None: all.
 CHANCE_IMAGES = 512  # a whole number at least 0, or None

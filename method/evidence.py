@@ -15,8 +15,8 @@ _OF_PRESENCE = "auc_"  # before the names of Presence's arrays in the file, but 
 class Twins:
     """The untrained twins of a layer: what `<layer>_twins.npz` holds. T twins, U units.
 
-    seeds: int64 (T,). built: str (T,), how each was made. top_iou: float64 (T, U), of the concept top_concept, int64 (T,
-    U). chance_iou, q, p_label: float64 (T, U), see Chance. map_size: int64 (2,).
+    seeds: int64 (T,). built: str (T,), how each was made. top_iou: float64 (T, U), of the concept top_concept, int64
+    (T, U). chance_iou, q, p_label: float64 (T, U), see Chance. map_size: int64 (2,).
     """
 
     seeds: np.ndarray

@@ -9,21 +9,22 @@ MEANING = {
     "95 % interval": "Where the IoU would probably lie with other photographs of the same kind: the photographs were "
     "drawn again, with repetition, many times over (bootstrap).",
     "by location": "The IoU that the unit would reach if the masks were dealt out at random among the photographs. "
-    "Faces have their eyes in much the same place: a unit that is merely active there reaches this without looking at "
-    "any eye. What lies above it, the excess, the unit owes to following the concept from photograph to photograph.",
+    "Faces have their eyes in much the same place: a unit that is merely active there reaches this without looking "
+    "at any eye. What lies above it, the excess, the unit owes to following the concept from one photograph to the "
+    "next.",
     "q": "If every unit with a q up to this were called a detector, about this share of them would be called so by "
     "chance alone. Many units and many concepts were tried; q takes account of both.",
-    "confirmed": "A detector, that is a unit with an IoU above the threshold, whose excess chance does not explain: its "
-    "q and the p-value of its own concept are at most ALPHA.",
-    "held out": "The unit gets its label on one half of the photographs, and this is the IoU of that label on the other "
-    "half. Where it is much lower, or where the two halves give different labels, the label is not reliable.",
+    "confirmed": "A detector, that is a unit with an IoU above the threshold, whose excess chance does not explain: "
+    "its q and the p-value of its own concept are at most ALPHA.",
+    "held out": "The unit gets its label on one half of the photographs, and this is the IoU of that label on the "
+    "other half. Where it is much lower, or where the two halves give different labels, the label is not reliable.",
     "label share": "How often the unit has the same label when the photographs are drawn again.",
     "tells": "Whether the unit responds more strongly (AUC above 0.5) or more weakly (below) to photographs that show "
     "something than to those that lack it. An AUC of 0.8 means: of two photographs of which one shows it, the unit "
     "responds more strongly to that one in 80 of 100 cases.",
     "plainly": "A unit that is active at mouths has Wearing_Lipstick as its label where fewer photographs carry that "
     "label. If it does not tell lipstick, it is plainly a mouth unit.",
-    "attainable": "The IoU if the smaller of the two areas, the unit's and the concept's, lay wholly within the larger.",
+    "attainable": "The IoU if the smaller of the two areas, the unit's and the concept's, lay within the larger.",
     "untrained twins": "The same network with random weights. What they have too, training did not make.",
 }
 

@@ -11,9 +11,9 @@ from store.stages import CHANCE, TALLY, TWINS
 class Dissection:
     """What reports are written from. layer: `{TASK}_{LAYER_NAME}`. about: {what: text}, see store/about.py.
 
-    findings: method.findings.Findings. evidence: method.evidence.Evidence. dictionary: Dictionary, for its photographs. maps: FeatureMaps. grid: (rows,
-    columns) on which pixels are counted. top_images: TOPN, images shown per unit, at most the number kept in the tally.
-    workers: threads. made_with: what the numbers rest on, a line for the foot of every page.
+    findings: method.findings.Findings. evidence: method.evidence.Evidence. dictionary: Dictionary, for its photographs.
+    maps: FeatureMaps. grid: (rows, columns) on which pixels are counted. top_images: TOPN, images shown per unit, at
+    most the number kept in the tally. workers: threads. made_with: what the numbers rest on, for the foot of every page.
     """
 
     layer: str

@@ -132,7 +132,8 @@ def top_iou_beside_twins(title, iou, twins, score_threshold):
         axes.plot(places, np.sort(twin)[::-1], color=_PALETTE[1], linewidth=1, label=label)
     axes.plot(places, np.sort(iou)[::-1], color=_PALETTE[0], linewidth=1.8, label="the network")
     axes.axhline(score_threshold, color="black", linewidth=0.8, linestyle=":", label=f"IoU {score_threshold:g}")
-    axes.set(title=title, xlabel="units by falling top IoU", ylabel="top IoU", ylim=(0, None), xlim=(0.5, len(iou) + 0.5))
+    axes.set(title=title, xlabel="units by falling top IoU", ylabel="top IoU")
+    axes.set(ylim=(0, None), xlim=(0.5, len(iou) + 0.5))
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False)
     return figure

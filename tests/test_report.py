@@ -21,7 +21,7 @@ from report.tables import write_units
 from store.feature_file import FeatureMaps
 from tests.conftest import DictionaryMaker, region_of
 
-PLOTS = 4  # pictures of the page of plots: two, each with a mask for what is transparent
+PLOTS = 2  # pictures of the page of plots
 
 CONCEPTS, TYPES = ("AU_4", "nose", "mouth", "Smiling"), ("AU", "Parts", "Parts", "Attr")
 
@@ -164,7 +164,8 @@ def test_tables_work_with_a_single_concept(tmp_path):
     tally = made_up_tally(2)
     of_concepts = {name: getattr(tally, name)[:1] for name in ("concepts", "types", "regions")}
     one = Findings(Tally(**{**vars(tally), "tally": tally.tally[:, :1], **of_concepts}), 0.04)
-    write_units(tmp_path / "units.csv", Dissection("a", {}, one, made_up_evidence(one.tally), None, None, (16, 16), 4, 0))
+    dissection = Dissection("a", {}, one, made_up_evidence(one.tally), None, None, (16, 16), 4, 0)
+    write_units(tmp_path / "units.csv", dissection)
     assert (tmp_path / "units.csv").read_text().splitlines()[1].split(",")[6:10] == ["", "", "", ""]
 
 
