@@ -130,8 +130,8 @@ def test_the_memory_map_is_what_the_network_gives(planted, tmp_path):
 def test_everything_named_in_the_method_is_left_and_nothing_else(small_dictionary, run_main, capsys):
     result = run_main(LAYER_NAME="[layer2,layer3]")
     suffixes = (".mmap", "_feature_size.npy", "_quantile.npy", "_tally.npz", "_conv.pdf", "_units.csv", "_iou.csv",
-                "_manifest.json", "_settings.json")  # fmt: skip
-    expected = {f"onet_{layer}{suffix}" for layer in ("layer2", "layer3") for suffix in suffixes}
+                "_chance.npz", "_presence.csv", "_twins.npz", "_manifest.json", "_settings.json")  # fmt: skip
+    expected = {f"onet_{layer}{suffix}" for layer in ("layer2", "layer3") for suffix in suffixes} | {"twins"}
     assert {path.name for path in result.iterdir() if not path.name.startswith(".")} == expected
     size = np.load(result / "onet_layer3_feature_size.npy").tolist()
     assert size == [12, 64, 8, 8]
@@ -173,7 +173,7 @@ def test_the_tables_say_what_the_tally_says(small_dictionary, run_main):
 
 
 def stamps(result):
-    return {path.name: path.stat().st_mtime_ns for path in result.iterdir() if path.suffix not in (".json", ".lock")}
+    return {path.name: path.stat().st_mtime_ns for path in result.iterdir() if path.suffix not in ("", ".json", ".lock")}
 
 
 def made_anew(before, after):
@@ -181,7 +181,9 @@ def made_anew(before, after):
 
 
 REPORTS = {"_conv.pdf", "_units.csv", "_iou.csv"}
-FROM_TALLY = {"_tally.npz", *REPORTS}
+FROM_CHANCE = {"_chance.npz", "_presence.csv", "_twins.npz", "_conv.pdf", "_units.csv"}
+FROM_UNION = {"_tally.npz", "_twins.npz", *REPORTS}  # the twins' tallies have another union too
+FROM_TALLY = {"_tally.npz", *REPORTS, *FROM_CHANCE}
 FROM_THRESHOLD = {"_quantile.npy", *FROM_TALLY}
 ALL = {".mmap", "_feature_size.npy", *FROM_THRESHOLD}
 
@@ -193,7 +195,11 @@ ALL = {".mmap", "_feature_size.npy", *FROM_THRESHOLD}
         ({"BATCH_SIZE": 5, "TALLY_BATCH_SIZE": 7, "WORKERS": 0}, set()),
         ({"TOPN": 2}, {"_conv.pdf"}),
         ({"SCORE_THRESHOLD": 0.1}, {"_conv.pdf", "_units.csv"}),
-        ({"IOU_UNION": "active"}, FROM_TALLY),
+        ({"ALPHA": 0.01}, {"_conv.pdf", "_units.csv", "_presence.csv"}),
+        ({"TWINS": 0}, {"_twins.npz", "_conv.pdf", "_units.csv"}),
+        ({"PERMUTATIONS": 10}, FROM_CHANCE),
+        ({"BOOTSTRAPS": 3}, FROM_CHANCE - {"_twins.npz"}),
+        ({"IOU_UNION": "active"}, FROM_UNION),
         ({"SEG_THRESHOLD": 0.2}, FROM_TALLY),
         ({"QUANTILE": 0.02}, FROM_THRESHOLD),
         ({"INPUT_SIZE": 52}, ALL),
