@@ -318,3 +318,139 @@ def test_a_tail_is_that_of_scipy_where_few_draws_reach():
     assert p_values[2:].tolist() == [1 / 1001, 1 / 1001]  # nothing but ties: no tail
     assert tail_p_values(np.array([np.sort(drawn[0])[-10]]), drawn[:1])[0] == 11 / 1001
     assert tail_p_values(np.array([1e9]), drawn[1:2])[0] > 0
+
+
+# ----------------------------------------------------------------------------------------------------------- the worlds
+
+
+def squares(centres, half_side):
+    """Squares on the grid, cut at its rim. centres: int (..., 2), row and column. Returns bool (..., SIDE, SIDE)."""
+    near = np.abs(np.arange(SIDE) - centres[..., None]) <= half_side
+    return near[..., 0, :, None] & near[..., 1, None, :]
+
+
+class World:
+    """Faces that stand a little elsewhere in each image: masks and noisy units that move with them, and know no more.
+
+    images: N. units: that are noisy, each active on a share of the images. sizes: on how many images each concept is.
+    """
+
+    def __init__(self, seed, *, images=120, units=30, share=0.3, sizes=(120,) * 6):
+        self.random, self.images = np.random.default_rng(seed), images
+        self.digests = [f"{seed} {image}" for image in range(images)]
+        self.faces = self.random.integers(-2, 3, (images, 2))
+        at = self.random.integers(3, 13, (1, units, 2)) + self.faces[:, None] + self.jitter(images, units, 2)
+        self.active = squares(at, 2) & (self.random.random((images, units)) < share)[:, :, None, None]
+        self.masks = {}
+        for number, size in enumerate(sizes):
+            carriers = np.sort(self.random.permutation(images)[:size])
+            places = self.random.integers(4, 12, 2) + self.faces[carriers] + self.jitter(size, 2)
+            self.masks[f"concept {number}"] = (carriers, squares(places, 2))
+
+    def jitter(self, *shape):
+        return self.random.integers(-1, 2, shape)
+
+    def deal(self, jointly):
+        """Shuffle the masks among the images, of each concept by itself or with all that an image has."""
+        order = self.random.permutation(self.images)
+        for name, (carriers, pixels) in self.masks.items():
+            if jointly:
+                by_image = np.argsort(order[carriers])
+                self.masks[name] = (order[carriers][by_image], pixels[by_image])
+            else:
+                self.masks[name] = (carriers, self.random.permutation(pixels))
+        return self
+
+    def add_unit(self, pixels):
+        """pixels: bool (N, SIDE, SIDE). Returns the new unit's number."""
+        self.active = np.concatenate([self.active, pixels[:, None]], axis=1)
+        return self.active.shape[1] - 1
+
+    def follow(self, name, share=0.6):
+        """Add a unit that fires on a share of a concept's images, a pixel beside its place, and on some others."""
+        carriers, masks = self.masks[name]
+        pixels = squares(self.random.integers(3, 13, (self.images, 2)), 2)
+        pixels &= (self.random.random(self.images) < 0.1)[:, None, None]
+        fires = self.random.random(len(carriers)) < share
+        moved = np.roll(masks, 1, axis=2) & fires[:, None, None]
+        pixels[carriers[fires]] = moved[fires]
+        return self.add_unit(pixels)
+
+    def chance(self, permutations=1000, **options):
+        return chance(self.active, self.masks, self.digests, permutations=permutations, **options)
+
+
+@pytest.mark.parametrize(
+    ("jointly", "options", "least"),
+    [
+        (False, {}, 0.04),
+        (True, {}, 0),
+        (False, {"share": 0.02, "images": 300, "sizes": (300,) * 4}, 0.04),  # on 6 images of 300: many ties
+        (False, {"sizes": (120, 120, 120, 120, 20, 20)}, 0.04),
+        # Of 5 masks a unit active on 2 of the images sees 20 dealings apart: ties, which make p larger.
+        (False, {"sizes": (120, 120, 120, 120, 5, 5)}, 0),
+    ],
+    ids=["each", "jointly", "silent", "rare", "very rare"],
+)
+def test_shuffled_masks_are_as_significant_as_chance_allows(jointly, options, least):
+    found = [World(seed, **options).deal(jointly).chance(permutations=400) for seed in range(100)]
+    shares = np.array([(of_world.p_unit <= 0.05).mean() for of_world in found])
+    assert shares.std() / sqrt(len(shares)) <= 0.005  # units of a world share its masks
+    assert least <= shares.mean() <= 0.06
+    assert np.mean([of_world.confirmed(0, 0.05).any() for of_world in found]) <= 0.08
+
+
+def test_shuffled_masks_make_detectors_by_their_iou_alone():
+    found = World(0).deal(jointly=False).chance()
+    assert np.mean(found.iou.max(axis=1) > 0.04) > 0.5
+
+
+def test_units_that_follow_a_concept_are_confirmed_and_named():
+    world = World(0, units=20).deal(jointly=False)
+    followers = {world.follow(name): index for index, name in enumerate(world.masks)}
+    found = world.chance(bootstraps=50)
+    confirmed = found.confirmed(0.04, 0.05)
+    for unit, concept in followers.items():
+        assert confirmed[unit] and found.label[unit] == concept and found.label_holds[unit]
+        assert found.label_share[unit] > 0.9
+        assert found.iou_low[unit] < found.iou[unit, concept] < found.iou_high[unit]
+        assert found.heldout_iou[unit] == pytest.approx(found.iou[unit, concept], abs=0.05)
+    assert confirmed[:20].sum() <= 2  # one in twenty of what is confirmed may be chance
+
+
+def test_a_lone_good_unit_among_many_noisy_ones_is_confirmed():
+    world = World(1, units=511, share=0.1, sizes=(120,) * 5).deal(jointly=False)
+    unit = world.follow("concept 2")
+    found = world.chance()
+    assert found.confirmed(0.04, 0.05)[unit] and found.label[unit] == 2
+    assert found.confirmed(0.04, 0.05).sum() <= 2
+    counted_alone = benjamini_hochberg(np.maximum(found.p_unit, 1 / 1001))
+    assert counted_alone[unit] > 0.05  # without the tail it would not be
+
+
+def test_a_good_unit_of_98_images_beside_concepts_with_5_is_confirmed():
+    world = World(2, sizes=(98, 5, 5, 5)).deal(jointly=False)
+    unit = world.follow("concept 0")
+    found = world.chance()
+    assert found.confirmed(0.04, 0.05)[unit] and found.label[unit] == 0
+
+
+def test_a_unit_always_active_in_one_place_is_not_confirmed():
+    world = World(3, sizes=(120, 60))
+    carriers, _ = world.masks["concept 0"]
+    world.masks["concept 0"] = (carriers, squares(np.full((120, 2), 8) + world.jitter(120, 2) // 2, 3))
+    unit = world.add_unit(squares(np.full((120, 2), 8), 3))
+    found = world.chance()
+    assert found.iou[unit, 0] > 0.6 and found.label[unit] == 0
+    assert found.excess[unit, 0] == found.z[unit, 0] == 0
+    assert found.p_label[unit] == found.p_unit[unit] == 1
+    assert not found.confirmed(0.04, 0.05)[unit]
+
+
+def test_units_of_maps_without_places_are_never_confirmed():
+    world = World(0)
+    unit = world.follow("concept 0")
+    found = world.chance()
+    assert found.confirmed(0.04, 0.05)[unit]
+    found.map_size[:] = 1
+    assert not found.confirmed(0.04, 0.05).any()
