@@ -236,6 +236,13 @@ def test_batches_blocks_and_workers_change_nothing(tmp_path, monkeypatch):
         assert_same(found(**options), reference)
 
 
+def test_the_worked_example_of_the_method():
+    active = np.array([[[[1, 1, 0, 0]]], [[[0, 0, 1, 1]]]], bool)
+    masks = {"mouth": (np.arange(2), np.array([[[0, 1, 1, 0]], [[0, 0, 1, 1]]], bool))}
+    found = chance(active, masks, ["one", "other"])
+    assert (found.iou[0, 0], found.location_iou[0, 0], found.attainable[0, 0]) == (3 / 5, 2 / 6, 1)
+
+
 def test_other_seeds_deal_otherwise_and_resample_alike():
     active, masks, digests = duplicated()
     one, other = (chance(active, masks, digests, bootstraps=5, seed=seed) for seed in (0, 1))
