@@ -13,7 +13,7 @@ class Dissection:
 
     findings: method.findings.Findings. evidence: method.evidence.Evidence. dictionary: Dictionary, for its photographs.
     maps: FeatureMaps. grid: (rows, columns) on which pixels are counted. top_images: TOPN, images shown per unit, at
-    most the number kept in the tally. workers: threads. made_with: what the numbers rest on, for the foot of every page.
+    most the number kept in the tally. workers: threads. made_with: what the numbers rest on, for every page's foot.
     """
 
     layer: str
