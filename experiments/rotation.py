@@ -113,6 +113,8 @@ def sentences(layer, outcomes):
     (own,), whole = (counts_at(layer, outcomes, power) for power in (0, _WHOLE))
     words, found = [], {}
     for name, of_own, *of_whole in zip(_NAMES, own, *whole, strict=True):
+        if name in (_NAMES.confirmed, _NAMES.confirmed_unique) and not can_confirm:
+            continue
         low, high = prediction_interval(of_whole)
         found[name] = "more" if of_own > high else "fewer" if of_own < low else "as many"
         between = f"{max(low, 0):.1f} to {min(high, units):.1f}"

@@ -122,6 +122,34 @@ def test_images_that_were_left_out_stay_left_out(tmp_path, case):
     assert np.isnan(read[4]).all() and np.isfinite(np.delete(read, 4, axis=0)).all()
 
 
+def outcome_of(detectors, confirmed):
+    """An Outcome of 20 units, so many of which are detectors of as many concepts, and so many confirmed."""
+    top = np.where(np.arange(20) < detectors, 0.5, 0)
+    q = np.where(np.arange(20) < confirmed, 0.01, 0.9)
+    label = np.where(top > 0, np.arange(20), -1)
+    return Outcome(top, label, top, label, q, np.full(20, 0.01), np.array([5, 5]))
+
+
+@pytest.mark.parametrize(
+    ("own", "rotated", "permutations", "verdict"),
+    [
+        ((12, 12), [(12, 3), (12, 4), (12, 5)], 10, "special: more of them are confirmed detectors"),
+        ((12, 5), [(3, 3), (4, 4), (5, 5)], 10, "as far as confirmed detectors tell, any direction would do"),
+        ((12, 0), [(3, 0), (4, 0), (5, 0)], 0, "special: more of them are detectors"),
+        ((3, 0), [(12, 8), (12, 9), (12, 10)], 10, "worse than any direction: fewer of them are confirmed"),
+    ],
+)
+def test_the_verdict_follows_from_the_counts(own, rotated, permutations, verdict):
+    config = SimpleNamespace(SCORE_THRESHOLD=0.04, ALPHA=0.05, PERMUTATIONS=permutations)
+    layer = Dissected(config, None, None, SimpleNamespace(units=20), outcome_of(*own), [outcome_of(2, 1)])
+    outcomes = {(0, None): layer.own, **{(1, seed): outcome_of(*of) for seed, of in enumerate(rotated)}}
+    first, *told, twins = rotation.sentences(layer, outcomes)
+    assert verdict in first and len(told) == (4 if permutations else 2)
+    listed = ", ".join(str(of[0]) for of in rotated)
+    assert told[0].startswith(f"detectors: {own[0]} of the network's own 20 units, {listed} in 3 random rotations")
+    assert twins.startswith("untrained twins: detectors 2; confirmed detectors 1; unique detectors 2")
+
+
 # --------------------------------------------------------------------------------------------------- from end to end
 
 FAST = {
