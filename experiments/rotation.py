@@ -96,7 +96,7 @@ def rotated_maps(maps, matrix, store):
 
 _VERDICTS = {
     "more": "This network's units are special: more of them are {} than of random directions in the same space.",
-    "as many": "Nothing shows that this network's units are special: as far as {} tell, any direction would do.",
+    "alike": "Nothing shows that this network's units are special: any direction would do, as far as {} tell.",
     "fewer": "This network's units are worse than any direction: fewer of them are {} than of random directions.",
 }
 
@@ -116,12 +116,11 @@ def sentences(layer, outcomes):
         if name in (_NAMES.confirmed, _NAMES.confirmed_unique) and not can_confirm:
             continue
         low, high = prediction_interval(of_whole)
-        found[name] = "more" if of_own > high else "fewer" if of_own < low else "as many"
+        found[name] = "more" if of_own > high else "fewer" if of_own < low else "alike"
         between = f"{max(low, 0):.1f} to {min(high, units):.1f}"
         words.append(
             f"{name}: {of_own} of the network's own {units} units, {_listed(of_whole)} in {len(whole)} random "
-            f"rotations, of which one more would have {between} with 95 % probability: "
-            f"the network has {found[name]} {'as' if found[name] == 'as many' else 'than'} random directions."
+            f"rotations, of which one more would have {between} with 95 % probability: {found[name]}."
         )  # fmt: skip
     decides = _NAMES.confirmed if can_confirm else _NAMES.detectors
     twins = [layer.counts(twin) for twin in layer.twins]

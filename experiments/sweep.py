@@ -86,7 +86,7 @@ def sentences(layer, outcomes):
     always = np.all([of.label == layer.own.label for of in outcomes.values()], axis=0)
     return [
         f"At QUANTILE={config.QUANTILE:g} and SCORE_THRESHOLD={config.SCORE_THRESHOLD:g}, {at_own.detectors} of "
-        f"{layer.maps.units} units are detectors, {at_own.confirmed} of them confirmed, with {at_own.unique} labels.",
+        f"{layer.maps.units} units are detectors, {at_own.confirmed} confirmed, with {at_own.unique} labels.",
         f"QUANTILE from {min(outcomes):g} to {max(outcomes):g}: {_range(by_quantile)}.",
         f"SCORE_THRESHOLD from {scores[0]:g} to {scores[-1]:g}: {_range(by_score)}.",
         f"{int((always & detectors).sum())} of the {at_own.detectors} detectors have the same label at every quantile.",

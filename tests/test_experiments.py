@@ -134,7 +134,7 @@ def outcome_of(detectors, confirmed):
     ("own", "rotated", "permutations", "verdict"),
     [
         ((12, 12), [(12, 3), (12, 4), (12, 5)], 10, "special: more of them are confirmed detectors"),
-        ((12, 5), [(3, 3), (4, 4), (5, 5)], 10, "as far as confirmed detectors tell, any direction would do"),
+        ((12, 5), [(3, 3), (4, 4), (5, 5)], 10, "any direction would do, as far as confirmed detectors tell"),
         ((12, 0), [(3, 0), (4, 0), (5, 0)], 0, "special: more of them are detectors"),
         ((3, 0), [(12, 8), (12, 9), (12, 10)], 10, "worse than any direction: fewer of them are confirmed"),
     ],
