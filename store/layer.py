@@ -82,6 +82,12 @@ class LayerStore:
             log.info("%s: made anew, since %s", self.path(stage.suffix).name, reason)
         return reason is None
 
+    def require_current(self, stage, file_needed=True):
+        """Raise DissectionError where is_current is False."""
+        reason = self._why_not_current(stage, file_needed)
+        if reason is not None:
+            raise DissectionError(f"{self.path(stage.suffix)} does not hold: {reason or 'it has not been made yet'}")
+
     def _why_not_current(self, stage, file_needed):
         """None for a current file, an empty text for one that was never made, else what has changed, in words."""
         entry, made_from = self._entries().get(stage.suffix), self.made_from(stage)

@@ -1,0 +1,1 @@
+"""Studies that train, rotate or compare many runs; each is a program, `python -m experiments.NAME`."""
