@@ -12,6 +12,11 @@ from dictionary.concepts import REGIONS
 from dictionary.face_format import INDEX_FILES
 from loader.models import load_model
 
+# Of what is chance as little as shows that it is there; tests of it ask for more.
+LITTLE_CHANCE = {"PERMUTATIONS": 20, "BOOTSTRAPS": 5, "TWINS": 1}
+
+LITTLE_WORDS = [f"{name}={value}" for name, value in LITTLE_CHANCE.items()]
+
 LENET = """
 from torch import nn
 from loader.models import ModelSpec
@@ -126,7 +131,7 @@ def run_main(tmp_path, monkeypatch):
         defaults = {
             "TASK": "onet", "LAYER_NAME": "layer3", "INPUT_SIZE": 48, "DICTIONARY": tmp_path / "dictionary",
             "OUTPUT_FOLDER": tmp_path / "result", "CACHE_FOLDER": tmp_path / "cache",
-            "MODEL_FOLDER": tmp_path / "model",
+            "MODEL_FOLDER": tmp_path / "model", **LITTLE_CHANCE,
         }  # fmt: skip
         monkeypatch.setattr(
             sys, "argv", ["main.py", *(f"{key}={value}" for key, value in {**defaults, **words}.items())]

@@ -26,7 +26,7 @@ from method.tally import Tally
 from report.plots import colours, table_pages
 from store.arrays import load_as
 from store.layer import LayerStore
-from tests.conftest import region_of
+from tests.conftest import LITTLE_CHANCE, region_of
 from tests.test_main import OneFace
 from tests.test_probability import plain_region
 from util.configuration import AS_PUBLISHED
@@ -62,7 +62,7 @@ def run(tmp_path, monkeypatch):
         defaults = {
             "TASKS": ",".join(TASKS), "LAYER_NAME": "layer3", "INPUT_SIZE": 48, "DICTIONARY": tmp_path / "dictionary",
             "OUTPUT_FOLDER": tmp_path / "result", "NL_FOLDER": tmp_path / "global", "PLOT_FOLDER": tmp_path / "plots",
-            "CACHE_FOLDER": tmp_path / "cache",
+            "CACHE_FOLDER": tmp_path / "cache", **LITTLE_CHANCE,
         }  # fmt: skip
         monkeypatch.setattr(
             sys, "argv", ["script", *(f"{key}={value}" for key, value in {**defaults, **words}.items())]
