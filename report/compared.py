@@ -115,7 +115,7 @@ def _tables_of(of, alpha):
 
 
 def _table_of_layers(hierarchies):
-    rows = [("layer", "units", "detectors", "confirmed", "twins' detectors", "confirmed of them")]
+    rows = [("layer", "units", "detectors", "confirmed", "twins' detectors", "twins' confirmed")]
     for hierarchy in hierarchies:
         findings, evidence = hierarchy.findings, hierarchy.evidence
         twins = list(zip(*evidence.twin_counts(), strict=True))[:2] or ["-", "-"]
@@ -196,8 +196,7 @@ def _chart_of(of):
         layer: dict(zip(of.groups, 100 * np.stack([shares.low, shares.high], axis=1), strict=True))
         for layer, shares in of.shares.items()
     }
-    title = f"Confirmed detectors per {of.what} (95 % interval over photographs)"
-    return grouped_bars(title, percent, of.groups, "% of the layer's units", intervals)
+    return grouped_bars(f"Confirmed detectors per {of.what}", percent, of.groups, "% of the layer's units", intervals)
 
 
 def _intervals(hierarchy, what):

@@ -130,8 +130,8 @@ _UNITS_NOTES = (
     "By unit, the highest IoU first: its top concept, and what it detects or tells apart of its region, by falling "
     "excess, which is IoU less the IoU if the masks were dealt out at random among the images.",
     "Detected says that the concept has more than its part of P; told apart, that the unit's peak tells images that "
-    "show the concept from those that lack it (AUC from 0.6 or up to 0.4, q <= ALPHA). A unit that detects lipstick and "
-    "does not tell it apart is a unit of mouths.",
+    "show the concept from those that lack it (AUC from 0.6 or up to 0.4, q <= ALPHA). A unit that detects lipstick "
+    "and does not tell it apart is a unit of mouths.",
     f"<layer>_hierarchy.csv has all concepts of all units; here stand {_SHOWN} units at most.",
 )
 
@@ -156,11 +156,11 @@ def left_out(evidence):
 
 def _table_of_units(hierarchy):
     """Rows of text: of the units of highest IoU, what they detect or tell apart."""
-    rows = [("unit", "P [95 %]", "detected", "told apart", "IoU", "by location", "excess")]
+    rows = [("unit", "P", "95 %", "detected", "told, AUC", "IoU", "location", "excess")]
     for unit in sorted(hierarchy.concepts, key=lambda unit: -unit.iou)[:_SHOWN]:
         plain, confirmed = hierarchy.plain_label(unit.unit), hierarchy.evidence.confirmed[unit.unit]
         told = f", plainly {plain}" if plain not in ("", unit.concept) else ""
-        rows.append((f"{unit.unit} {unit.concept}{', confirmed' * bool(confirmed)}{told}", *[""] * 6))
+        rows.append((f"{unit.unit} {unit.concept}{', confirmed' * bool(confirmed)}{told}", *[""] * 7))
         rows += [
             _line_of(standing)
             for standing in hierarchy.standings(unit)
@@ -172,8 +172,9 @@ def _table_of_units(hierarchy):
 def _line_of(standing):
     told = "-" if standing.tells is None else f"{'yes' if standing.tells else 'no'}, {standing.auc:.2f}"
     numbers = (f"{value:.3f}" for value in (standing.iou, standing.location_iou, standing.excess))
-    probability = f"{standing.probability:.2f}{interval_of(standing.low, standing.high, '.2f')}"
-    return f"    {standing.concept}", probability, "yes" if standing.detected else "no", told, *numbers
+    bounds = "-" if np.isnan(standing.low) else f"{standing.low:.2f}-{standing.high:.2f}"
+    probability = f"{standing.probability:.2f}"
+    return f"    {standing.concept}", probability, bounds, "yes" if standing.detected else "no", told, *numbers
 
 
 _INPUTS = (MAPS.suffix, TALLY.suffix, "score_threshold", "preset")

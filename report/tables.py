@@ -31,7 +31,17 @@ def write_units(path, dissection):
 
 # Arrays of method.chance.Chance that become columns: of the unit with its own concept, and of the unit.
 _OF_PAIR = ("location_iou", "excess", "attainable", "z")
-_OF_UNIT = ("p_label", "p_unit", "q", "heldout_iou", "label_holds", "iou_low", "iou_high", "label_share", "region_share")
+_OF_UNIT = (
+    "p_label",
+    "p_unit",
+    "q",
+    "heldout_iou",
+    "label_holds",
+    "iou_low",
+    "iou_high",
+    "label_share",
+    "region_share",
+)
 
 
 def _chance_line(findings, evidence, unit):
