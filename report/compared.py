@@ -109,7 +109,8 @@ def _tables_of(of, alpha):
             known = not np.isnan(pair.q[place])
             told = "yes" if pair.beyond_chance(alpha)[place] else "no"
             difference = _percent(pair.difference[place], pair.low[place], pair.high[place])
-            rows.append((group, difference, f"{pair.q[place]:.3f}" if known else "-", told if known else "-"))
+            q = f"{pair.q[place]:.3f}" if pair.q[place] >= 0.001 else "< 0.001"
+            rows.append((group, difference, *((q, told) if known else ("-", "-"))))
         tables.append(rows)
     return tables
 
@@ -146,7 +147,8 @@ def notes_of(hierarchies, found, alpha):
         for pair in found[0].differences
         if np.isnan(pair.p).all() and all(found[0].shares[of].resampled.shape[1] for of in (pair.one, pair.other))
     ]
-    return [*missing, *without, *NOTES, *(told or ["no difference is beyond chance"] * (len(hierarchies) > 1))]
+    told = [f"beyond chance: {line}" for line in told] or ["no difference is beyond chance"] * (len(hierarchies) > 1)
+    return [*missing, *without, *NOTES, *told]
 
 
 def compare(hierarchies, about, remarks, dictionaries, twin, folder, plot_folder):
