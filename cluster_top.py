@@ -1,8 +1,8 @@
-"""Which concepts of a face region does each unit tell apart? The probabilistic hierarchy. (method.md §4)
+"""Which concepts of a face region does each unit tell apart? The probabilistic hierarchy. (method.md §4 and §8)
 
 Reads what main.py left of every task in TASKS (no network, no photographs), computes each interpretable unit's
-probabilities over the concepts of its region, and compares the models. Results go to OUTPUT_FOLDER, pictures to
-PLOT_FOLDER.
+probabilities over the concepts of its region with their intervals, and compares the models, with what of their
+differences is beyond chance. Results go to OUTPUT_FOLDER, pictures to PLOT_FOLDER.
 """
 
 import logging
@@ -14,17 +14,20 @@ import numpy as np
 
 import settings
 from dictionary.concepts import REGIONS
+from method.evidence import Evidence, Twins
 from method.findings import Findings
 from method.hierarchy import Hierarchy
+from method.resampling import poisson_weights
 from method.tally import Tally
-from report.hierarchy import HIERARCHY_REPORTS, compare, counts_of, lonely_notes
+from report.compared import compare
+from report.hierarchy import HIERARCHY_REPORTS, counts_of, found_in, left_out, lonely_notes
 from report.summary import summary
-from store.arrays import load_as
+from store.arrays import load_arrays, load_as
 from store.feature_file import open_maps
 from store.layer import LayerStore, locked
 from store.peaks_file import PeaksFile, read_peaks
 from store.run import layers_of, run_name, tasks_of, unlike_settings
-from store.stages import MAPS, MAPS_SIZE, TALLY, THRESHOLDS
+from store.stages import CHANCE, MAPS, MAPS_SIZE, TALLY, THRESHOLDS, TWINS
 from util.configuration import PRESETS, read_settings, snapshot
 from util.errors import DissectionError, run_script
 from util.files import fingerprint, replace_text
@@ -42,8 +45,14 @@ def main():
     hierarchies = [analyse(config, store) for store in layers]
     twin = run_name(config, "")  # its comparison stands beside the one that it is the baseline of
     about = {store.layer: store.about_of(TALLY.suffix) for store in layers}
-    path = compare(hierarchies, about, remarks, twin, config.OUTPUT_FOLDER, config.PLOT_FOLDER)
-    print(f"\ncomparison: {path}\nplots: {config.PLOT_FOLDER}")
+    dictionaries = {store.layer: circumstances for store, circumstances in layers.items()}
+    path, table, beyond_chance = compare(
+        hierarchies, about, remarks, dictionaries, twin, config.OUTPUT_FOLDER, config.PLOT_FOLDER
+    )
+    print()
+    for difference in beyond_chance:
+        print(f"beyond chance: {difference}")
+    print(f"comparison: {path}\n            {table}\nplots: {config.PLOT_FOLDER}")
     used = {store.layer: {name: of[-1] for name, of in store.settings_of(TALLY.suffix).items()} for store in layers}
     text = snapshot(config, **{"dissected with": used})
     replace_text(Path(config.OUTPUT_FOLDER) / f"hierarchy{twin}_settings.json", text)
@@ -57,7 +66,7 @@ def dissected_layers(config):
     there, missing = {}, []
     for task in tasks_of(config):
         for layer in layers_of(config, task):
-            facts = {"score_threshold": config.SCORE_THRESHOLD, "preset": config.PRESET}
+            facts = {"score_threshold": config.SCORE_THRESHOLD, "preset": config.PRESET, "alpha": config.ALPHA}
             store = LayerStore(config.OUTPUT_FOLDER, f"{run_name(config, task)}_{layer}", facts)
             try:
                 circumstances, reason = circumstances_of(store), unlike_this_run(config, store)
@@ -80,10 +89,13 @@ def circumstances_of(store):
 
     Raises DissectionError when something of the layer is missing, was changed, or does not belong to the rest.
     """
-    made_from = {stage: store.require(stage) for stage in (MAPS, MAPS_SIZE, THRESHOLDS, TALLY)}
+    made_from = {stage: store.require(stage) for stage in (MAPS, MAPS_SIZE, THRESHOLDS, TALLY, CHANCE, TWINS)}
     for stage, earlier in ((THRESHOLDS, MAPS), (TALLY, MAPS), (TALLY, THRESHOLDS)):
         if made_from[stage].get(earlier.suffix) != store.content(earlier.suffix):
             raise DissectionError(f"{store.path(TALLY.suffix)} was not made from the memory map beside it")
+    shared = (made_from[TALLY].keys() & made_from[CHANCE].keys()) - {"version"}
+    if any(made_from[TALLY][name] != made_from[CHANCE][name] for name in shared):
+        raise DissectionError(f"{store.path(CHANCE.suffix)} was not made from what the tally beside it was made from")
     return {
         "dictionary images": made_from[MAPS].get("dictionary_images"),
         "dictionary masks": made_from[TALLY].get("dictionary_masks"),
@@ -93,10 +105,12 @@ def circumstances_of(store):
 
 def unlike_this_run(config, store):
     """What to say when a layer was dissected under other settings than those in force, else None."""
-    used = store.settings_of(TALLY.suffix)
-    if not used:
-        return "nothing says under which settings it was dissected: dissect it anew"
-    differing = unlike_settings(config, used)
+    differing = {}
+    for stage in (TALLY, CHANCE, TWINS):  # of which a run that was stopped has made some
+        used = store.settings_of(stage.suffix)
+        if not used:
+            return "nothing says under which settings it was dissected: dissect it anew"
+        differing.update(unlike_settings(config, used))
     if not differing:
         return None
     told = [f"{name}={then!r} and this run has {name}={now!r}" for name, (then, now) in differing.items()]
@@ -136,25 +150,36 @@ def analyse(config, store):
         published = config.PRESET == "published"
         tally = load_as(Tally, store.path(TALLY.suffix))
         findings = Findings(tally, config.SCORE_THRESHOLD, inclusive=published)
+        evidence, copies = evidence_of(config, store)
         units = np.flatnonzero(findings.interpretable)
         with PeaksFile(maps.shape[0], len(units), store.folder) as peaks:
             read_peaks(peaks, maps, units, config.WORKERS, store.layer)
             hierarchy = Hierarchy.of(
                 store.layer, findings, peaks, ties="order" if published else "mean",
                 region_sizes={region: len(names) for region, names in REGIONS.items()} if published else None,
+                evidence=evidence, copies=copies,
             )  # fmt: skip
         about = store.about_of(TALLY.suffix)
         for stage in HIERARCHY_REPORTS:
             store.make(stage, stage.make, hierarchy, about, config.PLOT_FOLDER)
-    print(f"\n{hierarchy.layer}: {findings.units} units, {findings.detectors} interpretable")
+    print(f"\n{hierarchy.layer}: {found_in(hierarchy)}")
     print(summary(about))
     for what, counts in counts_of(hierarchy).items():
         print(f"  {what:<28} " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-    for note in lonely_notes(hierarchy):
+    for note in (*left_out(evidence), *lonely_notes(hierarchy)):
         print(f"  note: {note}")
     for stage in HIERARCHY_REPORTS:
         print(f"  {store.path(stage.suffix)}")
     return hierarchy
+
+
+def evidence_of(config, store):
+    """What stands behind the findings on a layer, and how often each image stands in each resample of the photographs:
+    (Evidence, uint8 (N, B)).
+    """
+    arrays, twins = load_arrays(store.path(CHANCE.suffix)), load_as(Twins, store.path(TWINS.suffix))
+    evidence = Evidence.of_arrays(arrays, twins, config.SCORE_THRESHOLD, config.ALPHA)
+    return evidence, poisson_weights(arrays["photographs"].tolist(), evidence.chance.boot_iou.shape[1])
 
 
 if __name__ == "__main__":

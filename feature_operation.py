@@ -134,9 +134,13 @@ class FeatureOperator:
         bootstraps: B; with 0 intervals and shares are NaN and boot_concept and boot_iou have no columns. images:
         CHANCE_IMAGES. seed: of the dealings. Returns {layer: Chance}. It does not depend on batches and workers.
         """
-        digests = [self.dictionary.digests.get(row.image, "") for row in self.dictionary.rows]
-        chances = Chances(digests, permutations, bootstraps, images, seed)
+        chances = Chances(self.photographs, permutations, bootstraps, images, seed)
         return {layer: self._chance_of_layer(*maps, self.masks, chances, layer) for layer, maps in layers.items()}
+
+    @property
+    def photographs(self):
+        """The digest of each row's photograph, list of N texts, empty for one that cannot be read."""
+        return [self.dictionary.digests.get(row.image, "") for row in self.dictionary.rows]
 
     def presence(self, layers):
         """Whether units tell images that show a concept from those that lack it (method.md §8.6).

@@ -123,7 +123,9 @@ def chance(config, operator, stores, presence=True):
     )  # fmt: skip
     told = operator.presence(maps) if presence else {}
     for layer, store in missing.items():
-        arrays = arrays_of(found[layer], told[layer], operator.wider_concepts) if presence else vars(found[layer])
+        arrays = vars(found[layer])
+        if presence:
+            arrays = arrays_of(found[layer], told[layer], operator.wider_concepts, operator.photographs)
         store.make(CHANCE, save_arrays, {**arrays, "fingerprint": fingerprint(store.made_from(CHANCE))})
 
 

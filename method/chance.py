@@ -33,7 +33,8 @@ class Chance:
     without permutations. heldout_iou: float64 (U,). label_holds: bool (U,). iou_low, iou_high, label_share,
     region_share: float64 (U,), NaN without resamples; a concept in no region counts as a region of its own.
     boot_concept: int16 (U, B), the top concept in each resample, -1 for none, and boot_iou: float32 (U, B), its IoU; B
-    = 0 without resamples. concepts: str (C,). map_size: int64 (2,), height and width of the maps. fingerprint: of what
+    = 0 without resamples. boot_region_iou: float32 (U, R, B), the IoU in each resample of the R concepts that lie in a
+    region, in concept order: the hierarchy's intervals need them. concepts: str (C,). map_size: int64 (2,), height and width of the maps. fingerprint: of what
     it was made from.
     """
 
@@ -56,6 +57,7 @@ class Chance:
     region_share: np.ndarray
     boot_concept: np.ndarray
     boot_iou: np.ndarray
+    boot_region_iou: np.ndarray
     fingerprint: np.ndarray = field(default_factory=lambda: np.array(""))
 
     def confirmed(self, score_threshold, alpha):
@@ -298,6 +300,7 @@ class UnitsChance:
         self.of_pairs = {
             name: np.full((units, concepts), np.nan) for name in ("iou", "location_iou", "z", "attainable")
         }
+        self.resampled = []  # IoU of concept after concept in the resamples
         self.top, self.top_concept = np.zeros((units, columns)), np.full((units, columns), -1, np.int16)
         self.own = np.zeros((units, columns))  # IoU of the concept that is the unit's over all images
         self.heldout = np.zeros((units, 2))  # IoU on the other half of the concept that is a half's
@@ -310,6 +313,7 @@ class UnitsChance:
         self.of_pairs["iou"][:, concept] = found[:, _ALL]
         self.of_pairs["location_iou"][:, concept] = pairs.location_iou
         self.of_pairs["attainable"][:, concept] = pairs.attainable
+        self.resampled.append(found[:, _RESAMPLES:].astype(np.float32))
         better = found > self.top  # an equal one comes later in concept order
         self.top[better], self.top_concept[better] = found[better], concept
         self.own[better[:, _ALL]] = found[better[:, _ALL]]
@@ -338,7 +342,12 @@ class UnitsChance:
             "heldout_iou": self.heldout.mean(axis=1), "label_holds": (first == second) & (first >= 0),
             "iou_low": low, "iou_high": high, "label_share": label_share, "region_share": region_share,
             "boot_concept": boot, "boot_iou": self.top[:, _RESAMPLES:].astype(np.float32),
+            "boot_region_iou": self._of_regions(regions),
         }  # fmt: skip
+
+    def _of_regions(self, regions):
+        inside = [of_concept for of_concept, region in zip(self.resampled, regions, strict=True) if region]
+        return np.stack(inside, axis=1) if inside else np.zeros((len(self.top), 0, self.resampled[0].shape[1]), "f4")
 
     def _p_unit(self):
         return tail_p_values(self.excess, self.drawn) if self.drawn.shape[1] else self._nothing(1)[0]

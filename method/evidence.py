@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from method.chance import Chance, confirmed
+from method.comparison import Shares
 from method.plain_label import plain_labels
 from method.presence import Presence
 
@@ -72,6 +73,34 @@ class Evidence:
         """Number of distinct top concepts among the confirmed detectors."""
         return len(set(self.chance.label[self.confirmed].tolist()))
 
+    @property
+    def twins_confirmed(self):
+        """Which units of the twins are confirmed detectors: bool (T, U)."""
+        of = self.twins
+        return confirmed(of.chance_iou, of.q, of.p_label, of.map_size, self.score_threshold, self.alpha)
+
+    def shares(self, groups_of, groups):
+        """The share of the layer's units that are confirmed detectors of each group of concepts, such as a region.
+
+        groups_of: C texts, the group of each concept. groups: G of them. In a resample the concept and its IoU are
+        those of the resample, while significance (q and p_label) stays as it is: dealing the masks out anew in every
+        resample would cost as much again B times. Returns comparison.Shares.
+        """
+        chance = self.chance
+        stand = confirmed(
+            chance.boot_iou.T, chance.q, chance.p_label, chance.map_size, self.score_threshold, self.alpha
+        ).T  # (U, B)
+        return Shares.of(
+            in_groups(chance.label, self.confirmed, groups_of, groups),
+            in_groups(chance.boot_concept, stand, groups_of, groups),
+        )
+
+    def twin_shares(self, groups_of, groups):
+        """The same share of each untrained twin: float64 (T, G)."""
+        if self.twins is None:
+            return np.zeros((0, len(groups)))
+        return in_groups(self.twins.top_concept, self.twins_confirmed, groups_of, groups).mean(axis=2).T
+
     def twin_counts(self):
         """Of each twin (detectors, confirmed ones, unique ones): list of T tuples."""
         twins = self.twins
@@ -79,18 +108,27 @@ class Evidence:
             return []
         if tuple(twins.map_size) == (1, 1):
             return [(0, 0, 0)] * len(twins.seeds)
-        stand = confirmed(twins.chance_iou, twins.q, twins.p_label, twins.map_size, self.score_threshold, self.alpha)
-        detectors = twins.top_iou > self.score_threshold
+        stand, detectors = self.twins_confirmed, twins.top_iou > self.score_threshold
         return [
             (int(of.sum()), int(standing.sum()), len(set(top[of].tolist())))
             for of, standing, top in zip(detectors, stand, twins.top_concept, strict=True)
         ]
 
 
-def arrays_of(chance, presence, wider):
-    """What `<layer>_chance.npz` holds: {name: array}."""
+def in_groups(top, counts, groups_of, groups):
+    """Which units belong to which group by their top concept.
+
+    top: int (...), index of the concept, -1 for none. counts: bool (...), which of them count. groups_of: C texts.
+    groups: G of them. Returns bool (G, ...).
+    """
+    of_units = np.array([*groups_of, ""])[top]
+    return np.stack([(of_units == group) & counts for group in groups])
+
+
+def arrays_of(chance, presence, wider, photographs):
+    """What `<layer>_chance.npz` holds: {name: array}. photographs: N texts, the digest of each row's photograph."""
     of_presence = {_in_file(field.name): getattr(presence, field.name) for field in fields(Presence)}
-    return {**vars(chance), **of_presence, "wider": wider}
+    return {**vars(chance), **of_presence, "wider": wider, "photographs": np.array(photographs)}
 
 
 def _in_file(name):

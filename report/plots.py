@@ -56,11 +56,12 @@ def stacked_probabilities(title, groups, probabilities, all_groups, threshold):
     return figure
 
 
-def grouped_bars(title, counts, all_names, ylabel):
+def grouped_bars(title, counts, all_names, ylabel, intervals=None):
     """Counts of several models side by side.
 
     counts: {model: {name: count}}, the same names or fewer for every model. all_names: all names in order, which decide
-    the colours. Every bar carries its number.
+    the colours. intervals: {model: {name: (low, high)}}, drawn where they are known and not NaN. Every bar carries its
+    number.
     """
     names = [name for name in all_names if any(name in of_model for of_model in counts.values())]
     figure = Figure(figsize=(max(7, 1.6 + 0.32 * len(counts) * (len(names) + 1)), 4.6), layout="constrained")
@@ -70,8 +71,12 @@ def grouped_bars(title, counts, all_names, ylabel):
     for place, name in enumerate(names):
         left = np.arange(len(counts)) - 0.42 + (place + 0.5) * width
         heights = [of_model.get(name, 0) for of_model in counts.values()]
-        bars = axes.bar(left, heights, width * 0.94, color=colour[name], label=readable(name))
-        axes.bar_label(bars, fontsize=size, padding=1)
+        axes.bar(left, heights, width * 0.94, color=colour[name], label=readable(name))
+        bounds = [(intervals or {}).get(model, {}).get(name, (np.nan, np.nan)) for model in counts]
+        axes.vlines(left, *np.transpose(bounds), color="#444444", linewidth=1)
+        for x, height, (_, high) in zip(left, heights, bounds, strict=True):
+            axes.annotate(f"{height:g}", (x, np.fmax(height, high)), (0, 1), textcoords="offset points", ha="center",
+                          fontsize=size)  # fmt: skip
     slanted = {"rotation": 25, "ha": "right"} if len(counts) > 4 or max(map(len, counts)) > 14 else {}
     axes.set_xticks(np.arange(len(counts)), list(counts), **slanted)
     axes.margins(y=0.12)

@@ -269,6 +269,7 @@ def prediction_store(config, model, **about):
 
 # Settings that decide what main.py makes of every network.
 _DECIDING = ("WEIGHTS", "CHECKPOINT_KEY", "QUANTILE", "SEG_THRESHOLD", "IOU_UNION", "FEATURE_DTYPE", "TEST_MODE")
+_OF_CHANCE = ("PERMUTATIONS", "BOOTSTRAPS", "CHANCE_IMAGES", "TWINS")
 _PLACES = ("DICTIONARY", "MODEL_FOLDER")  # of these, [as spelled, as an absolute path]
 
 
@@ -278,6 +279,8 @@ def used_settings(config, model):
     names += ["SEED"] if config.WEIGHTS == RANDOM_WEIGHTS else []
     names += ["TEST_IMAGES"] if config.TEST_MODE else []
     used = {name: [getattr(config, name)] for name in names}
+    for name in _OF_CHANCE:  # 0 and None say the same
+        used[name] = [getattr(config, name)] if getattr(config, name) else [None, 0]
     crop = crop_of(config, model)
     for name, value, own in (("CROP", crop or "whole", model.spec.crop or "whole"),
                              ("INPUT_SIZE", model.grid, as_grid(model.spec.side_px))):  # fmt: skip
