@@ -1,32 +1,39 @@
-"""Which units of a face model lean towards a subgroup of a global concept? (method.md §5)
+"""Which units of a face model lean towards a subgroup of a global concept, by more than chance? (method.md §5, §8.9)
 
 For every task in TASKS and every global concept of the dictionary (age, gender, ethnic, skin_tone and its own): runs
-the network over the subgroups' images, computes each unit's probabilities, and compares the models. Results go to
-NL_FOLDER, pictures to PLOT_FOLDER; saved features that still hold are reused.
+the network and its untrained twins over the subgroups' images, computes each unit's probabilities, tells what of them
+is chance, and compares the models. Results go to NL_FOLDER, pictures to PLOT_FOLDER; saved features that still hold are
+reused.
 """
 
 import logging
 import sys
 from pathlib import Path
 
+import numpy as np
+
 import settings
 from dictionary.concepts import global_concepts
 from dictionary.images import load_image
 from dictionary.render import ensure_rendered
+from dictionary.subgroups import photographs_of
 from loader.activations import one_pass
 from method.bias import BiasFeatures, ConceptBias, Peaks
-from report.bias import Told, bias_reports, compare, comparison_plot, plot_of, table
+from method.bias_chance import BiasChance, bias_chance
+from method.bias_evidence import BiasEvidence
+from report.bias import Told, bias_reports, notes_of, plot_of, printed
+from report.bias_comparison import compare, comparison_plots
 from report.summary import summary
-from store.about import about_layer
-from store.arrays import load_arrays, save_arrays
-from store.layer import LayerStore, Stage, locked
+from store.arrays import load_arrays, load_as, save_arrays
+from store.bias import bias_stores, chance_stage, concept_of, features_stage, note_twins, samples_of
+from store.layer import locked
 from store.run import (
-    about_of_run,
-    crop_facts,
+    TWINS_FOLDER,
     layers_of,
     prepare_device,
     prepare_model,
     prepare_subgroups,
+    prepare_twins,
     require_one_checkpoint,
     run_name,
     tasks_of,
@@ -46,52 +53,38 @@ def main():
     concepts = global_concepts(Path(config.DICTIONARY))
     ensure_rendered(config.DICTIONARY)
     subgroups, notes = prepare_subgroups(config, concepts)
+    _, labels = photographs_of(subgroups)
     notes = [*([AS_PUBLISHED] if config.PRESET else []), *notes]
     device = prepare_device(config)
-    biases, about = {}, {}
+    found, about = {}, {}
     for task in tasks:
         model = prepare_model(config, task, layers_of(config, task), device)
         images, views, faceless = views_of_subgroups(config, model, subgroups)
-        stores = layer_stores(config, model, images, views)
-        with locked(stores.values()):
-            read_features(config, model, images, views, stores)
-            for store in stores.values():
-                biases[store.layer] = analyse(config, store, images, concepts, [*notes, *faceless])
-                about[store.layer] = about_of(store, images)
-                set_aside(config, store, images)
+        samples = samples_of(config, images, labels)
+        stores = bias_stores(config, model, images, views, samples)
+        twins = [
+            (twin, bias_stores(config, twin, images, views, samples, twin=seed))
+            for seed, twin in prepare_twins(config, model).items()
+        ]
+        with locked([*stores.values(), *(store for _, of in twins for store in of.values())]):
+            for network, its_stores in [(model, stores), *twins]:
+                read_features(config, network, images, views, its_stores)
+                chance(config, samples, its_stores)
+            for layer, store in stores.items():
+                beside = [its_stores[layer] for _, its_stores in twins]
+                note_twins(store, beside, images)
+                found[store.layer] = analyse(config, store, beside, samples, concepts, [*notes, *faceless])
+                about[store.layer] = about_of(store, samples)
+                set_aside(config, [store, *beside], samples)
     twin = run_name(config, "")  # its comparison stands beside the one that it is the baseline of
-    path = compare(biases, about, concepts, notes, twin, config.NL_FOLDER, config.PLOT_FOLDER)
-    print(f"\ncomparison: {path}\nplots: {config.PLOT_FOLDER}")
+    paths = compare(found, about, concepts, notes, twin, config.NL_FOLDER, config.PLOT_FOLDER)
+    print("\ncomparison: {}\n            {}\nplots: {}".format(*paths, config.PLOT_FOLDER))
     replace_text(Path(config.NL_FOLDER) / f"nl_bias{twin}_settings.json", snapshot(config))
 
 
-def layer_stores(config, model, subgroups, views):
-    """The files of each layer of a task, with the facts that decide them: {layer: LayerStore}."""
-    size = f"{len(views)} images of subgroups"
-    about = about_of_run(config, model, size)
-    facts = {"input_size": model.grid, "plots": config.PLOT, "preset": config.PRESET}
-    for concept in subgroups:
-        facts[f"images_of_{concept.concept}"] = concept.digest
-        numbers = [views[path].numbers for path in concept.images]
-        facts[f"crop_of_{concept.concept}"] = crop_facts(config, model, numbers)
-    return {
-        layer: LayerStore(
-            config.NL_FOLDER, f"{run_name(config, model.task)}_{layer}",
-            {**facts, "network": model.provenance(layer)}, about={**about_layer(model, layer), **about},
-        )
-        for layer in model.layers
-    }
-
-
-def about_of(store, subgroups):
+def about_of(store, concepts):
     """What was dissected, with the date of the features: {what: text}."""
-    return store.about_of(features_stage(subgroups[0].concept).suffix)
-
-
-def features_stage(concept):
-    """The file of a layer's features on one global concept."""
-    inputs = ("network", "input_size", f"images_of_{concept}", f"crop_of_{concept}")
-    return Stage(f"_model_bias({concept}).npz", f"features, {concept}", inputs, version=2)
+    return store.about_of(features_stage(next(iter(concepts))).suffix)
 
 
 def read_features(config, model, subgroups, views, stores):
@@ -100,12 +93,14 @@ def read_features(config, model, subgroups, views, stores):
         stage = features_stage(concept.concept)
         missing = [layer for layer, store in stores.items() if not store.is_current(stage)]
         if missing and not config.GENERATE:
+            store = stores[missing[0]]
+            otherwise = ", or TWINS=0 to go without untrained twins" if store.folder.name == TWINS_FOLDER else ""
             raise DissectionError(
-                f"{stores[missing[0]].path(stage.suffix)} is missing or was made under other settings: run nl_bias.py "
-                "with GENERATE=True"
+                f"{store.path(stage.suffix)} is missing or was made under other settings: run nl_bias.py with "
+                f"GENERATE=True{otherwise}"
             )
         if missing:
-            log.info("features: %s %s, %s", model.task, ", ".join(missing), concept.concept)
+            log.info("features: %s %s, %s; %s", model.task, ", ".join(missing), concept.concept, model.weights_label)
             for layer, features in extract(config, model, missing, concept, views).items():
                 stores[layer].make(stage, save_arrays, features.arrays())
 
@@ -132,48 +127,81 @@ def extract(config, model, layers, concept, views):
     return {layer: consumer.features(sizes) for layer, consumer in peaks.items()}
 
 
-def set_aside(config, store, subgroups):
-    """Take features and plots of concepts that are not analysed any more away from the new ones."""
-    wanted = {features_stage(subgroup.concept).suffix for subgroup in subgroups}
-    for suffix in [suffix for suffix in store.suffixes() if suffix.startswith("_model_bias(") and suffix not in wanted]:
-        concept = suffix.removeprefix("_model_bias(").removesuffix(").npz")
-        place = store.set_aside(suffix)
-        log.info("%s: %s is not analysed any more: what was found about it lies in %s", store.layer, concept, place)
-        for name in (plot_of(store.layer, concept), comparison_plot(concept, run_name(config, ""))):
-            set_plot_aside(config, name)
+def chance(config, samples, stores):
+    """§8.9: have what of the bias of every layer is chance. samples: {concept: Sample}."""
+    for concept, sample in samples.items():
+        stage = chance_stage(concept)
+        for store in stores.values():
+            if not store.is_current(stage):
+                log.info("%s: chance, %s", store.layer, concept)
+                features = features_of(store, concept)
+                found = bias_chance(
+                    features, sample.digests, sample.strata, store.facts["bootstraps"], sample.matched, ties_of(config)
+                )
+                groups = np.array(list(features.groups))
+                store.make(stage, save_arrays, {"groups": groups, **vars(found)})
+
+
+def features_of(store, concept):
+    path = store.path(features_stage(concept).suffix)
+    return BiasFeatures.of_arrays(load_arrays(path), path)
+
+
+def ties_of(config):
+    """How equal peaks are ranked."""
+    return "order" if config.PRESET == "published" else "mean"
+
+
+def evidence_of(config, store, twins, concept):
+    """What was found about a layer's bias on one global concept: BiasEvidence. twins: LayerStores of the same layer."""
+    (bias, found), *of_twins = (
+        (ConceptBias(concept, tuple(features.groups), features.probabilities(ties_of(config))),
+         load_as(BiasChance, one.path(chance_stage(concept).suffix)))
+        for one in (store, *twins) for features in [features_of(one, concept)]
+    )  # fmt: skip
+    return BiasEvidence(bias, found, of_twins, config.ALPHA)
+
+
+def analyse(config, store, twins, samples, concepts, notes):
+    """Compute, save and show one layer's bias. notes: for its report. Returns list of BiasEvidence, one per concept."""
+    evidence = [evidence_of(config, store, twins, concept) for concept in samples]
+    found = notes_of(evidence, samples)
+    told = Told(store.layer, about_of(store, samples), evidence, [*found, *notes])
+    if config.PLOT:
+        told.draw(concepts, config.PLOT_FOLDER)
+    else:
+        for concept in samples:
+            set_plot_aside(config, plot_of(store.layer, concept))
+    reports = bias_reports(samples)
+    for stage in reports:
+        store.make(stage, stage.make, told)
+    print(f"\n{store.layer}: {told.units} units")
+    print(summary(told.about))
+    print("\n".join(f"  {line}" for line in printed(evidence, found)))
+    for stage in reports:
+        print(f"  {store.path(stage.suffix)}")
+    return evidence
+
+
+def set_aside(config, stores, concepts):
+    """Take what was found about concepts that are not analysed any more away from the new. stores: of a layer and its
+    untrained twins.
+    """
+    for store in stores:
+        for suffix in store.suffixes():
+            concept = concept_of(suffix)
+            if concept is not None and concept not in concepts:
+                place = store.set_aside(suffix)
+                told = "%s: %s is not analysed any more: what was found about it lies in %s"
+                log.info(told, store.layer, concept, place)
+                for name in (plot_of(store.layer, concept), *comparison_plots(concept, run_name(config, ""))):
+                    set_plot_aside(config, name)
 
 
 def set_plot_aside(config, name):
     """Take a plot of other numbers than the present ones away from these."""
     if (Path(config.PLOT_FOLDER) / name).exists():
         moved_aside(Path(config.PLOT_FOLDER) / name)
-
-
-def analyse(config, store, subgroups, concepts, notes):
-    """Compute, save and show one layer's bias. notes: for its report. Returns list of ConceptBias, one per concept."""
-    biases, sizes = [], []
-    ties = "order" if config.PRESET == "published" else "mean"
-    for concept in (subgroup.concept for subgroup in subgroups):
-        path = store.path(features_stage(concept).suffix)
-        features = BiasFeatures.of_arrays(load_arrays(path), path)
-        sizes.append(f"{concept}: " + ", ".join(f"{len(of)} images {group}" for group, of in features.groups.items()))
-        biases.append(ConceptBias(concept, tuple(features.groups), features.probabilities(ties)))
-    told = Told(store.layer, about_of(store, subgroups), biases, [*sizes, *notes])
-    if config.PLOT:
-        told.draw(concepts, config.PLOT_FOLDER)
-    else:
-        for bias in biases:
-            set_plot_aside(config, plot_of(store.layer, bias.concept))
-    reports = bias_reports(tuple(features_stage(bias.concept).suffix for bias in biases))
-    for stage in reports:
-        store.make(stage, stage.make, told)
-    print(f"\n{store.layer}: {told.units} units")
-    print(summary(told.about))
-    for row in (row for bias in biases for row in table(bias)):
-        print("  {:<18}{:>14}{:>20}{:>20}".format(*row))
-    for stage in reports:
-        print(f"  {store.path(stage.suffix)}")
-    return biases
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ mean absolute error for one that tells the age. It shows whether a network is fe
 INPUT_SIZE. Results go to NL_FOLDER.
 """
 
-import logging
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import settings
 from dictionary.concepts import AGE_RANGES, global_concepts
 from dictionary.images import load_image
 from dictionary.render import ensure_rendered
+from dictionary.subgroups import photographs_of
 from loader.activations import whole_pass
 from loader.predictions import Classes, Years
 from method.accuracy import mean, share, years_outside
@@ -33,8 +33,6 @@ from store.stages import ACCURACY, PREDICTIONS
 from util.configuration import read_settings, snapshot
 from util.errors import DissectionError, first_few, run_script
 from util.files import replace_text
-
-log = logging.getLogger(__name__)
 
 
 def main():
@@ -81,24 +79,6 @@ def require_classes(predicts, subgroups):
         if unknown or not groups:
             found = f"has {', '.join(unknown)} of it" if groups else "has no subgroups of it"
             raise DissectionError(f"the network tells {predicts} apart, but the dictionary {found}")
-
-
-def photographs_of(subgroups):
-    """The photographs of all subgroups, each once, whatever folders it lies in.
-
-    Returns ({digest: path}, {concept: {digest: group}}); one that lies in two subgroups of a concept has none there.
-    """
-    paths, labels = {}, {}
-    for concept in subgroups:
-        of = labels.setdefault(concept.concept, {})
-        for group, images in concept.groups.items():
-            for path, digest in images.items():
-                paths.setdefault(digest, path)
-                of[digest] = group if of.get(digest, group) == group else None
-        if twice := [paths[digest] for digest, group in of.items() if group is None]:
-            log.info("left out of %s, for they lie in several of its subgroups: %s", concept.concept, first_few(twice))
-        labels[concept.concept] = {digest: group for digest, group in of.items() if group is not None}
-    return paths, labels
 
 
 def predict(config, model, paths, views):

@@ -1,16 +1,22 @@
 """The images of the subgroups of global concepts (method.md §1.3)."""
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from dictionary.concepts import OWN_GROUPS, global_concepts
 from dictionary.dictionary import no_dictionary, unusable
 from dictionary.file_memory import FileMemory
 from dictionary.rows import Problem
-from util.errors import DissectionError, did_you_mean
+from rendering.random_face import DRAWN_GROUPS
+from util.errors import DissectionError, did_you_mean, first_few
 from util.files import fingerprint
 from util.parallel import mapped
+
+log = logging.getLogger(__name__)
 
 GLOBAL_FOLDER = "non_localizable"
 
@@ -148,3 +154,38 @@ def settle_subgroups(root, found, problems, skip_bad):
     if not kept:
         raise DissectionError(f"no global concept of {root} has two subgroups with usable images")
     return kept, problems
+
+
+def photographs_of(subgroups):
+    """The photographs of all subgroups, each once, whatever folders it lies in. subgroups: list of Subgroups.
+
+    Returns ({digest: path}, {concept: {digest: group}}); one that lies in two subgroups of a concept has none there.
+    """
+    paths, labels = {}, {}
+    for concept in subgroups:
+        of = labels.setdefault(concept.concept, {})
+        for group, images in concept.groups.items():
+            for path, digest in images.items():
+                paths.setdefault(digest, path)
+                of[digest] = group if of.get(digest, group) == group else None
+        if twice := [paths[digest] for digest, group in of.items() if group is None]:
+            log.info("no label of %s, for they lie in several of its subgroups: %s", concept.concept, first_few(twice))
+        labels[concept.concept] = {digest: group for digest, group in of.items() if group is not None}
+    return paths, labels
+
+
+def matched_faces(subgroups):
+    """Rendered faces that differ in nothing but the subgroup of one global concept: they have one file name.
+
+    subgroups: Subgroups of a dictionary that was rendered. Returns int64 (S, G), sets of faces that are in all
+    subgroups, as places among the concept's images, a column per subgroup; None for a concept that is not drawn and
+    where no set is whole.
+    """
+    places, first = [], 0
+    for images in subgroups.groups.values():
+        places.append({Path(path).name: first + place for place, path in enumerate(images)})
+        first += len(images)
+    whole = [name for name in places[0] if all(name in of for of in places)]
+    if subgroups.concept not in DRAWN_GROUPS or not whole:
+        return None
+    return np.array([[of[name] for of in places] for name in whole], np.int64)

@@ -13,6 +13,7 @@ from method.significance import benjamini_hochberg
 TOO_FEW, UNBIASED, NOT_SHOWN, UNTRAINED, BIASED = VERDICTS = (
     "too few images", "unbiased", "not shown", "as without training", "biased",
 )  # fmt: skip
+NOT_JUDGED = "not judged"  # stands for the last three where no false discovery rate is given
 
 _LARGEST_SEEN = 0.2  # groups that could not show even this |AUC - 1/2| are too small
 _POWER = 2.8  # standard errors of a difference seen at 5 % in 80 % of samples: 1.96 + 0.84
@@ -45,20 +46,21 @@ class BiasChance:
     resampled: np.ndarray
 
 
-def bias_chance(features, digests, strata=None, resamples=200, matched=None):
+def bias_chance(features, digests, strata=None, resamples=200, matched=None, ties="mean"):
     """Measure what chance allows for (method.md §8.9).
 
     features: method.bias.BiasFeatures, n images. digests: n texts, of the photographs, in the order of features: group
     after group. strata: int (n,), see strata_of; by default one. resamples: B. matched: int (S, G), sets of images that
     differ in nothing but the subgroup, as numbers among the n, a column per group: p is then theirs (see matched_p).
-    A photograph that stands several times in one group counts once, but for P(g|u) and its resamples, which are of all
+    ties: how equal peaks are ranked for P(g|u), see method.probability.ranks; in rank sums they share always. A
+    photograph that stands several times in one group counts once, but for P(g|u) and its resamples, which are of all
     images as in §5. Returns BiasChance.
     """
     sizes = [len(peaks) for peaks in features.groups.values()]
     members, peaks = np.repeat(np.arange(len(sizes)), sizes), np.concatenate(list(features.groups.values()))
     strata = np.zeros(len(members), int) if strata is None else np.asarray(strata)
     resampled = resampled_probabilities(
-        peaks.T, features.p_min, features.p_max, members, poisson_weights(digests, resamples)
+        peaks.T, features.p_min, features.p_max, members, poisson_weights(digests, resamples), ties
     )
     if resamples:
         low, high = np.nanquantile(resampled, (0.025, 0.975), axis=2)
@@ -109,21 +111,25 @@ def _chance_variance(sizes):
     return (sizes.sum() + 1) / (12 * sizes * others)
 
 
-def resampled_probabilities(peaks, lowest, highest, members, weights):
-    """P(g|u) in resamples of the images (method.md §5 and §8.5): what repeated rows would give, equal peaks sharing.
+def resampled_probabilities(peaks, lowest, highest, members, weights, ties="mean"):
+    """P(g|u) in resamples of the images (method.md §5 and §8.5): what repeated rows would give.
 
     peaks: (U, n). lowest, highest: (U,), p_min and p_max, which stay those of all images. members: int (n,), group of
-    each image. weights: uint8 (n, B), how often an image stands in a resample. Returns float32 (U, G, B), NaN where a
-    resample holds no image of some group, 0 where every score is 0.
+    each image. weights: uint8 (n, B), how often an image stands in a resample. ties: see method.probability.ranks.
+    Returns float32 (U, G, B), NaN where a resample holds no image of some group, 0 where every score is 0.
     """
     groups = members == np.arange(members.max() + 1)[:, None]
     sizes = groups.astype(np.int64) @ weights  # (G, B)
     found = np.empty((len(peaks), *sizes.shape), np.float32)
+    in_order = np.arange(len(members)), np.arange(1, len(members) + 1)
     for unit, values in enumerate(peaks):
-        order = np.argsort(values)
+        order = np.argsort(values, kind="stable")
         ascending, span = values[order].astype(np.float64), float(highest[unit]) - float(lowest[unit])
         heights = (ascending - lowest[unit]) / (span or 1) * (span > 0)
-        begins, ends = (np.searchsorted(ascending, ascending, side) for side in ("left", "right"))
+        if ties == "order":
+            begins, ends = in_order
+        else:
+            begins, ends = (np.searchsorted(ascending, ascending, side) for side in ("left", "right"))
         of_groups = groups[:, order] * heights  # (G, n)
         for start in range(0, weights.shape[1], _RESAMPLES_AT_ONCE):
             some = slice(start, start + _RESAMPLES_AT_ONCE)
@@ -203,8 +209,11 @@ def verdicts(probabilities, cut_off, q, twin, sizes, alpha):
 
     probabilities: float64 (U, G), P(g|u). cut_off: P from which a unit counts as biased in §5. q, twin: float64 (U, G);
     a q of NaN shows nothing, and twin is NaN throughout without twins, when no unit is "as without training". sizes:
-    int (G,). alpha: the largest false discovery rate. Returns str (U, G).
+    int (G,). alpha: the largest false discovery rate; None judges nothing that reaches the cut-off. Returns str (U, G).
     """
     too_few = np.broadcast_to(smallest_seen(sizes) > _LARGEST_SEEN, q.shape)
-    conditions = [too_few, probabilities < cut_off, ~(q <= alpha), twin > alpha]
-    return np.select(conditions, VERDICTS[:-1], BIASED)
+    said = np.select([too_few, probabilities < cut_off], [TOO_FEW, UNBIASED], NOT_JUDGED)
+    if alpha is None:
+        return said
+    judged = np.select([~(q <= alpha), twin > alpha], [NOT_SHOWN, UNTRAINED], BIASED)
+    return np.where(said == NOT_JUDGED, judged, said)

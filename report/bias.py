@@ -1,46 +1,73 @@
-"""The reports on global bias of a layer, and on models compared (method.md §5)."""
+"""The reports on global bias of a layer (method.md §5 and §8.9)."""
 
 from pathlib import Path
 
 from method.bias import UNBIASED, as_dict
-from report.plots import grouped_bars, save_png, stacked_probabilities, write_pdf
-from report.summary import of_layers
-from report.tables import write_pickle
+from report.bias_chance import (
+    MEANING,
+    chance_as_dict,
+    chance_line,
+    chance_rows,
+    left_out,
+    network_line,
+    verdict_table,
+)
+from report.plots import save_png, stacked_probabilities, table_pages, write_pdf
+from report.tables import write_csv, write_pickle
+from store.bias import chance_stage, features_stage
 from store.layer import Stage
-from util.files import replacing
 
 
 def write_probabilities(path, told):
     write_pickle(as_dict(told.biases), path)
 
 
+def write_chance(path, told):
+    write_pickle(chance_as_dict(told.evidence), path)
+
+
+def write_table(path, told):
+    write_csv(path, chance_rows(told.evidence))
+
+
 def write_report(path, told):
-    """Write one layer's PDF: numbers, then the plots that were drawn."""
+    """Write one layer's PDF: numbers, what they mean, then the plots that were drawn."""
     notes = [f"{told.units} units", *map(threshold_note, told.biases), *told.notes]
-    tables = [table(bias) for bias in told.biases]
-    write_pdf(path, f"Global bias of {told.layer}", told.about, notes, tables, told.figures)
+    tables = [rows for of in told.evidence for rows in (table(of.bias), verdict_table(of))]
+    meaning = table_pages("What the figures mean", MEANING, [], [])
+    write_pdf(path, f"Global bias of {told.layer}", told.about, notes, tables, [*meaning, *told.figures])
 
 
-def bias_reports(features):
-    """The stages made from a layer's features. features: suffixes of their files. make: function of path and Told."""
+def bias_reports(concepts):
+    """The stages made from what was found about a layer's bias on some global concepts. make: function of path and
+    Told.
+    """
+    features = tuple(features_stage(concept).suffix for concept in concepts)
+    chance = (*features, *(chance_stage(concept).suffix for concept in concepts), "twins", "alpha", "preset")
     return (
-        Stage("_nl_report.pdf", "report", (*features, "preset", "plots"), version=3, make=write_report),
-        Stage("_nl_probs.txt", "verdicts", (*features, "preset"), version=3, make=write_text),
+        Stage("_nl_report.pdf", "report", (*chance, "plots"), version=4, make=write_report),
+        Stage("_nl_probs.txt", "verdicts", chance, version=4, make=write_text),
         Stage("_nl_probs.pkl", "probabilities", (*features, "preset"), version=3, make=write_probabilities),
+        Stage("_nl_chance.csv", "chance", chance, make=write_table),
+        Stage("_nl_chance.pkl", "chance", chance, make=write_chance),
     )
 
 
 class Told:
-    """What the reports on a layer tell. layer: its name. about: {what: text}, see store/about.py. biases: list of
-    ConceptBias. notes: texts on the subgroups. figures: the plots, filled by draw().
+    """What the reports on a layer tell. layer: its name. about: {what: text}, see store/about.py. evidence: list of
+    BiasEvidence. notes: texts. figures: the plots, filled by draw().
     """
 
-    def __init__(self, layer, about, biases, notes):
-        self.layer, self.about, self.biases, self.notes, self.figures = layer, about, biases, notes, []
+    def __init__(self, layer, about, evidence, notes):
+        self.layer, self.about, self.evidence, self.notes, self.figures = layer, about, evidence, notes, []
+
+    @property
+    def biases(self):
+        return [of.bias for of in self.evidence]
 
     @property
     def units(self):
-        return len(self.biases[0].probabilities)
+        return len(self.evidence[0].verdicts)
 
     def draw(self, concepts, folder):
         """Draw every concept's probabilities; each becomes a PNG. concepts: {concept: GlobalConcept}, for colours."""
@@ -52,20 +79,37 @@ class Told:
             self.figures.append(save_png(figure, Path(folder) / plot_of(self.layer, bias.concept)))
 
 
+def notes_of(evidence, samples):
+    """What is said of a layer as a whole, and how its figures came about: texts for summary and report.
+
+    evidence: list of BiasEvidence. samples: {concept: how its images were compared}.
+    """
+    notes = [network_line(of) for of in evidence]
+    for of in evidence:
+        sizes = zip(of.chance.sizes.tolist(), of.bias.groups, strict=True)
+        photographs = ", ".join(f"{size} {group}" for size, group in sizes)
+        notes.append(f"{of.bias.concept}: {photographs} photographs; {samples[of.bias.concept]}")
+    return [*notes, *left_out(evidence)]
+
+
 def threshold_note(bias):
     return f"{bias.concept}: a unit is biased towards a subgroup from a probability of {bias.threshold:g}"
 
 
 def write_text(path, told):
-    """Write every unit's probabilities and verdicts as text, in the manner of the hierarchy's file."""
+    """Write every unit's probabilities and verdicts as text, in the manner of the hierarchy's file, and behind a
+    concept's verdict a line per subgroup on what of it is chance.
+    """
     with open(path, "w", encoding="utf-8") as file:
         for unit in range(told.units):
             file.write(f"Unit : {unit}\n")
-            for bias in told.biases:
-                file.write(f"\tConcept : {bias.concept}\n\t{{\n")
-                for group, probability in zip(bias.groups, bias.probabilities[unit].tolist(), strict=True):
+            for of in told.evidence:
+                file.write(f"\tConcept : {of.bias.concept}\n\t{{\n")
+                for group, probability in zip(of.bias.groups, of.bias.probabilities[unit].tolist(), strict=True):
                     file.write(f"\t\t{group} : {probability}\n")
-                file.write(f"\t}}\n\t{bias.verdict(unit)}\n")
+                file.write(f"\t}}\n\t{of.bias.verdict(unit)}\n")
+                for place in range(len(of.bias.groups)):
+                    file.write(f"\tchance : {chance_line(of, unit, place)}\n")
 
 
 def table(bias):
@@ -77,35 +121,14 @@ def table(bias):
     return [*rows, (UNBIASED, str(counts[UNBIASED]), "", "")]
 
 
+def printed(evidence, notes):
+    """Tables and notes on a layer as lines for the terminal. evidence: list of BiasEvidence. notes: texts."""
+    lines = []
+    for of in evidence:
+        lines += ["{:<18}{:>14}{:>20}{:>20}".format(*row) for row in table(of.bias)]
+        lines += [f"{name:<24}" + "".join(f"{text:>20}" for text in row) for name, *row in verdict_table(of)]
+    return [*lines, *notes]
+
+
 def plot_of(layer, concept):
     return f"{layer}_bias({concept}).png"
-
-
-def comparison_plot(concept, twin):
-    return f"bias_comparison({concept}){twin}.png"
-
-
-def compare(biases, about, concepts, notes, twin, folder, plot_folder):
-    """Compare the number of biased units across models, a chart per global concept. Returns the PDF's path.
-
-    biases: {layer: list of ConceptBias}. about: {layer: {what: text}}. concepts: {concept: GlobalConcept}. notes: texts
-    on the subgroups. twin: what the names of its files end in. folder: of the PDF; plot_folder: of charts.
-    """
-    figures, tables = [], []
-    for concept, description in concepts.items():
-        counts = {
-            layer: bias.counts() for layer, of_layer in biases.items() for bias in of_layer if bias.concept == concept
-        }
-        if not counts:
-            continue
-        names = [*description.groups, UNBIASED]
-        figure = grouped_bars(f"Units biased on {concept}", counts, names, "units")
-        figures.append(save_png(figure, Path(plot_folder) / comparison_plot(concept, twin)))
-        shown = [name for name in names if any(name in of_layer for of_layer in counts.values())]
-        lines = [(layer, *(str(of.get(name, "-")) for name in shown)) for layer, of in counts.items()]
-        tables.append([(concept, *shown), *lines])
-    path = Path(folder) / f"nl_comparison{twin}.pdf"
-    notes = [*sorted({threshold_note(bias) for of_layer in biases.values() for bias in of_layer}), *notes]
-    with replacing(path, shared=True) as partial:
-        write_pdf(partial, "Global bias compared", of_layers(about), notes, tables, figures)
-    return path

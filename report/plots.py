@@ -11,6 +11,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
 from method.bias import UNBIASED
+from method.bias_chance import NOT_JUDGED, VERDICTS
 from method.findings import UNLOCALIZABLE
 from util.files import replacing
 
@@ -19,6 +20,9 @@ _PALETTE = (
     "#003A5A", "#735000", "#00503A", "#673C54", "#B4DCF4", "#F0B080", "#8A8427", "#666666",
 )  # fmt: skip
 _NEITHER = "#BBBBBB"  # unbiased, unlocalizable
+_OF_VERDICTS = dict(
+    zip((*VERDICTS, NOT_JUDGED), ("#EEEEEE", _NEITHER, "#56B4E9", "#E69F00", "#D55E00", "#CC79A7"), strict=True)
+)
 _PNG_DPI = 130
 
 
@@ -84,6 +88,39 @@ def grouped_bars(title, counts, all_names, ylabel, intervals=None):
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def verdict_bars(title, counts, intervals):
+    """What is said of the units of several models, a panel each with a stacked bar per subgroup.
+
+    counts: {model: {verdict: {subgroup: number of units}}}, every model's verdicts in their order. intervals: {model:
+    (low, high)}, float (G,) each, of the share of units with the last verdict; NaN and models that lack have none.
+    """
+    columns = [len(next(iter(of.values()))) for of in counts.values()]
+    size = max(7, 2.6 + sum(0.9 + 0.55 * count for count in columns)), 4.6
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, len(counts), sharey=True, squeeze=False, width_ratios=columns)[0]
+    for axes, (model, of_model) in zip(panels, counts.items(), strict=True):
+        groups = list(next(iter(of_model.values())))
+        places, base = np.arange(len(groups)), np.zeros(len(groups))
+        units = sum(of[groups[0]] for of in of_model.values())
+        for verdict, of in reversed(of_model.items()):
+            number = np.array([of[group] for group in groups])
+            style = {"color": _OF_VERDICTS[verdict], "edgecolor": "white", "linewidth": 0.5, "label": verdict}
+            bars = axes.bar(places, number / units, 0.8, base, **style)
+            shown = [str(count) if count >= 0.04 * units else "" for count in number.tolist()]
+            axes.bar_label(bars, shown, label_type="center", fontsize=7)
+            base += number / units
+        if model in intervals:
+            axes.vlines(places + 0.3, *intervals[model], color="black", linewidth=1.2, label="95 % of the biased")
+        axes.set_xticks(places, [readable(group) for group in groups], rotation=30, ha="right", fontsize=8)
+        axes.set_title(f"{model}\n{units} units", fontsize=8)
+        axes.set(ylim=(0, 1), xlim=(-0.6, len(groups) - 0.4))
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set(ylabel="share of units")
+    figure.suptitle(title)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, reverse=True)
     return figure
 
 

@@ -20,7 +20,7 @@ from method.bias_chance import (
     twin_shares,
     verdicts,
 )
-from method.probability import bias_threshold
+from method.probability import TIES, bias_threshold
 from method.rank_sum import Ranking, p_values
 from method.resampling import poisson_weights, seed_of
 from method.significance import benjamini_hochberg
@@ -116,7 +116,8 @@ def test_nothing_to_compare_is_nan_and_a_constant_unit_shows_nothing():
     assert np.isnan(p).all() and auc[0, 1] == 1
 
 
-def test_resamples_equal_repeated_rows():
+@pytest.mark.parametrize("ties", TIES)
+def test_resamples_equal_repeated_rows(ties):
     random = np.random.default_rng(2)
     sizes, kinds = (13, 21, 9), np.concatenate([some_peaks(kind, 3, 43, random) for kind in KINDS])
     peaks = np.concatenate([kinds, np.full((1, 43), 2, np.float32)])
@@ -124,11 +125,11 @@ def test_resamples_equal_repeated_rows():
     members, weights = np.repeat(np.arange(3), sizes), poisson_weights(names(43), 60)
     lowest, highest = peaks.min(axis=1) - 0.5, peaks.max(axis=1)
     lowest[-1] = 2
-    found = resampled_probabilities(peaks, lowest, highest, members, weights)
+    found = resampled_probabilities(peaks, lowest, highest, members, weights, ties)
     for resample in range(60):
         copies = weights[:, resample]
         repeated = np.split(np.repeat(peaks, copies, axis=1).T, np.cumsum([copies[members == g].sum() for g in (0, 1)]))
-        expected = BiasFeatures(dict(enumerate(repeated)), lowest, highest).probabilities()
+        expected = BiasFeatures(dict(enumerate(repeated)), lowest, highest).probabilities(ties)
         assert np.allclose(found[:, :, resample], expected, atol=1e-6, rtol=0)
     assert found.dtype == np.float32 and not found[-1].any()
 
@@ -197,6 +198,9 @@ def test_verdicts_come_in_their_order():
         arrays = [np.array([[value, value]]) for value in (probability, q, twin)]
         assert verdicts(arrays[0], 0.55, *arrays[1:], (400, 400), 0.05).tolist() == [[expected] * 2]
         assert verdicts(arrays[0], 0.55, *arrays[1:], (10, 400), 0.05).tolist() == [["too few images"] * 2]
+        unjudged = "unbiased" if expected == "unbiased" else "not judged"
+        assert verdicts(arrays[0], 0.55, *arrays[1:], (400, 400), None).tolist() == [[unjudged] * 2]
+        assert verdicts(arrays[0], 0.55, *arrays[1:], (10, 400), None).tolist() == [["too few images"] * 2]
     assert VERDICTS == ("too few images", "unbiased", "not shown", "as without training", "biased")
     q = np.array([[0.03, 0.03]])
     assert verdicts(q + 0.9, 0.55, q, q, (400, 400), 0.02).tolist() == [["not shown"] * 2]

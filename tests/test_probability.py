@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from method.bias import BiasFeatures, ConceptBias, as_dict
+from method.bias_chance import BiasChance
+from method.bias_evidence import BiasEvidence
 from method.probability import bias_threshold, group_probabilities, image_weights, ranks, region_probabilities
 from report.bias import Told, table, write_text
 
@@ -167,10 +169,17 @@ def test_verdicts_name_every_subgroup_that_reaches_the_threshold():
 
 def test_the_text_reads_like_the_hierarchys(tmp_path):
     bias = ConceptBias("gender", ("male", "female"), np.array([[0.25, 0.75], [0.5, 0.5]]))
-    write_text(tmp_path / "text", Told("layer", {}, [bias], []))
+    nan, zeros = np.full((2, 2), np.nan), np.zeros((2, 2))
+    auc = np.array([[0.25, 0.75], [0.5, 0.5]])
+    found = BiasChance(nan, nan, auc, auc, auc, zeros, zeros, np.array([400, 400]), np.empty((2, 2, 0), np.float32))
+    write_text(tmp_path / "text", Told("layer", {}, [BiasEvidence(bias, found, [], 0.05)], []))
     expected = (
         "Unit : 0\n\tConcept : gender\n\t{\n\t\tmale : 0.25\n\t\tfemale : 0.75\n\t}\n\tbiased : female 0.7500\n"
+        "\tchance : male unbiased, AUC 0.2500 (0.2500 to 0.2500), q 0\n"
+        "\tchance : female biased, AUC 0.7500 (0.7500 to 0.7500), q 0\n"
         "Unit : 1\n\tConcept : gender\n\t{\n\t\tmale : 0.5\n\t\tfemale : 0.5\n\t}\n\tunbiased\n"
+        "\tchance : male unbiased, AUC 0.5000 (0.5000 to 0.5000), q 0\n"
+        "\tchance : female unbiased, AUC 0.5000 (0.5000 to 0.5000), q 0\n"
     )
     assert (tmp_path / "text").read_text() == expected
     assert as_dict([bias]) == {

@@ -1,0 +1,48 @@
+"""What stands behind the bias of a layer's units on one global concept: chance and untrained twins (method.md §8.9)."""
+
+import numpy as np
+
+from method.bias_chance import BIASED, NOT_JUDGED, TOO_FEW, UNBIASED, VERDICTS, twin_shares, verdicts
+from method.comparison import Shares
+
+
+class BiasEvidence:
+    """What stands behind the bias of U units towards the G subgroups of one global concept.
+
+    bias: method.bias.ConceptBias. chance: method.bias_chance.BiasChance. twins: list of (ConceptBias, BiasChance), of
+    each untrained twin, perhaps none. alpha: the largest false discovery rate, None judges nothing. twin: float64 (U,
+    G), the share of the twins' units whose AUC is as far from 1/2, NaN without twins. verdicts: str (U, G).
+    """
+
+    def __init__(self, bias, chance, twins, alpha):
+        self.bias, self.chance, self.twins, self.alpha = bias, chance, twins, alpha
+        self.twin = np.full(chance.auc.shape, np.nan)
+        if twins:
+            self.twin = twin_shares(chance.auc, np.concatenate([of.auc for _, of in twins]))
+        self.verdicts = self._verdicts(bias.probabilities)
+
+    def _verdicts(self, probabilities):
+        chance = self.chance
+        return verdicts(probabilities, self.bias.threshold, chance.q, self.twin, chance.sizes, self.alpha)
+
+    def counts(self):
+        """How many units get each verdict: {verdict: {group: number}}, in the order of the verdicts."""
+        names = VERDICTS if self.alpha is not None else (TOO_FEW, UNBIASED, NOT_JUDGED)
+        numbers = {name: (self.verdicts == name).sum(axis=0).tolist() for name in names}
+        return {name: dict(zip(self.bias.groups, of, strict=True)) for name, of in numbers.items()}
+
+    def beyond_cut_off(self):
+        """The share of units whose P reaches the cut-off for any subgroup: the network's, and a list of the twins'."""
+        own, *of_twins = (float(bias.biased.any(axis=1).mean()) for bias in (self.bias, *(of for of, _ in self.twins)))
+        return own, of_twins
+
+    def shares(self):
+        """The share of units that are *biased* towards each subgroup: method.comparison.Shares of G groups.
+
+        Of the conditions of that verdict, P is that of the resample, and what q and the twins say stays as it is. So
+        units enter in some resamples whose P falls just short of the cut-off, as others leave: were they let leave
+        only, every resample would have a smaller share than the photographs at hand.
+        """
+        standing = self._verdicts(np.ones(self.bias.probabilities.shape)) == BIASED  # if only P reaches the cut-off
+        reached = self.chance.resampled >= self.bias.threshold  # (U, G, B)
+        return Shares.of((self.verdicts == BIASED).T, (standing[:, :, None] & reached).transpose(1, 0, 2))
