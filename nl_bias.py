@@ -35,6 +35,7 @@ from store.run import (
     prepare_subgroups,
     prepare_twins,
     require_one_checkpoint,
+    require_sense,
     run_name,
     tasks_of,
     views_of_subgroups,
@@ -48,6 +49,7 @@ log = logging.getLogger(__name__)
 
 def main():
     config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASK": "TASKS"})
+    require_sense(config)
     require_one_checkpoint(config)
     tasks = tasks_of(config)
     concepts = global_concepts(Path(config.DICTIONARY))

@@ -34,8 +34,8 @@ class Chance:
     region_share: float64 (U,), NaN without resamples; a concept in no region counts as a region of its own.
     boot_concept: int16 (U, B), the top concept in each resample, -1 for none, and boot_iou: float32 (U, B), its IoU; B
     = 0 without resamples. boot_region_iou: float32 (U, R, B), the IoU in each resample of the R concepts that lie in a
-    region, in concept order: the hierarchy's intervals need them. concepts: str (C,). map_size: int64 (2,), height and width of the maps. fingerprint: of what
-    it was made from.
+    region, in concept order: the hierarchy's intervals need them. concepts: str (C,). map_size: int64 (2,),
+    height and width of the maps. fingerprint: of what it was made from.
     """
 
     concepts: np.ndarray

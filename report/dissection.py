@@ -30,7 +30,7 @@ class Dissection:
 
 _OF_NUMBERS = (TALLY.suffix, CHANCE.suffix, TWINS.suffix, "score_threshold", "alpha")
 _OF_PICTURES = (
-    *_OF_NUMBERS, "images_shown", "dictionary_images", "crop", "quantile", "iou_union", "predicts",
+    *_OF_NUMBERS, "images_shown", "dictionary_images", "crop", "quantile", "iou_union", "about",
 )  # fmt: skip
 
 REPORTS = (

@@ -70,7 +70,8 @@ def bias_stores(config, model, subgroups, views, samples, twin=None):
     folder, name = Path(config.NL_FOLDER), run_name(config, model.task)
     if twin is not None:
         folder, name = folder / TWINS_FOLDER, f"{model.task}_random{twin}"
-    about = about_of_run(config, model, f"{len(views)} images of subgroups")
+    size = f"{len({path for concept in subgroups for path in concept.images})} images of subgroups"
+    about = about_of_run(config, model, size, (subgroups, views)) if twin is None else {}
     facts = {
         "input_size": model.grid, "plots": config.PLOT, "preset": config.PRESET, "alpha": config.ALPHA,
         "bootstraps": config.BOOTSTRAPS or 0 if twin is None else 0, "twins": [],

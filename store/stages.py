@@ -29,6 +29,6 @@ CHANCE = Stage(
 TWINS = Stage("_twins.npz", "untrained twins", ("twins",))
 
 # What predict.py leaves of a network, whatever its layer; with the table the manifest keeps its result in a line.
-_OF_NETWORK = ("network", "input", "dictionary")
-ACCURACY = Stage("_accuracy.csv", "accuracy", _OF_NETWORK)
-PREDICTIONS = Stage("_predictions.csv", "predictions", _OF_NETWORK)
+_OF_PREDICTIONS = ("network", "input_size", "predicts", "photographs", "crop")
+ACCURACY = Stage("_accuracy.csv", "accuracy", _OF_PREDICTIONS, version=2)
+PREDICTIONS = Stage("_predictions.csv", "predictions", _OF_PREDICTIONS, version=2)
