@@ -53,7 +53,8 @@ class Difference:
 
     one, other: names. difference: float64 (G,), -1..1. low, high: its 95 % interval. p: two-sided, of no difference. q:
     p after Benjamini and Hochberg over all pairs of models and groups. low to q: float64 (G,), NaN where the two have
-    no resamples in common.
+    no resamples in common. untrained: float64 (G,), the greatest difference, in either direction, of an untrained twin
+    of the one and one of the other, 0 without twins.
     """
 
     one: str
@@ -62,28 +63,36 @@ class Difference:
     low: np.ndarray
     high: np.ndarray
     p: np.ndarray
+    untrained: np.ndarray
     q: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     def beyond_chance(self, alpha):
-        """Which differences other photographs would show as well: bool (G,). alpha: the largest false discovery rate,
-        None finds none.
+        """Which differences other photographs would show as well, and are not there without training: bool (G,).
+
+        alpha: the largest false discovery rate, None finds none.
         """
-        return (self.q <= (-1 if alpha is None else alpha)) & ((self.low > 0) | (self.high < 0))
+        other_photographs = (self.q <= (-1 if alpha is None else alpha)) & ((self.low > 0) | (self.high < 0))
+        return other_photographs & (np.abs(self.difference) > self.untrained)
 
 
-def differences(shares, drawn_from):
+def differences(shares, drawn_from, twins=None):
     """The differences of every pair of models, in the order of the models.
 
     shares: {name: Shares} of the same G groups. drawn_from: {name: what the resamples were drawn from}, such as the
     fingerprint of a dictionary: where it differs, or the number of resamples does, resample b is not of the same
-    photographs in both, and neither interval nor p is given. Returns list of Difference.
+    photographs in both, and neither interval nor p is given. twins: {name: float64 (T, G)}, the shares of T untrained
+    twins; by default none. Returns list of Difference.
     """
     found = []
     for one, other in combinations(shares, 2):
         first, second = shares[one], shares[other]
         paired = drawn_from[one] == drawn_from[other] and first.resampled.shape == second.resampled.shape
         drawn = first.resampled - second.resampled if paired else np.empty((len(first.share), 0))
-        found.append(Difference(one, other, first.share - second.share, *interval(drawn), _p_values(drawn)))
+        of_twins = [(twins or {}).get(name, np.empty((0, len(first.share)))) for name in (one, other)]
+        untrained = np.abs(of_twins[0][:, None] - of_twins[1]).max(axis=(0, 1), initial=0)  # (T, T, G) -> (G,)
+        found.append(
+            Difference(one, other, first.share - second.share, *interval(drawn), _p_values(drawn), untrained)
+        )
     q_values = benjamini_hochberg(np.array([of.p for of in found]))
     return [Difference(**{**vars(of), "q": q}) for of, q in zip(found, q_values, strict=True)]
 

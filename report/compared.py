@@ -20,9 +20,9 @@ NOTES = (
     "Confirmed detectors are given as the share of a layer's units, in percent, with its 95 % interval over resamples "
     "of the photographs; a unit counts in the region and type of its own concept. In a resample concepts and IoU are "
     "those of the resample, but which units are significant stays as it is: intervals are rather too narrow.",
-    "Beyond chance: the interval of the difference leaves out 0, and the difference is among those of which at most a "
-    "share of ALPHA is expected to be false (q, over all pairs and groups of a division). It is about other "
-    "photographs, not about other trainings of the same network: the untrained twins show what is there without any.",
+    "Beyond chance: the interval of the difference leaves out 0, the difference is among those of which at most a "
+    "share of ALPHA is expected to be false (q, over all pairs and groups of a division), and no untrained twin of the "
+    "one differs as much from one of the other. It is about other photographs, not about other trainings.",
 )
 
 
@@ -60,7 +60,7 @@ def comparisons(hierarchies, dictionaries):
             asked = [group_of[concept] for concept in hierarchy.findings.concepts], groups
             shares[hierarchy.layer] = hierarchy.evidence.shares(*asked)
             twins[hierarchy.layer] = hierarchy.evidence.twin_shares(*asked)
-        found.append(Comparison(what, groups, shares, twins, differences(shares, dictionaries)))
+        found.append(Comparison(what, groups, shares, twins, differences(shares, dictionaries, twins)))
     return found
 
 

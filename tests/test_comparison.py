@@ -110,3 +110,15 @@ def test_two_models_of_equal_worth_seldom_differ_beyond_chance():
     p_values, beyond = np.array(found).T
     assert (p_values <= 0.05).mean() <= 0.06
     assert beyond.mean() <= 0.06
+
+
+def test_a_difference_that_untrained_twins_show_as_well_is_not_beyond_chance():
+    members = np.zeros((1, 50), bool)
+    members[0, :20] = True
+    everywhere, nowhere = (np.repeat(of[:, :, None], 200, axis=2) for of in (members, ~members & members))
+    shares = {"a": Shares.of(members, everywhere), "b": Shares.of(members & False, nowhere)}
+    alike, apart = ({"a": np.array([[share], [0.1]]), "b": np.array([[0.0]])} for share in (0.1, 0.45))
+    (found,) = differences(shares, {"a": 0, "b": 0}, alike)
+    assert found.untrained == [0.1] and found.beyond_chance(0.05).tolist() == [True]
+    (found,) = differences(shares, {"a": 0, "b": 0}, apart)
+    assert found.untrained == [0.45] and found.beyond_chance(0.05).tolist() == [False]
