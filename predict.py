@@ -63,12 +63,12 @@ def require_prediction(model):
     """Raise DissectionError for a network whose output says nothing that subgroups could be compared with."""
     predicts = model.spec.predicts
     if not isinstance(predicts, Classes | Years):
-        found = f"states that it predicts {predicts}" if predicts else "does not state what its network predicts"
-        raise DissectionError(
-            f"the loader file of {model.task} {found}: subgroups can tell of classes and ages alone. If it predicts "
-            "such, copy the file to one of your own, as loader/model_loader_mine.py, and state in its ModelSpec "
-            "predicts=Classes('gender', ('female', 'male')) or predicts=Years(...), from loader/predictions.py"
-        )
+        found = f"states {predicts}: subgroups can tell of classes and ages alone" if predicts else (
+            "does not state what its network predicts: copy it to one of your own, as loader/model_loader_mine.py, and "
+            "state in its ModelSpec predicts=Classes('gender', ('female', 'male')) or predicts=Years(...), from "
+            "loader/predictions.py"
+        )  # fmt: skip
+        raise DissectionError(f"the loader file of {model.task} {found}")
 
 
 def require_classes(predicts, subgroups):

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from dictionary.file_memory import memory_path
 from dictionary.images import load_rgb
 from dictionary.rows import Problem
-from dictionary.views import view_of
-from loader.crops import TEMPLATES
+from dictionary.views import similarity, view_of
+from loader.crops import Crop
 from util.errors import DissectionError
 from util.files import JsonMemory
 from util.parallel import mapped
@@ -119,7 +119,7 @@ def face_finder(device, **options):
             return None
         try:
             return _face([boxes[0].tolist(), points[0].tolist(), image.shape[1::-1]])  # the largest comes first
-        except ValueError:  # points that all but coincide, or in no order of a face
+        except (ValueError, ArithmeticError):  # points that all but coincide, or in no order of a face
             return None
 
     return find
@@ -149,8 +149,5 @@ def _face(value):
 
 def _fit(face):
     """Whether five points lie as those of a face do, in the roughest way: the views of others would be without end."""
-    middle = sum(complex(*point) for point in face.points) / 5
-    places = [complex(*point) - middle for point in face.points]
-    alike = abs(sum(p.conjugate() * complex(*wanted) for p, wanted in zip(places, TEMPLATES["dlib"], strict=True)))
-    square = sum(abs(place) ** 2 for place in places)
-    return square > 1 and square < _MOST_SIDE * max(face.size) * alike  # that of views.view_of spans square / alike
+    scale, _ = similarity(face.points, Crop("dlib"))
+    return abs(scale) < 1 < _MOST_SIDE * max(face.size) * abs(scale)

@@ -6,6 +6,7 @@ Places in a photograph are pixels (x, y) of the image as a viewer shows it; the 
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -122,7 +123,7 @@ def view_of(face, crop, jitter=0.0, digest=""):
         random = np.random.default_rng(int(fingerprint([digest, "jitter"])[:16], 16))
         move_x, move_y, grow = (jitter * random.uniform(-1, 1, 3) + (0, 0, 1)).tolist()
     if crop.is_aligned:
-        scale, shift = _similarity(face.points, crop)
+        scale, shift = similarity(face.points, crop)
         centre = 0.5 + 0.5j
         scale, shift = scale * grow, (shift - centre) * grow + centre + complex(move_x, move_y)
         return Chip((scale.real, scale.imag, shift.real, shift.imag), face.size)
@@ -138,13 +139,26 @@ def view_of(face, crop, jitter=0.0, digest=""):
     return Part((left, top, right, bottom), face.size) if right > left and bottom > top else None
 
 
-def _similarity(points, crop):
-    """The similarity transform that brings points onto a template with the least squares, as complex (scale, shift)."""
-    wanted = (np.array(TEMPLATES[crop.kind]) + crop.margin) / (1 + 2 * crop.margin)
-    source, target = (np.asarray(places, float) @ (1, 1j) for places in (points, wanted))
-    centred = source - source.mean()
-    scale = (centred.conj() @ target) / (centred.conj() @ centred).real
-    return complex(scale), complex(target.mean() - scale * source.mean())
+def similarity(points, crop):
+    """The similarity transform that brings five points onto a template with the least squares: complex (scale, shift).
+
+    A place of the photograph, as a complex number, lies at scale * place + shift in the template's square of side 1.
+    """
+    target, middle = _template(crop)
+    places = [complex(*point) for point in points]
+    centre = sum(places) / len(places)
+    places = [place - centre for place in places]
+    alike = sum(place.conjugate() * wanted for place, wanted in zip(places, target, strict=True))
+    scale = alike / sum(abs(place) ** 2 for place in places)
+    return scale, middle - scale * centre
+
+
+@cache
+def _template(crop):
+    """The points of a crop's template, margin included, as complex numbers about their middle; that middle."""
+    wanted = [complex(x + crop.margin, y + crop.margin) / (1 + 2 * crop.margin) for x, y in TEMPLATES[crop.kind]]
+    middle = sum(wanted) / len(wanted)
+    return [place - middle for place in wanted], middle
 
 
 def resize_image(image, grid):

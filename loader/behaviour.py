@@ -9,6 +9,7 @@ images beside it, which would make every result a matter of luck.
 import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 
 import numpy as np
@@ -232,9 +233,12 @@ def _one_thread():
         torch.set_num_threads(threads)
 
 
+_providers = cache(metadata.packages_distributions)  # which looks through every installed package
+
+
 def package_versions(module):
     """{package: version} of torch and of the installed packages that define classes of a network."""
     named = {type(part).__module__.partition(".")[0] for part in module.modules()} | {"torch"}
-    providers = metadata.packages_distributions()
+    providers = _providers()
     found = {name: providers[name][0] for name in sorted(named) if name in providers}
     return {name: metadata.version(provider) for name, provider in found.items()}

@@ -91,7 +91,7 @@ def prepare_model(config, task, layers, device):
     """
     require_sense(config)
     model = _load(config, task, layers, device, config.WEIGHTS, config.SEED)
-    log.info("network: %s; weights: %s", model.spec.network, model.weights_label)
+    log.info("network: %s; weights: %s", model.described, model.weights_label)
     if config.ALIGN_JITTER and crop_of(config, model) is None:
         log.info("task %s takes whole photographs: ALIGN_JITTER moves nothing of them", task)
     return model
@@ -286,7 +286,7 @@ def known_accuracy(config, model, seen=None):
         store = prediction_store(config, model, *seen)
     except DissectionError:  # something that predict.py will explain
         return ""
-    return store.about_of(ACCURACY.suffix)["accuracy"] if store.is_current(ACCURACY, quiet=True) else ""
+    return store.about_of(ACCURACY.suffix).get("accuracy", "") if store.is_current(ACCURACY, quiet=True) else ""
 
 
 def prediction_store(config, model, subgroups, views, **about):

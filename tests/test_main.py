@@ -6,6 +6,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +27,7 @@ from loader.models import load_model
 from loader.recorder import ActivationRecorder
 from method.findings import Findings
 from method.tally import Tally
+from store.about import about_network
 from store.arrays import load_as
 from store.feature_file import FeatureMaps, FeatureWriter, memory_maps, open_maps
 from store.layer import LayerStore, locked
@@ -261,7 +263,8 @@ def test_a_damaged_manifest_vouches_for_nothing(small_dictionary, run_main):
     before = stamps(result)
     entry = {"made_from": [1], "bytes": 1, "mtime_ns": 1, "digest": ""}
     files = ("{}", "3", '{".mmap": 3}', '{".mmap": {"made_from": 1}}', json.dumps({".mmap": entry}))
-    for content in ("", "{", "[1]", '{".mmap": 3}', *(f'{{"format": 2, "files": {part}}}' for part in files)):
+    deep = "[" * 200_000
+    for content in ("", "{", "[1]", deep, '{".mmap": 3}', *(f'{{"format": 2, "files": {part}}}' for part in files)):
         (result / "onet_layer3_manifest.json").write_text(content)
         after = stamps(run_main())
         assert made_anew(before, after) == ALL, content
@@ -292,6 +295,7 @@ def test_what_an_interrupted_run_of_other_settings_left_is_cleared_away(small_di
         run_main(INPUT_SIZE=96, BATCH_SIZE=4)
     monkeypatch.setattr(FeatureWriter, "add", original)
     assert (result / ".onet_layer3.mmap.partial").exists()
+    (result / ".onet_layer3.mmap.partial.json").write_text("[" * 200_000)  # damaged since
     run_main()
     assert not list(result.glob(".*partial*"))
 
@@ -443,6 +447,39 @@ def test_a_layer_without_maps(small_dictionary, run_main, tmp_path):
     assert (result / "torchvision_layer2_tally.npz").exists()
     before = stamps(result)
     assert stamps(run_main(**words, LAYER_NAME="layer2")) == before
+
+
+def test_the_report_says_the_network_and_is_made_anew_when_what_it_says_changes(
+    small_dictionary, run_main, tmp_path, capsys
+):
+    from torchvision.models import resnet18
+
+    for name in ("two", "same"):
+        torch.manual_seed(0)
+        torch.save(resnet18(num_classes=2).state_dict(), tmp_path / f"{name}.pth")
+    words = {"TASK": "torchvision", "ARCHITECTURE": "resnet18", "NUM_CLASSES": 2, "LAYER_NAME": "layer1"}
+    before = stamps(run_main(**words, WEIGHTS=tmp_path / "two.pth"))
+    said = capsys.readouterr().out
+    assert "network          torchvision network (torchvision, architecture resnet18, num_classes 2)" in said
+    after = stamps(run_main(**words, WEIGHTS=tmp_path / "same.pth"))
+    assert {name for name in before if before[name] != after[name]} == {"torchvision_layer1_conv.pdf"}
+    assert f"{tmp_path / 'same.pth'}" in capsys.readouterr().out
+
+
+def test_normalisations_are_told_apart_in_words(tmp_path):
+    path = tmp_path / "model_loader_planted.py"
+    path.write_text(PLANTED)
+    model = load_model("planted", ["colour"], loader_folder=tmp_path)
+
+    def told(**stated):
+        own = replace(model, spec=replace(model.spec, **stated))
+        return about_network(own, None, 0, "")["input"].partition("rgb, ")[2]
+
+    assert told() == "x of x in 0..1"
+    assert told(mean=0.5, std=(0.2, 0.2, 0.2)) == "(x - [0.5]) / [0.2] of x in 0..1"
+    assert told(mean=(0.5, 0.4, 0.5)) == "(x - [0.5 0.4 0.5]) / [1] of x in 0..1"
+    assert told(mean=(0.5, 0.4, 0.4)) == "(x - [0.5 0.4 0.4]) / [1] of x in 0..1"
+    assert told(std=1.00001) == "(x - [0]) / [1] of x in 0..1"
 
 
 def test_checkpoints_that_are_missing_or_foreign(small_dictionary, run_main, tmp_path):
