@@ -15,11 +15,12 @@ from pathlib import Path
 
 from dictionary.concepts import global_concepts
 from dictionary.dictionary import format_of
+from dictionary.faces import KNOWN_FACES, known_faces
 from dictionary.file_memory import check_files
 from dictionary.images import ImageError, inspect_image, read_bytes
 from dictionary.rows import Problem
 from dictionary.subgroups import GLOBAL_FOLDER, find_subgroups
-from util.errors import run_script
+from util.errors import DissectionError, run_script
 from util.parallel import mapped
 
 
@@ -41,6 +42,10 @@ def find_problems(root, workers):
         f"{len(rows)} images, {sum(carried.values())} masks of {len(carried)} concepts",
         *(["concepts without a mask: " + ", ".join(absent)] if absent else []),
     ]
+    try:
+        known_faces(root)
+    except DissectionError as error:
+        problems.append(Problem(KNOWN_FACES, str(error)))
     groups, unlike = find_subgroups(root)
     absent = [concept for concept in global_concepts(Path(root)) if concept not in groups]
     summary += ["global concepts without images: " + ", ".join(absent)] if absent else []

@@ -1,12 +1,13 @@
 """The faces of a dictionary's photographs: found once by MTCNN, kept in a file (method.md §2)."""
 
-import math
 from pathlib import Path
 from typing import NamedTuple
 
+from dictionary.file_memory import memory_path
 from dictionary.images import load_rgb
 from dictionary.rows import Problem
-from dictionary.views import view_of
+from dictionary.views import similarity, view_of
+from loader.crops import Crop
 from util.errors import DissectionError
 from util.files import JsonMemory
 from util.parallel import mapped
@@ -17,6 +18,8 @@ _VERSION = 2
 LEAST_FACE_PX = 20
 # What a dictionary may bring along: its faces by the content of the photographs, where they are known anyway.
 KNOWN_FACES = "faces.json"
+# The most that a template's square may span when it lies over the points of a face, in longer sides of the photograph.
+_MOST_SIDE = 4
 _SAVE_EVERY = 500  # images between two savings of the file
 
 
@@ -36,14 +39,15 @@ def find_faces(root, digest_of, memory_folder, device, workers, search=True):
     """The largest face in each image: as the dictionary itself knows it, else by MTCNN with its default settings.
 
     root: of the dictionary. digest_of: {image path relative to root: digest of its content}.
-    memory_folder: where the faces are kept, by the content of the photographs, so that only new ones are searched.
+    memory_folder: where MTCNN's are kept, by the content of the photographs, so that only new ones are searched.
     workers: threads that read ahead. search: False raises DissectionError rather than look for a face.
-    Returns {image path: Face}; None for an image in which no face was found.
+    Returns {image path: Face}; None for an image in which no face was found. Raises DissectionError for faces of the
+    dictionary that cannot be used.
     """
-    root = Path(root)
-    memory = _memory(Path(memory_folder) / f"{root.resolve().name}_faces.json")
-    known = {**memory.read(), **_memory(root / KNOWN_FACES).read()}
-    unseen = [image for image, digest in digest_of.items() if digest not in known]
+    root, known = Path(root), known_faces(root)
+    memory = _memory(memory_path(root, memory_folder, "faces"))
+    found = memory.read()
+    unseen = [image for image, digest in digest_of.items() if digest not in known and digest not in found]
     if unseen and not search:
         raise DissectionError(f"the faces of {len(unseen)} images have not been looked for yet: run with GENERATE=True")
     if unseen:
@@ -51,16 +55,25 @@ def find_faces(root, digest_of, memory_folder, device, workers, search=True):
         try:
             read = mapped(lambda image: load_rgb(root / image), unseen, workers, "faces")
             for count, (image, photograph) in enumerate(read, 1):
-                known[digest_of[image]] = find(photograph)
+                found[digest_of[image]] = find(photograph)
                 if count % _SAVE_EVERY == 0:
-                    memory.write(known)
+                    memory.write(found)
         finally:
-            memory.write(known)
-    return {image: known[digest] for image, digest in digest_of.items()}
+            memory.write(found)
+    found |= known
+    return {image: found[digest] for image, digest in digest_of.items()}
 
 
 def _memory(path):
-    return JsonMemory(path, _VERSION, _face, "the faces are searched again")
+    return JsonMemory(path, _VERSION, _face, "the faces are looked for anew")
+
+
+def known_faces(folder):
+    """The faces that a dictionary brings along: {digest of the photograph's content: Face}, empty without a file.
+
+    Raises DissectionError for a file with anything that is no face.
+    """
+    return _memory(Path(folder) / KNOWN_FACES).require()
 
 
 def write_known_faces(folder, faces):
@@ -106,7 +119,7 @@ def face_finder(device, **options):
             return None
         try:
             return _face([boxes[0].tolist(), points[0].tolist(), image.shape[1::-1]])  # the largest comes first
-        except ValueError:  # points that all but coincide
+        except (ValueError, ArithmeticError):  # points that all but coincide, or in no order of a face
             return None
 
     return find
@@ -118,14 +131,23 @@ def missing_face(image):
 
 
 def _face(value):
-    """A Face of the memory, or None for an image without. Raises ValueError or TypeError for what is neither."""
+    """A Face of the memory, or None for an image without. Raises JsonMemory.NO_FACT for what is neither."""
     if value is None:
         return None
     box, points, (width, height) = value
     face = Face(tuple(map(float, box)), tuple((float(x), float(y)) for x, y in points), (int(width), int(height)))
-    left, top, right, bottom = face.box
-    spread = max(abs(x - face.points[0][0]) + abs(y - face.points[0][1]) for x, y in face.points)
+    (left, top, right, bottom), reach = face.box, max(face.size)
+    near = all(
+        -reach <= x <= face.size[0] + reach and -reach <= y <= face.size[1] + reach
+        for x, y in (*face.points, (left, top), (right, bottom))
+    )
     # Written so that NaN is refused as well.
-    if not (len(points) == 5 and left < right and top < bottom and 1 < spread < math.inf and min(face.size) > 0):
-        raise ValueError(f"no face: {value}")
+    if not (len(points) == 5 and left < right and top < bottom and min(face.size) > 0 and near and _fit(face)):
+        raise ValueError(f"no face of a photograph: {value}")
     return face
+
+
+def _fit(face):
+    """Whether five points lie as those of a face do, in the roughest way: the views of others would be without end."""
+    scale, _ = similarity(face.points, Crop("dlib"))
+    return abs(scale) < 1 < _MOST_SIDE * max(face.size) * abs(scale)

@@ -14,7 +14,7 @@ from util.parallel import mapped
 
 # Raise when FileFacts changes its meaning.
 _VERSION = 3
-_CHECKED_AT_ONCE = 32  # rows per task of the pool: few enough to balance, enough to pay for the hand-over
+CHECKED_AT_ONCE = 32  # rows or files per task of the pool: few enough to balance, enough to pay for the hand-over
 
 
 class FileFacts(NamedTuple):
@@ -39,23 +39,28 @@ _TYPES = (tuple, (str, type(None)), str, int, int, bool, (int, float), (int, flo
 
 
 def _as_facts(values):
-    """FileFacts from a value of the memory. Raises TypeError or ValueError when it is no such thing."""
+    """FileFacts from a value of the memory. Raises JsonMemory.NO_FACT when it is no such thing."""
     facts = FileFacts(tuple(values[0]), *values[1:])
     if not all(isinstance(value, kind) for value, kind in zip(facts, _TYPES, strict=True)):
         raise ValueError(f"no facts of a file: {values}")
     return facts
 
 
+def memory_path(root, folder, what):
+    """The file in which it is kept what was found about a dictionary. Each root has one of its own in the folder."""
+    resolved = Path(root).resolve()
+    return Path(folder) / f"{resolved.name}-{digest(str(resolved).encode())[:8]}_{what}.json"
+
+
 class FileMemory:
     """The facts of the files of one dictionary. To be used in a `with` block, at whose end what is new is written down.
 
-    root: the dictionary's folder. folder: where the memory lies; each root has a file of its own in it.
+    root: the dictionary's folder. folder: where the memory lies.
     """
 
     def __init__(self, root, folder):
         self.root = Path(root)
-        resolved = self.root.resolve()
-        path = Path(folder) / f"{resolved.name}-{digest(str(resolved).encode())[:8]}_files.json"
+        path = memory_path(root, folder, "files")
         self.memory = JsonMemory(path, _VERSION, _as_facts, "every file of the dictionary is checked again")
         self.known, self.is_new = self.memory.read(), False
 
@@ -101,7 +106,7 @@ def check_files(found_format, rows, memory_folder, workers):
 
     Returns (digests, problems): relative path -> hex digest of the content, list of Problem in the order of rows.
     """
-    groups = [rows[start : start + _CHECKED_AT_ONCE] for start in range(0, len(rows), _CHECKED_AT_ONCE)]
+    groups = [rows[start : start + CHECKED_AT_ONCE] for start in range(0, len(rows), CHECKED_AT_ONCE)]
     digests, problems = {}, []
     with FileMemory(found_format.root, memory_folder) as memory:
 

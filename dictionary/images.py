@@ -117,9 +117,16 @@ def read_mask(path, threshold=0.5):
 def load_image(path, grid, view=WHOLE):
     """Read a photograph as the network sees it. grid: (rows, columns). Returns uint8 (rows, columns, 3), RGB.
 
-    view: see dictionary/views.py. Raises ImageError.
+    view: see dictionary/views.py. Raises ImageError, also for a photograph of another size than its face was found in.
     """
-    return view.image(load_rgb(path), grid)
+    photograph = load_rgb(path)
+    size = photograph.shape[1::-1]
+    if view.size not in (None, size):
+        raise ImageError(
+            f"{path} is {size[0]} x {size[1]} px, but its face was found in a photograph of {view.size[0]} x "
+            f"{view.size[1]} px: delete the file that says so, faces.json of the dictionary or that in CACHE_FOLDER"
+        )
+    return view.image(photograph, grid)
 
 
 def load_mask(path, grid, view=WHOLE, threshold=0.5):

@@ -34,7 +34,7 @@ from rendering.face import switched
 from rendering.random_face import DRAWN_GROUPS, can_show, random_face
 from rendering.render import render
 from util.errors import DissectionError, run_script
-from util.files import clear_leftovers, digest, explained, replacing_folder, wait_until_free
+from util.files import clear_leftovers, digest, explained, read_json, replacing_folder, wait_until_free
 from util.parallel import mapped, usable_cores
 
 log = logging.getLogger(__name__)
@@ -282,7 +282,7 @@ def is_default(root):
 def notice_other_version(folder, root):
     """Say so when a dictionary was rendered by other code than this, and how to have it anew."""
     try:
-        made_from = json.loads((folder / entries.RECIPE).read_text(encoding="utf-8"))
+        made_from = read_json(folder / entries.RECIPE)
         if made_from["renderer"] == renderer_digest():
             return
         words = [f"--{name.replace('_', '-')} {int(made_from[name])}" for name in RECIPE_OPTIONS]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dictionary.concepts import OWN_GROUPS, global_concepts
 from dictionary.dictionary import no_dictionary, unusable
-from dictionary.file_memory import FileMemory
+from dictionary.file_memory import CHECKED_AT_ONCE, FileMemory
 from dictionary.rows import Problem
 from util.errors import DissectionError, did_you_mean
 from util.files import fingerprint
@@ -111,8 +111,14 @@ def open_subgroups(root, concepts, *, memory_folder, workers, skip_bad=False, li
             f"{root}/{GLOBAL_FOLDER} holds no subgroup of {', '.join(concepts)}: there is nothing to compare"
         )
     paths = [image for groups in found.values() for images in groups.values() for image in images]
+    parts = [paths[start : start + CHECKED_AT_ONCE] for start in range(0, len(paths), CHECKED_AT_ONCE)]
     with FileMemory(root, memory_folder) as memory:
-        facts = dict(mapped(memory.facts, paths, workers, "checking subgroups"))
+
+        def check(part):
+            return {path: memory.facts(path) for path in part}
+
+        checked = mapped(check, parts, workers, "checking subgroups", size=len)
+        facts = {path: of_file for _, found_of in checked for path, of_file in found_of.items()}
     problems = unlike + [Problem(GLOBAL_FOLDER, of_file.error) for of_file in facts.values() if of_file.error]
     sound = {
         concept: {

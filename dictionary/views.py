@@ -6,6 +6,7 @@ Places in a photograph are pixels (x, y) of the image as a viewer shows it; the 
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -13,14 +14,18 @@ import numpy as np
 from loader.crops import TEMPLATES
 from util.files import fingerprint
 
+# The side of the samples that an aligned view is averaged from, at most: 200 MB of them.
+_MOST_SAMPLES = 8192
+
 
 @dataclass(frozen=True)
 class Part:
     """A part of the photograph, stretched to the grid. box: (left, top, right, bottom), whole pixels, right and bottom
-    exclusive; None for the whole photograph.
+    exclusive; None for the whole photograph. size: (width, height) of the photograph, None where any will do.
     """
 
     box: tuple | None = None
+    size: tuple | None = None
 
     def image(self, photograph, grid):
         """The view of a photograph. uint8 (H, W, 3) -> uint8 (rows, columns, 3)."""
@@ -59,15 +64,19 @@ class Chip:
 
     transform: (a, b, x, y), by which the place z = x + iy of the photograph, as a complex number, lies at
     (a + ib) z + (x + iy) in the template's square, whose side is 1. The grid is laid centred over the square, whose
-    side is the longer one of the grid. What lies beyond the photograph is black, and no concept.
+    side is the longer one of the grid. What lies beyond the photograph is black, and no concept. size: as of Part.
     """
 
     transform: tuple
+    size: tuple | None = None
 
     def image(self, photograph, grid):
-        """As Part.image. Where it shrinks, a pixel is the mean of samples of its area, at most a pixel apart."""
+        """As Part.image. Where it shrinks, a pixel is the mean of samples of its area, at most a pixel apart (further
+        in views of more than _MOST_SAMPLES pixels).
+        """
         scale, shift = self._onto(grid)
         finer = max(1, math.ceil(1 / abs(scale) - 1e-6))  # less what rounding adds to a scale of 1
+        finer = min(finer, max(1, _MOST_SAMPLES // max(grid)))
         # OpenCV counts from the centre of the first pixel: half a pixel less, on both sides.
         scale, shift = scale * finer, (shift + scale * (0.5 + 0.5j)) * finer - (0.5 + 0.5j)
         matrix = np.array([[scale.real, -scale.imag, shift.real], [scale.imag, scale.real, shift.imag]])
@@ -105,8 +114,8 @@ class Chip:
 def view_of(face, crop, jitter=0.0, digest=""):
     """What a network sees of a photograph with a face. Returns Part or Chip, None where nothing of a box is left.
 
-    face: dictionary.faces.Face. crop: loader.crops.Crop. jitter: ALIGN_JITTER, by up to which share of the view's side
-    it is moved in x and in y and made larger or smaller, at random. digest: of the photograph's
+    face: dictionary.faces.Face. crop: loader.crops.Crop. jitter: ALIGN_JITTER, by up to which share of the view's side,
+    margin included, it is moved in x and in y and made larger or smaller, at random. digest: of the photograph's
     content, the seed of that.
     """
     move_x, move_y, grow = 0.0, 0.0, 1.0
@@ -114,29 +123,42 @@ def view_of(face, crop, jitter=0.0, digest=""):
         random = np.random.default_rng(int(fingerprint([digest, "jitter"])[:16], 16))
         move_x, move_y, grow = (jitter * random.uniform(-1, 1, 3) + (0, 0, 1)).tolist()
     if crop.is_aligned:
-        scale, shift = _similarity(face.points, crop)
+        scale, shift = similarity(face.points, crop)
         centre = 0.5 + 0.5j
         scale, shift = scale * grow, (shift - centre) * grow + centre + complex(move_x, move_y)
-        return Chip((scale.real, scale.imag, shift.real, shift.imag))
+        return Chip((scale.real, scale.imag, shift.real, shift.imag), face.size)
     left, top, right, bottom = face.box
-    width, height = right - left, bottom - top
     if crop.margin or jitter:
-        x, y = (left + right) / 2 + move_x * width, (top + bottom) / 2 + move_y * height
-        half_width, half_height = (length * (0.5 + crop.margin) / grow for length in (width, height))
+        half_width, half_height = (length * (0.5 + crop.margin) for length in (right - left, bottom - top))
+        x, y = (left + right) / 2 + move_x * 2 * half_width, (top + bottom) / 2 + move_y * 2 * half_height
+        half_width, half_height = half_width / grow, half_height / grow
         left, top, right, bottom = x - half_width, y - half_height, x + half_width, y + half_height
     # Cut to whole pixels within the photograph, as facenet-pytorch's own crop is.
     left, top = (int(max(edge, 0)) for edge in (left, top))
     right, bottom = (int(min(edge, length)) for edge, length in zip((right, bottom), face.size, strict=True))
-    return Part((left, top, right, bottom)) if right > left and bottom > top else None
+    return Part((left, top, right, bottom), face.size) if right > left and bottom > top else None
 
 
-def _similarity(points, crop):
-    """The similarity transform that brings points onto a template with the least squares, as complex (scale, shift)."""
-    wanted = (np.array(TEMPLATES[crop.kind]) + crop.margin) / (1 + 2 * crop.margin)
-    source, target = (np.asarray(places, float) @ (1, 1j) for places in (points, wanted))
-    centred = source - source.mean()
-    scale = (centred.conj() @ target) / (centred.conj() @ centred).real
-    return complex(scale), complex(target.mean() - scale * source.mean())
+def similarity(points, crop):
+    """The similarity transform that brings five points onto a template with the least squares: complex (scale, shift).
+
+    A place of the photograph, as a complex number, lies at scale * place + shift in the template's square of side 1.
+    """
+    target, middle = _template(crop)
+    places = [complex(*point) for point in points]
+    centre = sum(places) / len(places)
+    places = [place - centre for place in places]
+    alike = sum(place.conjugate() * wanted for place, wanted in zip(places, target, strict=True))
+    scale = alike / sum(abs(place) ** 2 for place in places)
+    return scale, middle - scale * centre
+
+
+@cache
+def _template(crop):
+    """The points of a crop's template, margin included, as complex numbers about their middle; that middle."""
+    wanted = [complex(x + crop.margin, y + crop.margin) / (1 + 2 * crop.margin) for x, y in TEMPLATES[crop.kind]]
+    middle = sum(wanted) / len(wanted)
+    return [place - middle for place in wanted], middle
 
 
 def resize_image(image, grid):

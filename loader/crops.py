@@ -52,7 +52,7 @@ class Crop:
         return self.kind in TEMPLATES
 
     def __str__(self):
-        return f"{self.kind} {self.margin:g}" if self.margin else self.kind
+        return f"{self.kind} {float(self.margin)!r}".removesuffix(".0") if self.margin else self.kind
 
 
 def read_crop(words):
@@ -64,7 +64,7 @@ def read_crop(words):
     text = {"true": "box", "false": "whole"}.get(text, text)
     if text == "whole":
         return None
-    found = re.fullmatch(r"([a-z_]+)(?:\s+(-?\d*\.?\d+))?", text)
+    found = re.fullmatch(r"([a-z_]+)(?:\s+(-?\d*\.?\d+(?:e[+-]?\d+)?))?", text)
     if not found or found[1] not in _KINDS:
         close = nearest(text.partition(" ")[0], ("whole", *_KINDS))
         hint = f" (did you mean {close[0]}?)" if close else ""

@@ -18,7 +18,7 @@ import numpy as np
 from loader.batch import require_finite
 from store.arrays import load_arrays, save_arrays
 from util.errors import DissectionError
-from util.files import beside, explained, replace_text, sync
+from util.files import beside, explained, read_json, replace_text, sync
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ class FeatureWriter:
     def _resumable(self):
         """How many images of an interrupted run can be kept."""
         try:
-            note = json.loads(self.note.read_text(encoding="utf-8"))
+            note = read_json(self.note)
             done, identity = note["done"], note["identity"]
             whole = self.store.path(self.stage.suffix)
             same = identity == self.identity and type(done) is int and 0 <= done <= self.shape[0]

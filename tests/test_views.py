@@ -121,16 +121,34 @@ def test_jitter_is_of_the_photograph_and_bounded(crop):
         assert isinstance(view, Part if crop.kind == "box" else Chip)
 
 
+def test_a_box_moves_by_a_share_of_the_whole_crop():
+    face = Face((400.0, 400.0, 500.0, 600.0), (), (1000, 1000))
+    boxes = np.array([view_of(face, Crop("box", 0.5), 0.1, digest).box for digest in map(str, range(100))])
+    moved = np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - (450, 500)).max(axis=0)
+    assert (moved > (18, 36)).all() and (moved < (21, 41)).all()  # of 200 x 400 px, the margin included
+
+
+def test_a_view_of_any_size_takes_little_memory():
+    points, _ = placed("dlib", 0.2, 0, 20_000, (-9000, -9000))
+    seen = view_of(face_with(points), Crop("dlib", 0.2)).image(np.full((300, 300, 3), 255, np.uint8), (64, 64))
+    assert seen.shape == (64, 64, 3)  # OpenCV fails on more than 32,767 samples a side
+    points, _ = placed("dlib", 0.2, 0, 1e9, (0, 0))
+    view_of(face_with(points), Crop("dlib", 0.2)).image(np.zeros((300, 300, 3), np.uint8), (64, 64))
+
+
 @pytest.mark.parametrize(
     ("words", "crop"),
     [
         ("whole", None), ("False", None), ("True", Crop("box")), ("box 0.3", Crop("box", 0.3)),
         ("dlib 0.2", Crop("dlib", 0.2)), ("ArcFace", Crop("arcface")), ("box -.1", Crop("box", -0.1)),
+        ("box 1e-05", Crop("box", 0.00001)), ("box 0.12345678901", Crop("box", 0.12345678901)),
+        ("box 1", Crop("box", 1.0)),
     ],
 )  # fmt: skip
 def test_crops_are_said_in_words(words, crop):
     assert read_crop(words) == crop
     assert crop is None or read_crop(str(crop)) == crop
+    assert str(Crop("box", np.float64(0.25))) == "box 0.25"
 
 
 @pytest.mark.parametrize(

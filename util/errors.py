@@ -4,6 +4,7 @@ import difflib
 import logging
 import os
 import sys
+import textwrap
 
 
 class DissectionError(Exception):
@@ -22,6 +23,11 @@ def first_few(items, shown=3, separator=", "):
     items = [str(item) for item in items]
     rest = f" and {len(items) - shown} more" if len(items) > shown else ""
     return separator.join(items[:shown]) + rest
+
+
+def shorten(text):
+    """The text of somebody else's error on one line, cut between words where it is long."""
+    return textwrap.shorten(text, 200, placeholder=" ...")
 
 
 def did_you_mean(name, names):

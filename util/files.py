@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from util.errors import DissectionError
+from util.errors import DissectionError, shorten
 
 log = logging.getLogger(__name__)
 
@@ -126,31 +126,58 @@ def clear_leftovers(folder):
                 shutil.rmtree(leftover)
 
 
+def read_json(path):
+    """What a JSON file holds. Raises ValueError for what is no JSON, and OSError."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 class JsonMemory:
     """Facts by name that a run leaves for the next, in a JSON file that may be deleted at any time.
 
     path: of the file. version: a memory of another one is forgotten. of_json: function that makes a fact of its JSON
-    value and raises ValueError or TypeError for what is none. otherwise: what happens when the file is damaged.
+    value and raises one of NO_FACT for what is none. otherwise: what happens when the file is damaged.
     """
+
+    NO_FACT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
     def __init__(self, path, version, of_json, otherwise):
         self.path, self.version, self.of_json, self.otherwise = Path(path), version, of_json, otherwise
 
     def read(self):
-        """{name: fact}, empty when there is none."""
+        """{name: fact}, empty when there is none that can be used."""
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            facts = content["facts"] if content["version"] == self.version else {}
-            return {name: self.of_json(value) for name, value in facts.items()}
+            return self._facts()
+        except (OSError, *self.NO_FACT) as error:
+            log.info("%s cannot be used (%s): %s", self.path, _reason(error), self.otherwise)
+            return {}
+
+    def require(self):
+        """As read, of a file that somebody else brings: DissectionError for one that cannot be used."""
+        try:
+            return self._facts()
+        except (OSError, *self.NO_FACT) as error:
+            message = f"{self.path} cannot be used ({_reason(error)}): mend it or delete it, then {self.otherwise}"
+            raise DissectionError(message) from error
+
+    def _facts(self):
+        try:
+            content = read_json(self.path)
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            log.info("%s is damaged: %s", self.path, self.otherwise)
-            return {}
+        if content["version"] != self.version:
+            raise ValueError(f"it is of version {content['version']!r}, and this program reads {self.version}")
+        return {name: self.of_json(value) for name, value in content["facts"].items()}
 
     def write(self, facts):
         """Write facts, and keep what another run has learnt meanwhile."""
         replace_text(self.path, json.dumps({"version": self.version, "facts": {**self.read(), **facts}}), shared=True)
+
+
+def _reason(error):
+    return shorten(f"{type(error).__name__}: {error}".removeprefix("ValueError: "))
 
 
 # ----------------------------------------------------------------------------------------------------------- locks
