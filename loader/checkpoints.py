@@ -147,7 +147,7 @@ def _items(value):
 def kind_of(value):
     """What a value of a file is, in words."""
     if isinstance(value, torch.Tensor):
-        return f"a {value.layout} {value.dtype} tensor"
+        return "one without numbers, of the meta device" if value.is_meta else f"a {value.layout} {value.dtype} tensor"
     if isinstance(value, dict):
         return f"a dict of {first_few(list(value), LISTED)}" if value else "an empty dict"
     return f"a value of type {type(value).__name__}"

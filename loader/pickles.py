@@ -74,12 +74,22 @@ HIDDEN_GLOBAL_OPCODES = {"STACK_GLOBAL", "EXT1", "EXT2", "EXT4"}
 # Opcodes whose result is, or is made by, their first operand.
 OF_FIRST_OPERAND = {"NEWOBJ", "REDUCE", "BUILD", "APPEND", "APPENDS", "SETITEM", "SETITEMS"}
 
+# Whole networks have some 100,000 opcodes; a few kilobytes can unpack to any number, which take seconds a million.
+MOST_OPCODES, MOST_BYTES = 2_000_000, 256 << 20
+
 # What pickletools, and following what it says, raise for bytes that are no pickle.
 NO_PICKLE = (ValueError, OverflowError, MemoryError, struct.error, LookupError)
 
 
 class _WouldRunCodeError(Exception):
     """A file calls what is not known as data. Holds its name."""
+
+
+class _TooLongError(Exception):
+    """A pickle is longer than any checkpoint's."""
+
+    def __init__(self):
+        super().__init__(f"its pickle, without tensors, has over {MOST_OPCODES:,} operations or {MOST_BYTES >> 20} MB")
 
 
 class _StandInType(type):
@@ -125,9 +135,11 @@ def read_torch_file(stream, start, path):
     """
     stream.seek(0)
     zipped = start.startswith(ZIP_START)
-    pickles, count = (io.BytesIO(_pickle_of_archive(stream, path)), 1) if zipped else (stream, LEGACY_PICKLES)
     try:
+        pickles, count = (io.BytesIO(_pickle_of_archive(stream, path)), 1) if zipped else (stream, LEGACY_PICKLES)
         names, opcodes, containers = _scan(pickles, count)
+    except _TooLongError as error:
+        raise _refused(path, error) from error
     except NO_PICKLE as error:
         raise damaged(path, error) from error
     _refuse_foreign(names, opcodes, path)
@@ -138,14 +150,17 @@ def read_torch_file(stream, start, path):
 
 
 def _scan(stream, count=1):
-    """Walk through count pickles of a stream without executing them. Raises NO_PICKLE errors.
+    """Walk through count pickles of a stream without executing them. Raises NO_PICKLE errors and _TooLongError.
 
     Returns (set of dotted global names, set of opcode names, {global name: container that its objects are filled as}).
     """
-    names, opcodes, containers = set(), set(), {}
+    names, opcodes, containers, left = set(), set(), {}, MOST_OPCODES
     for _ in range(count):
         stack, memo = [], {}  # per object the global that made it, None for others
         for opcode, argument, _ in pickletools.genops(stream):
+            left -= 1
+            if left < 0:
+                raise _TooLongError
             name = opcode.name
             opcodes.add(name)
             if name.endswith("PUT") or name == "MEMOIZE":
@@ -170,10 +185,12 @@ _MARK = object()  # on the stack of _scan
 
 def _taken(stack, kinds):
     """Take an opcode's operands off a stack. kinds: what pickletools says they are. Returns list, lowest first."""
+    start = len(stack) - len(kinds)
     if pickletools.markobject in kinds:
-        start = len(stack) - 1 - stack[::-1].index(_MARK) - kinds.index(pickletools.markobject)
-    else:
-        start = len(stack) - len(kinds)
+        start = len(stack) - 1
+        while start >= 0 and stack[start] is not _MARK:
+            start -= 1
+        start -= kinds.index(pickletools.markobject)
     if start < 0:
         raise ValueError("an opcode lacks its operands")
     operands = stack[start:]
@@ -199,6 +216,8 @@ def what_else(start, stream):
         return "is only the Git LFS pointer of a checkpoint: fetch the file itself with 'git lfs pull'"
     try:
         names, *_ = _scan(stream)
+    except _TooLongError as error:
+        return f"is no file of torch.save: {error}"
     except NO_PICKLE:
         return f"is no PyTorch checkpoint: it begins with {start[:12]!r}"
     named = f" that names {first_few(sorted(names), LISTED)}" if names else ""
@@ -216,6 +235,8 @@ def _pickle_of_archive(stream, path):
         if len(found) != 1:
             listed = first_few(members, LISTED) or "nothing"
             raise DissectionError(f"{path} is a zip archive of {listed} and no checkpoint; {HELP}")
+        if archive.getinfo(found[0]).file_size > MOST_BYTES:
+            raise _TooLongError
         # torch doesn't compare checksums, so a flipped bit in the weights would go unnoticed.
         broken = archive.testzip()
         if broken is not None:

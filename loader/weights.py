@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from loader.checkpoints import HELP, LISTED, StateDict, kind_of, state_dicts
-from util.errors import DissectionError, first_few, nearest
+from util.errors import DissectionError, first_few, nearest, shorten
 
 # Of several dicts that fit, these are taken first, in this order; two others need CHECKPOINT_KEY.
 FIRST_KEYS = ("state_dict", "model", "model_state_dict")
@@ -33,7 +33,7 @@ _EXTRA_STATE = "_extra_state"  # of torch: anything that a module keeps beside i
 @dataclass(frozen=True)
 class Fitted:
     """What a network has taken. key, averaged: as in Weights. unfitted: names of tensors behind the dissected layers
-    that stay as built. line: one line that says so, and what was left in the file.
+    that stay as built or are not finite. line: one line that says so, and what was left in the file.
     """
 
     key: str
@@ -65,7 +65,8 @@ class _Option:
 class _Verdict:
     """How weights fit. missing: needed names. faults: {name: text} of needed tensors. shapes: {name: (found, own)} of
     all. foreign: names of weights that the network lacks, in modules that it has finished before the layers are done.
-    unexpected: all names that it lacks. unfitted: its own names behind the layers that stay as built.
+    unexpected: all names that it lacks. unfitted: {own name: what speaks against its value, if it has one} of tensors
+    behind the layers that stay as built.
     """
 
     missing: list
@@ -73,7 +74,7 @@ class _Verdict:
     shapes: dict
     foreign: list
     unexpected: list
-    unfitted: tuple
+    unfitted: dict
 
     @property
     def fits(self):
@@ -96,19 +97,20 @@ def fit_weights(module, content, first, *, label, network, key=None, renamed=Non
     target = _Target(module, first, label, network, takes_num_classes)
     sources = [_with_plain_names(source, renamed, label) for source in state_dicts(content, label)]
     every = [pair for source in sources for pair in _options(target, source)]
+    fit = [option for option, verdict in every if verdict.fits]
     asked = every if key is None else [
-        pair for source, prefix in _asked_for(sources, key, label) for pair in _options(target, source, prefix)
+        pair for source, prefix in _asked_for(sources, key, label, fit) for pair in _options(target, source, prefix)
     ]  # fmt: skip
     fitting = [option for option, verdict in asked if verdict.fits]
     if not fitting:
-        raise target.misfit(*min(asked, key=lambda pair: pair[1].distance), alone=len(sources) == 1)
+        raise target.misfit(*min(asked, key=lambda pair: pair[1].distance), alone=len(sources) == 1, others=fit)
     chosen = _choose(fitting, label)
     verdict = target.load(module, chosen)
     if not verdict.fits:
         raise target.misfit(chosen, verdict, alone=len(sources) == 1)
-    unfitted = tuple(dict.fromkeys([*verdict.unfitted, *target.not_finite(module)]))
-    others = _others(chosen, sources, [option for option, verdict in every if verdict.fits])
-    return Fitted(chosen.key, chosen.averaged, unfitted, _line(target, chosen, verdict, unfitted, others))
+    unfitted = verdict.unfitted | target.not_finite(module)
+    line = _line(target, chosen, verdict, unfitted, _others(chosen, sources, fit))
+    return Fitted(chosen.key, chosen.averaged, tuple(unfitted), line)
 
 
 class _Target:
@@ -148,7 +150,7 @@ class _Target:
                 continue
             shapes = {name: shape for name, shape in shapes.items() if name in left_out}
             return self._verdict(option, absent, unexpected, left_out, shapes)
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = shorten(str(error)) or type(error).__name__
         raise DissectionError(f"{self.label} cannot be loaded into {self.network}: {reason}; {HELP}") from error
 
     def _faults(self, state):
@@ -158,7 +160,7 @@ class _Target:
             value = state.get(name)
             if name not in state or name.endswith(_EXTRA_STATE):
                 continue
-            if not isinstance(value, torch.Tensor) or value.layout is not torch.strided or value.is_quantized:
+            if not isinstance(value, torch.Tensor) or not _is_plain(value):
                 faults[name] = f"{name} is no plain tensor but {kind_of(value)}"
             elif own.is_floating_point() and not value.is_floating_point():
                 faults[name] = f"{name} is {value.dtype}, the network needs floats"
@@ -181,7 +183,7 @@ class _Target:
             shapes=shapes,
             foreign=[name for name in unexpected if self._is_foreign(name, option.state.get(name))],
             unexpected=unexpected,
-            unfitted=tuple(name for name in empty if name not in self.needed),
+            unfitted={name: faults.get(name, "") for name in empty if name not in self.needed},
         )
 
     def _is_foreign(self, name, value):
@@ -206,7 +208,7 @@ class _Target:
         return found
 
     def not_finite(self, module):
-        """The names behind the dissected layers whose values are not finite; DissectionError where they are needed."""
+        """{name: text} of the values behind the dissected layers that are not finite; DissectionError where needed."""
         found = []
         for name, value in module.state_dict().items():
             # In float64 a sum of finite float32 values is finite, so one pass without a copy tells.
@@ -219,28 +221,28 @@ class _Target:
             raise DissectionError(
                 f"{self.label}: {needed[0]} holds values that are not finite (NaN or infinity); {HELP}"
             )
-        return tuple(found)
+        return {name: f"{name} is not finite (NaN or infinity)" for name in found}
 
-    def misfit(self, option, verdict, alone):
-        """The DissectionError for weights that do not fit. alone: whether the file holds no others."""
+    def misfit(self, option, verdict, alone, others=()):
+        """The DissectionError for weights that do not fit. alone: whether the file holds no others. others: those that
+        would.
+        """
         count, faults = len(set(self.needed.values())), []
         shapes = {name: shape for name, shape in verdict.shapes.items() if name in verdict.faults}
-        others = [fault for name, fault in verdict.faults.items() if name not in shapes]
+        rest = [fault for name, fault in verdict.faults.items() if name not in shapes]
         if verdict.missing:
             missing = first_few(verdict.missing, LISTED)
             faults.append(f"{len(verdict.missing)} of {count} tensors are missing ({missing})")
         if shapes:
             listed = first_few([verdict.faults[name] for name in shapes], LISTED)
             faults.append(f"{len(shapes)} have another shape ({listed})")
-        faults += [first_few(others, LISTED)] if others else []
+        faults += [first_few(rest, LISTED)] if rest else []
         unexpected = verdict.foreign or (verdict.unexpected if verdict.missing else [])
         if unexpected:
             faults.append(f"{len(unexpected)} are unexpected ({first_few(unexpected, LISTED)})")
         closest = "" if alone else f" (closest: {_described(option)})"
-        hint = self.classes_hint(shapes)
-        return DissectionError(
-            f"{self.label} does not fit {self.network}{closest}: {'; '.join(faults)}{hint and f'; {hint}'}. {HELP}"
-        )
+        faults += [hint for hint in (self.classes_hint(shapes), _ways(others)) if hint]
+        return DissectionError(f"{self.label} does not fit {self.network}{closest}: {'; '.join(faults)}. {HELP}")
 
     def classes_hint(self, shapes):
         """What to set where but a number of classes differs; an empty text elsewhere. shapes: see _Verdict."""
@@ -268,8 +270,11 @@ def _with_plain_names(source, renamed, label):
     return StateDict(source.key, state, metadata)
 
 
-def _asked_for(sources, key, label):
-    """The (StateDict, prefix of its names or None) that CHECKPOINT_KEY names. Raises DissectionError for none."""
+def _asked_for(sources, key, label, fit):
+    """The (StateDict, prefix of its names or None) that CHECKPOINT_KEY names. Raises DissectionError for none.
+
+    fit: the options that fit without it, for the message.
+    """
     asked = [(source, None) for source in sources if source.key == key]
     for source in sources:
         prefix = f"{key}.".removeprefix(f"{source.key}." if source.key else "").replace("._orig_mod.", ".")
@@ -278,11 +283,16 @@ def _asked_for(sources, key, label):
     if asked:
         return asked
     there = list(dict.fromkeys(source.key or name.partition(".")[0] for source in sources for name in source.state))
-    close = nearest(key, there)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
-    raise DissectionError(
-        f"{label} holds no weights {key!r}, as CHECKPOINT_KEY asks: {hint}It has {first_few(there, 12)}"
-    )
+    ways = _ways(fit)
+    close = [] if ways else nearest(key, there)
+    hint = ways or (f"did you mean {' or '.join(close)}? " if close else "") + f"It has {first_few(there, 12)}"
+    raise DissectionError(f"{label} holds no weights {key!r}, as CHECKPOINT_KEY asks: {hint}")
+
+
+def _ways(options):
+    """How to choose among weights that fit, in words; an empty text where there are none to name."""
+    keys = list(dict.fromkeys(option.key for option in options if option.key))
+    return "set " + " or ".join(f"CHECKPOINT_KEY={key}" for key in keys[:LISTED]) if keys else ""
 
 
 def _options(target, source, prefix=None):
@@ -360,9 +370,11 @@ def _choose(fitting, label):
     best = next(iter(by_key.values()))
     best = [option for option in best if not option.drop] or best
     if len(best) > 1 or (len(by_key) > 1 and best[0].source.key not in rank):
-        ways = " or ".join(f"CHECKPOINT_KEY={option.key}" for option in trained[:LISTED] if option.key)
         listed = first_few([_described(option) for option in trained], 12)
-        raise DissectionError(f"{label} holds several weights that fit, {listed}: set {ways}")
+        keys = [option.key for option in trained]
+        ways = _ways([option for option in trained if keys.count(option.key) == 1])
+        same = "their names are the same, so that the file is ambiguous: save those that are meant in one of their own"
+        raise DissectionError(f"{label} holds several weights that fit, {listed}: {ways or same}")
     return best[0]
 
 
@@ -377,8 +389,13 @@ def _equal(one, other):
     """Whether two values of a file are one, or tensors that hold the same."""
     if one is other or not (isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)):
         return one is other
-    alike = (one.dtype, one.shape, one.layout) == (other.dtype, other.shape, other.layout)
-    return alike and one.layout is torch.strided and torch.equal(one, other)
+    alike = (one.dtype, one.shape) == (other.dtype, other.shape) and _is_plain(one) and _is_plain(other)
+    return alike and torch.equal(one, other)
+
+
+def _is_plain(tensor):
+    """Whether a tensor is one of plain numbers that are there."""
+    return tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_meta
 
 
 def _described(option):
@@ -413,7 +430,9 @@ def _line(target, chosen, verdict, unfitted, others):
         shapes = [f"{name} is {found}, the network's {own}" for name, (found, own) in verdict.shapes.items()]
         parts.append(f"left {_grouped(left)}" + (f" ({first_few(shapes, LISTED)})" if shapes else ""))
     if unfitted:
-        parts.append(f"without weights of it, behind the dissected layers: {_grouped(unfitted)}")
+        faults = [fault for name, fault in unfitted.items() if fault and name not in verdict.shapes]
+        told = f" ({first_few(faults, LISTED)})" if faults else ""
+        parts.append(f"without usable weights of it, behind the dissected layers: {_grouped(unfitted)}{told}")
     hint = target.classes_hint({name: shape for name, shape in verdict.shapes.items() if name in unfitted})
     parts += [hint] if hint else []
     if others:

@@ -11,6 +11,7 @@ import random
 import shutil
 import struct
 import sys
+import time
 import types
 import typing
 import uuid
@@ -29,7 +30,7 @@ import torchvision
 from torch import nn
 
 import settings
-from loader import models
+from loader import models, pickles
 from loader.checkpoints import read_checkpoint, state_dicts
 from loader.models import ModelSpec, load_model
 from store.run import used_settings
@@ -105,6 +106,9 @@ def test_values_that_are_no_weights_are_named(lenet_file):
     assert "conv1.bias is torch.int32, the network needs floats" in integers
     assert "fc.bias is no plain tensor but a value of type str" in lenet_file(state | {"fc.bias": "zero"})
     assert "no plain tensor but a torch.sparse_coo" in lenet_file(state | {"fc.bias": torch.ones(10).to_sparse()})
+    assert "conv1.weight is no plain tensor but one without numbers, of the meta device" in lenet_file(
+        {name: value.to("meta") for name, value in state.items()}
+    )
 
 
 def test_files_without_weights_are_refused(lenet_file):
@@ -392,9 +396,24 @@ def test_weights_that_several_fit_are_refused_with_the_choice_and_chosen_by_the_
     assert "CHECKPOINT_KEY=net_a or CHECKPOINT_KEY=net_b" in message_of(loaded, {"net_a": STATE, "net_b": OTHER})
     assert_holds(loaded({"net_a": STATE, "net_b": OTHER}, checkpoint_key="net_b").module, OTHER)
     unknown = message_of(loaded, {"net_a": STATE, "net_b": OTHER}, checkpoint_key="net_c")
-    assert "holds no weights 'net_c', as CHECKPOINT_KEY asks: did you mean net_b or net_a? It has net_a, " in unknown
+    assert unknown.endswith("as CHECKPOINT_KEY asks: set CHECKPOINT_KEY=net_a or CHECKPOINT_KEY=net_b")
+    unknown = message_of(loaded, moco, checkpoint_key="encoder_k")  # named by the whole of its key alone
+    assert "set CHECKPOINT_KEY=state_dict.module.encoder_q or CHECKPOINT_KEY=state_dict.module.encoder_k" in unknown
+    unknown = message_of(loaded, {"critic": {"weight": torch.ones(2)}}, checkpoint_key="critics")
+    assert "did you mean critic? It has critic" in unknown
     other = message_of(loaded, {"net": STATE, "critic": {"weight": torch.ones(2)}}, checkpoint_key="critic")
     assert "does not fit tiny (tiny) (closest: 'critic'): 8 of 8 tensors are missing" in other
+    assert "; set CHECKPOINT_KEY=net. " in other
+
+
+def test_two_weights_of_one_name_make_a_file_ambiguous(loaded):
+    twice = {"a.b": STATE, "a": {"b": OTHER}}
+    for key in (None, "a.b"):
+        message = message_of(loaded, twice, checkpoint_key=key)
+        assert "weights that fit, 'a.b', 'a.b': their names are the same, so that the file is ambiguous" in message
+    assert message_of(loaded, {**twice, "net": STATE | {"7.bias": torch.ones(5)}}).endswith(": set CHECKPOINT_KEY=net")
+    assert_holds(loaded({"a.b": STATE, "a": {"b": {"weight": torch.ones(2)}}}, checkpoint_key="a.b").module, STATE)
+    assert_holds(loaded({"a.b": STATE, "a": {"b": dict(STATE)}}).module, STATE)
 
 
 @pytest.mark.parametrize(
@@ -466,12 +485,22 @@ def test_layers_behind_the_dissected_ones_may_be_missing_or_of_another_shape_and
     assert_holds(model.module, seven, [name for name in seven if name < "7" and "tracked" not in name])
     assert model.unfitted == ("7.weight", "7.bias")
     assert "left 7 (2 tensors) (7.weight is (7, 16), the network's (5, 16), 7.bias" in model.line
-    assert "without weights of it, behind the dissected layers: 7 (2 tensors)" in model.line
+    assert "without usable weights of it, behind the dissected layers: 7 (2 tensors)\n" in model.line
     trunk = {name: value for name, value in STATE.items() if name < "3"}
     assert loaded(trunk, layer="2").unfitted == ("3.weight", "3.bias", "7.weight", "7.bias")
     assert "2 of 8 tensors are missing (3.weight, 3.bias)" in message_of(loaded, trunk)
     spoiled = STATE | {"7.weight": STATE["7.weight"] * float("nan"), "7.bias": STATE["7.bias"].int()}
-    assert loaded(spoiled).unfitted == ("7.bias", "7.weight")
+    model = loaded(spoiled)
+    assert model.unfitted == ("7.bias", "7.weight")
+    assert "7 (2 tensors) (7.bias is torch.int32, the network needs floats, 7.weight is not finite (NaN" in model.line
+    for value, told in (
+        (STATE["7.weight"].to_sparse(), "(7.weight is no plain tensor but a torch.sparse_coo torch.float32 tensor)"),
+        (STATE["7.weight"].to(torch.complex64), "(7.weight is torch.complex64, the network needs floats)"),
+        (STATE["7.weight"].to("meta"), "(7.weight is no plain tensor but one without numbers, of the meta device)"),
+    ):
+        model = loaded(STATE | {"7.weight": value})
+        assert model.unfitted == ("7.weight",)
+        assert f"without usable weights of it, behind the dissected layers: 7.weight {told}" in model.line
 
 
 def test_weights_within_what_the_layers_are_computed_by_may_not_be_left(loaded):
@@ -777,6 +806,23 @@ def test_hostile_pickles_run_nothing(loaded, tmp_path, monkeypatch, kind):
         message = message_of(loaded, archive_of(tmp_path / "bad.pth", pickled))
         assert (expected or "holds no weights") in message, (start, message)
         assert [path.name for path in tmp_path.iterdir()] == ["bad.pth"]
+
+
+def test_pickles_longer_than_any_checkpoints_are_refused_at_once(loaded, tmp_path, monkeypatch):
+    began = time.process_time()
+    monkeypatch.setattr(pickles, "MOST_OPCODES", 100_000)
+    many = PROTOCOL + b"N" * 3_000_000 + b"."
+    message = message_of(loaded, archive_of(tmp_path / "long.pth", many))
+    assert "is refused: its pickle, without tensors, has over 100,000 operations or 256 MB. A checkpoint may" in message
+    (tmp_path / "bare.pkl").write_bytes(many)
+    message = message_of(loaded, tmp_path / "bare.pkl")
+    assert "is no file of torch.save: its pickle, without tensors, has over 100,000 op" in message
+    monkeypatch.setattr(pickles, "MOST_OPCODES", 1_000_000)
+    marks = PROTOCOL + b"N" * 100_000 + b"(t" * 100_000 + b"."  # took the square of its length
+    assert "holds no weights" in message_of(loaded, archive_of(tmp_path / "marks.pth", marks))
+    assert time.process_time() - began < 10
+    monkeypatch.setattr(pickles, "MOST_BYTES", 1000)
+    assert "is refused: its pickle" in message_of(loaded, archive_of(tmp_path / "a.pth", bytes(1001)))
 
 
 def test_a_payload_beside_honest_weights_is_refused(loaded, tmp_path, monkeypatch):
