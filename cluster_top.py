@@ -23,7 +23,7 @@ from store.arrays import load_as
 from store.feature_file import open_maps
 from store.layer import LayerStore, locked
 from store.peaks_file import PeaksFile, read_peaks
-from store.run import layers_of, run_name, tasks_of, unlike_settings
+from store.run import layers_of, require_sense, run_name, tasks_of, unlike_settings
 from store.stages import MAPS, MAPS_SIZE, TALLY, THRESHOLDS
 from util.configuration import PRESETS, read_settings, snapshot
 from util.errors import DissectionError, run_script
@@ -37,6 +37,7 @@ _NOT_FOR_MAIN = {"TASK", "TASKS", "TASK_LAYERS", "LAYER_NAME", "CLEAN", "SKIP_MI
 
 def main():
     config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASK": "TASKS"})
+    require_sense(config)
     layers = dissected_layers(config)
     remarks = unlike(layers)
     hierarchies = [analyse(config, store) for store in layers]

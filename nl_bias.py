@@ -28,6 +28,7 @@ from store.run import (
     prepare_model,
     prepare_subgroups,
     require_one_checkpoint,
+    require_sense,
     run_name,
     tasks_of,
     views_of_subgroups,
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 
 def main():
     config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASK": "TASKS"})
+    require_sense(config)
     require_one_checkpoint(config)
     tasks = tasks_of(config)
     concepts = global_concepts(Path(config.DICTIONARY))
@@ -67,8 +69,8 @@ def main():
 
 def layer_stores(config, model, subgroups, views):
     """The files of each layer of a task, with the facts that decide them: {layer: LayerStore}."""
-    size = f"{len(views)} images of subgroups"
-    about = about_of_run(config, model, size)
+    size = f"{len({path for concept in subgroups for path in concept.images})} images of subgroups"
+    about = about_of_run(config, model, size, (subgroups, views))
     facts = {"input_size": model.grid, "plots": config.PLOT, "preset": config.PRESET}
     for concept in subgroups:
         facts[f"images_of_{concept.concept}"] = concept.digest

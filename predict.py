@@ -17,12 +17,12 @@ from dictionary.concepts import AGE_RANGES, global_concepts
 from dictionary.images import load_image
 from dictionary.render import ensure_rendered
 from loader.activations import whole_pass
+from loader.batch import NOT_FINITE
 from loader.predictions import Classes, Years
 from method.accuracy import mean, share, years_outside
 from report.tables import write_csv
 from store.layer import locked
 from store.run import (
-    as_list,
     prediction_store,
     prepare_device,
     prepare_model,
@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 
 
 def main():
-    config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASKS": "TASK", "TASK_LAYERS": "LAYER_NAME"})
-    model = prepare_model(config, config.TASK, as_list(config.LAYER_NAME), prepare_device(config))
+    config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASKS": "TASK"})
+    model = prepare_model(config, config.TASK, None, prepare_device(config))
     require_prediction(model)
     ensure_rendered(config.DICTIONARY)
     subgroups, _ = prepare_subgroups(config, global_concepts(Path(config.DICTIONARY)))
@@ -48,12 +48,13 @@ def main():
     paths, labels = photographs_of(subgroups)
     predicted = predict(config, model, paths, views)
     rows = compare_with(model.spec.predicts, predicted, labels, subgroups)
-    store = prediction_store(config, model, accuracy=in_a_line(model.spec.predicts, rows))
+    store = prediction_store(config, model, subgroups, views, accuracy=in_a_line(model.spec.predicts, rows))
     with locked([store]):
         store.make(PREDICTIONS, write_csv, image_rows(predicted, paths, labels, subgroups))
         store.make(ACCURACY, write_csv, rows)
         replace_text(store.path("_predict_settings.json"), snapshot(config))
-    print(f"\n{store.layer}: {model.spec.predicts}, on {len(paths)} photographs")
+    known = "" if isinstance(model.spec.predicts, Years) else f", {rows[1][1]} of them of known class"
+    print(f"\n{store.layer}: {model.spec.predicts}, on {len(paths)} photographs{known}")
     for row in rows:
         print("  " + "".join(f"{cell:>16}" if place else f"{cell:<28}" for place, cell in enumerate(row)).rstrip())
     for stage in (ACCURACY, PREDICTIONS):
@@ -63,14 +64,13 @@ def main():
 def require_prediction(model):
     """Raise DissectionError for a network whose output says nothing that subgroups could be compared with."""
     predicts = model.spec.predicts
-    if model.unfitted:
-        raise DissectionError(
-            f"the last layers of {model.task} got no weights ({first_few(model.unfitted)}): what it predicts would be "
-            "chance. Use a checkpoint with these layers (NUM_CLASSES sets how many classes there are)"
-        )
     if not isinstance(predicts, Classes | Years):
-        found = f"predicts {predicts}" if predicts else "does not state what its network predicts (predicts=...)"
-        raise DissectionError(f"the loader file of {model.task} {found}: subgroups can tell of Classes and Years alone")
+        found = f"states {predicts}: subgroups can tell of classes and ages alone" if predicts else (
+            "does not state what its network predicts: copy it to one of your own, as loader/model_loader_mine.py, and "
+            "state in its ModelSpec predicts=Classes('gender', ('female', 'male')) or predicts=Years(...), from "
+            "loader/predictions.py"
+        )  # fmt: skip
+        raise DissectionError(f"the loader file of {model.task} {found}")
 
 
 def require_classes(predicts, subgroups):
@@ -109,17 +109,28 @@ def predict(config, model, paths, views):
         path = places[place]
         return load_image(Path(config.DICTIONARY) / path, model.grid, views[path])
 
-    places = list(paths.values())
-    for output in whole_pass(model, len(places), load, config.BATCH_SIZE, config.WORKERS, f"{model.task}: predictions"):
-        if isinstance(predicts, Years):
-            found += predicts.years(output).tolist()
-        else:
-            found += [predicts.names[best] for best in predicts.probabilities(output).argmax(axis=1)]
+    places, label = list(paths.values()), f"{model.task}: predictions"
+    for batch, output in whole_pass(model, len(places), load, config.BATCH_SIZE, config.WORKERS, label):
+        numbers = predicts.years(output) if isinstance(predicts, Years) else predicts.probabilities(output)
+        require_prediction_of_each([places[place] for place in batch], numbers)
+        found += numbers.tolist() if numbers.ndim == 1 else [predicts.names[best] for best in numbers.argmax(axis=1)]
     return dict(zip(paths, found, strict=True))
 
 
+def require_prediction_of_each(photographs, numbers):
+    """Raise DissectionError unless each photograph of a batch has a prediction that is finite.
+
+    photographs: paths. numbers: (N,) or (N, C).
+    """
+    if len(numbers) != len(photographs):
+        raise DissectionError(f"the network gives {len(numbers)} predictions for {len(photographs)} photographs")
+    if not np.isfinite(numbers).all():
+        bad = [path for path, found in zip(photographs, numbers, strict=True) if not np.isfinite(found).all()]
+        raise DissectionError(f"what the network predicts of {first_few(bad)} is NaN or infinite: {NOT_FINITE}")
+
+
 def compare_with(predicts, predicted, labels, subgroups):
-    """Rows of text, the first a header: a line per subgroup of every concept."""
+    """Rows of text, the first a header: a line per subgroup of every concept that has photographs to tell of."""
     if isinstance(predicts, Years):
         rows = [("subgroup", "photographs", "mean age", "95 % interval", "error at least", "95 % interval")]
         row_of = _years_row
@@ -134,7 +145,7 @@ def compare_with(predicts, predicted, labels, subgroups):
         for group in concept.groups:
             of = [predicted[digest] for digest, label in labels[concept.concept].items()
                   if label == group and digest in predicted]  # fmt: skip
-            rows.append(row_of(f"{concept.concept}: {group}", group, of))
+            rows += [row_of(f"{concept.concept}: {group}", group, of)] if of else []
     return rows
 
 
@@ -156,7 +167,8 @@ def _share_row(name, _group, right):
 def _years_row(name, group, years):
     found, error = mean(years), ("", "")
     if group in AGE_RANGES:
-        error = _shown(mean(years_outside(np.array(years), *AGE_RANGES[group])), "{:.1f}")
+        least = mean(years_outside(np.array(years), *AGE_RANGES[group]))
+        error = _shown(least._replace(low=np.maximum(least.low, 0)), "{:.1f}")
     return name, str(found.n), *_shown(found, "{:.1f}"), *error
 
 

@@ -4,11 +4,9 @@ A consumer is any object with `add(batch)`, batch a loader.batch.Batch; what it 
 """
 
 import numpy as np
-import torch
 
 from loader.batch import Batch, require_finite
 from loader.recorder import ActivationRecorder
-from util.errors import DissectionError
 from util.parallel import ordered_map, progress
 
 
@@ -49,23 +47,17 @@ def _stacked(grid, load, places):
 
 
 def whole_pass(model, count, load, batch_size, workers, label):
-    """Run a whole network over images. Yields its output for one batch after the other, as the network gives it.
+    """Run a whole network over images. Yields the places of one batch after the other, and its output for them, as the
+    network gives it.
 
-    model: LoadedModel. count: of images. load: see one_pass. Raises DissectionError when the network fails, as one does
-    whose head demands another input size.
+    model: LoadedModel. count: of images. load: see one_pass. Raises DissectionError (see LoadedModel.output).
     """
     batches = [range(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
     with progress(count, label, "image") as bar:
         for places, images in zip(
             batches, ordered_map(lambda places: _stacked(model.grid, load, places), batches, workers), strict=True
         ):
-            try:
-                with torch.inference_mode():  # here alone: the caller's own code runs between two yields
-                    output = model.module(model.preprocess(images))
-            except RuntimeError as error:
-                reason, (rows, columns) = " ".join(str(error).split())[:200], model.grid
-                raise DissectionError(f"{model.task} fails on images of {rows} x {columns} px: {reason}") from error
-            yield output
+            yield places, model.output(images)
             bar.update(len(places))
 
 

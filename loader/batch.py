@@ -6,6 +6,12 @@ import numpy as np
 
 from util.errors import DissectionError
 
+# What may be behind numbers that are none.
+NOT_FINITE = (
+    "the checkpoint is damaged or does not belong to this network, or the input is normalised in another way than in "
+    "training"
+)
+
 
 class Batch(NamedTuple):
     """The activation maps of some images in one layer.
@@ -32,7 +38,4 @@ def require_finite(layer, maps, places, names, computed=None):
         raise DissectionError(
             f"{where} reaches {abs(computed[image, unit]).max():g}, beyond {maps.dtype}: set FEATURE_DTYPE='float32'"
         )
-    raise DissectionError(
-        f"{where} is NaN or infinite: the checkpoint is damaged or does not belong to this network, or the input is "
-        "normalised in another way than in training"
-    )
+    raise DissectionError(f"{where} is NaN or infinite: {NOT_FINITE}")

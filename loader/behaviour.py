@@ -9,6 +9,7 @@ images beside it, which would make every result a matter of luck.
 import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 
 import numpy as np
@@ -25,9 +26,9 @@ _DIGITS = 7  # of the numbers kept
 
 @dataclass(frozen=True)
 class Behaviour:
-    """One layer's. layout: of its output, in words. tensors: hex sha256 of the parameters and buffers of every module
-    that began before the layer was done. outputs: per unit [its output weighted by fixed noise, the size of what was
-    added up], against which rounding is judged.
+    """One layer's, or a whole network's. layout: of its output, in words. tensors: hex sha256 of the parameters and
+    buffers of every module that began before the layer was done. outputs: per unit [its output weighted by fixed noise,
+    the size of what was added up], against which rounding is judged.
     """
 
     layout: str
@@ -55,6 +56,17 @@ def observe(module, layers, layouts, preprocess, grid):
             name: Behaviour(str(recorder.layouts[name]), _digest(module, begun[name]), _weighted(maps[0].numpy()))
             for name, maps in alone.items()
         }
+
+
+def observe_whole(module, numbers_of, grid):
+    """The Behaviour of a whole network, by its output. module: nn.Module in eval mode on the CPU.
+
+    numbers_of: uint8 (N, rows, columns, 3) -> its output as float64 (N, C). grid: (rows, columns).
+    """
+    with _one_thread():
+        numbers = numbers_of(fixed_images(grid))
+    tensors = _digest(module, [path for path, _ in module.named_modules()])
+    return Behaviour("", tensors, _weighted(numbers.T[:, :, None]))
 
 
 _OF_CHANCE = "dropout that stays on, or another source of random numbers, is active: switch it off in eval mode"
@@ -165,7 +177,8 @@ def first_pass(module, layers, image):
     """Run a network once over one image, for what has to be known before its weights are loaded.
 
     module: nn.Module in eval mode on the CPU, changed to the memory format. layers: {name: module path}. image: the
-    network's input, (1, C, H, W). Where a layer is never reached, all tensors count as used. Returns FirstPass.
+    network's input, (1, C, H, W). Without layers, and where one is never reached, all tensors count as used. Returns
+    FirstPass.
     """
     formats = (torch.channels_last, torch.contiguous_format)
     course, failed = _pass_in(formats[0], module, layers, image)
@@ -176,7 +189,7 @@ def first_pass(module, layers, image):
             course, memory_format = other, formats[1]
     module.to(memory_format=memory_format)
     own, parts = module.state_dict(keep_vars=True), dict(module.named_modules(remove_duplicate=False))
-    if len(course.begun) < len(layers):
+    if not layers or len(course.begun) < len(layers):
         return FirstPass(frozenset(own), frozenset(parts), memory_format)
     begun = {path for paths in course.begun.values() for path in paths}
     finished = {id(parts[path]) for paths in course.finished.values() for path in paths}
@@ -220,9 +233,12 @@ def _one_thread():
         torch.set_num_threads(threads)
 
 
+_providers = cache(metadata.packages_distributions)  # which looks through every installed package
+
+
 def package_versions(module):
     """{package: version} of torch and of the installed packages that define classes of a network."""
     named = {type(part).__module__.partition(".")[0] for part in module.modules()} | {"torch"}
-    providers = metadata.packages_distributions()
+    providers = _providers()
     found = {name: providers[name][0] for name in sorted(named) if name in providers}
     return {name: metadata.version(provider) for name, provider in found.items()}

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from loader.behaviour import first_pass, fixed_images, observe, package_versions
+from loader.behaviour import first_pass, fixed_images, observe, observe_whole, package_versions
 from loader.checkpoints import Weights, digest_of, read_checkpoint
 from loader.crops import Crop, as_grid
 from loader.layout import Layout
@@ -28,7 +28,7 @@ from loader.pickles import HELP
 from loader.predictions import Classes, Points, Years
 from loader.tasks import BEHAVIOUR, LOADER_FOLDER, RANDOM_WEIGHTS, loader_file
 from loader.weights import fit_weights
-from util.errors import DissectionError, first_few, nearest
+from util.errors import DissectionError, first_few, nearest, shorten
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +137,7 @@ class LoadedModel:
     device: torch.device. grid: (rows, columns) of the input, pixels. memory_format: of the input, the one that the
     network works on.
     unfitted: names of tensors behind the layers that got no weights, so that the network's own output means nothing.
+    described: the network in a few words, with the options that it was built under.
     """
 
     task: str
@@ -148,6 +149,7 @@ class LoadedModel:
     grid: tuple
     memory_format: torch.memory_format = torch.channels_last
     unfitted: tuple = ()
+    described: str = ""
 
     @property
     def weights_label(self):
@@ -161,16 +163,39 @@ class LoadedModel:
     @cached_property
     def behaviour(self):
         """{layer: loader.behaviour.Behaviour}, observed on the CPU. Raises DissectionError (see observe)."""
-        on_cpu = self if self.device.type == "cpu" else replace(self, module=deepcopy(self.module).cpu(), device=_CPU)
+        on_cpu = self._on_cpu()
         layouts = {layer: self.stated_layout(layer) for layer in self.layers}
         return observe(on_cpu.module, self.layers, layouts, on_cpu.preprocess, self.grid)
 
-    def provenance(self, layer):
-        """What of the network decides a layer's activation maps, besides the input. Returns JSON values by name."""
-        behaviour = self.behaviour[layer]
+    def _on_cpu(self):
+        return self if self.device.type == "cpu" else replace(self, module=deepcopy(self.module).cpu(), device=_CPU)
+
+    def output(self, images):
+        """What the whole network gives for photographs. images: uint8 (N, rows, columns, 3) RGB.
+
+        Raises DissectionError when the network fails, as one does whose head demands another input size.
+        """
+        try:
+            with torch.inference_mode():
+                return self.module(self.preprocess(images))
+        except Exception as error:  # a head can fail in any way
+            rows, columns = self.grid
+            reason = shorten(_reason(error))
+            raise DissectionError(f"{self.task} fails on images of {rows} x {columns} px: {reason}") from error
+
+    def provenance(self, layer=None):
+        """What of the network decides a layer's activation maps, besides the input; without a layer, its predictions.
+
+        Returns JSON values by name. Raises DissectionError for a network that fails or does not keep what it states.
+        """
+        if layer is None:
+            on_cpu, predicts = self._on_cpu(), self.spec.predicts
+            behaviour = observe_whole(on_cpu.module, lambda images: predicts.numbers(on_cpu.output(images)), self.grid)
+        else:
+            behaviour = self.behaviour[layer]
         return {
             "task": self.task,
-            "module": self.layers[layer],
+            "module": layer and self.layers[layer],
             "layout": behaviour.layout,
             "weights": behaviour.tensors,
             BEHAVIOUR: behaviour.outputs,
@@ -266,7 +291,8 @@ def load_model(
 ):
     """Build a task's network, load its weights and find its layers.
 
-    layer_names: list of short layer names or dotted module paths. weights: None for the loader's own checkpoint,
+    layer_names: list of short layer names or dotted module paths; None for no layer and the network's own output, which
+    needs every tensor. weights: None for the loader's own checkpoint,
     'random' for the untrained twin under seed, else the path of a checkpoint. architecture, num_classes: for loaders
     that take them (see ModelSpec.options). checkpoint_key: which of several weights in a file, see CHECKPOINT_KEY in
     settings.py. device: torch.device or its name. input_size: of the input, a side or
@@ -278,12 +304,12 @@ def load_model(
     options = _options(task, spec, architecture, num_classes)
     described = f"{spec.network} ({', '.join([task, *(f'{name} {value}' for name, value in options.items())])})"
     label, content, digest = _read_weights(spec, weights, seed, Path(model_folder), described)
-    model = LoadedModel(task, spec, None, {}, None, _CPU, as_grid(input_size or spec.side_px))
+    model = LoadedModel(task, spec, None, {}, None, _CPU, as_grid(input_size or spec.side_px), described=described)
     image = model.preprocess(fixed_images(model.grid)[:1])
     model.module, notes = _build(task, spec, options, seed, image)
     for note in notes:
         log.info("task %s: the network %s", task, note)
-    model.layers = _find_layers(task, spec, model.module, layer_names)
+    model.layers = {} if layer_names is None else _find_layers(task, spec, model.module, layer_names)
     first = first_pass(model.module, model.layers, image)
     if content is None:
         other, _ = _build(task, spec, options, seed ^ 1, image)

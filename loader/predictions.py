@@ -8,6 +8,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from util.errors import DissectionError
 
 
@@ -27,9 +29,13 @@ class Classes:
         if len(self.names) < 2 or len(set(self.names)) < len(self.names):
             raise DissectionError(f"Classes of {self.concept}: names must be two subgroups or more, not {self.names!r}")
 
+    def numbers(self, output):
+        """The network's output as float64 numpy (N, C). Raises DissectionError for what is no such thing."""
+        return _numbers(output, len(self.names))
+
     def probabilities(self, output):
         """float tensor (N, C) -> float64 numpy (N, C), rows that add up to 1. Raises DissectionError."""
-        return _scores(output, len(self.names), self.are_logits)
+        return _softmax(self.numbers(output)) if self.are_logits else self.numbers(output)
 
     def __str__(self):
         return f"{self.concept} ({', '.join(self.names)})"
@@ -44,11 +50,16 @@ class Years:
     ages: tuple | None = None
     are_logits: bool = True
 
+    def numbers(self, output):
+        """As of Classes."""
+        return _numbers(output, 1 if self.ages is None else len(self.ages))
+
     def years(self, output):
         """float tensor (N, C) or (N, 1) -> float64 numpy (N,), years. Raises DissectionError."""
+        numbers = self.numbers(output)
         if self.ages is None:
-            return _numbers(output, 1)[:, 0]
-        return _scores(output, len(self.ages), self.are_logits) @ self.ages
+            return numbers[:, 0]
+        return (_softmax(numbers) if self.are_logits else numbers) @ self.ages
 
     def __str__(self):
         return "age in years" + (f", the mean over {len(self.ages)} classes" if self.ages else "")
@@ -75,5 +86,7 @@ def _numbers(output, columns):
     return output.detach().double().cpu().numpy()
 
 
-def _scores(output, columns, are_logits):
-    return _numbers(output.softmax(1) if are_logits and hasattr(output, "softmax") else output, columns)
+def _softmax(numbers):
+    with np.errstate(invalid="ignore"):  # what is not finite is found in the predictions
+        powers = np.exp(numbers - numbers.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)

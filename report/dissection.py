@@ -28,7 +28,7 @@ class Dissection:
 
 
 _OF_PICTURES = (
-    TALLY.suffix, "score_threshold", "images_shown", "dictionary_images", "crop", "quantile", "iou_union", "predicts",
+    TALLY.suffix, "score_threshold", "images_shown", "dictionary_images", "crop", "quantile", "iou_union", "about",
 )  # fmt: skip
 
 REPORTS = (

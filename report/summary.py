@@ -23,9 +23,9 @@ def summary(words):
 
 
 def of_layers(about):
-    """What was dissected in several layers, less what is the same in all. about: {layer: {what: text}}."""
+    """What was dissected in several layers, what is the same in all told once. about: {layer: {what: text}}."""
     first, *others = about.values()
-    shared = {what for what, text in first.items() if all(other.get(what) == text for other in others)}
+    shared = {what for what, text in first.items() if all(other.get(what) == text for other in others)} - {"layer"}
     own = {
         layer: "; ".join(f"{what} {text}" for what, text in words.items() if what not in shared)
         for layer, words in about.items()

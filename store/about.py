@@ -11,9 +11,9 @@ def about_network(model, crop, jitter, accuracy):
     """
     predicts = str(model.spec.predicts or "not stated in its loader file")
     return {
-        "network": f"{model.spec.network} (task {model.task})",
+        "network": model.described,
         "weights": _weights(model),
-        "input": input_of(model, crop, jitter),
+        "input": _input_of(model, crop, jitter),
         "predicts": f"{predicts}; {accuracy}" if accuracy else predicts,
     }
 
@@ -35,11 +35,11 @@ def _weights(model):
     weights, unfitted = model.weights, model.unfitted
     parts = [weights.label, f"key {weights.key}" if weights.key else "", f"sha256 {weights.digest}",
              "averaged over training" if weights.averaged else "",
-             f"no weights for {first_few(unfitted)}" if unfitted else ""]  # fmt: skip
+             f"no usable weights for {first_few(unfitted)}" if unfitted else ""]  # fmt: skip
     return ", ".join(part for part in parts if part)
 
 
-def input_of(model, crop, jitter):
+def _input_of(model, crop, jitter):
     """What the network is fed: size, crop, order of the channels, normalisation. Returns text."""
     rows, columns = model.grid
     seen = "whole photographs"
@@ -47,6 +47,7 @@ def input_of(model, crop, jitter):
         margin = f" with {crop.margin:g} more on each side" if crop.margin else ""
         seen = f"faces aligned to {crop.kind}'s template" if crop.is_aligned else "faces in their boxes"
         seen += margin + (f", moved at random by up to {jitter:g}" if jitter else "")
-    mean, std = (" ".join(f"{number:.4g}" for number in dict.fromkeys(values)) for values in model.normalisation)
-    scaled = "x" if (mean, std) == ("0", "1") else f"(x - [{mean}]) / [{std}]"
+    mean, std = (values[:1] if len({*values}) == 1 else values for values in model.normalisation)
+    shown = [" ".join(f"{number:.4g}" for number in values) for values in (mean, std)]
+    scaled = "x" if (mean, std) == ([0], [1]) else "(x - [{}]) / [{}]".format(*shown)
     return f"{rows} x {columns} px (height x width), {seen}, {model.spec.channels}, {scaled} of x in 0..1"

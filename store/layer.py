@@ -16,7 +16,7 @@ from pathlib import Path
 
 from loader.tasks import BEHAVIOUR
 from util.errors import DissectionError
-from util.files import alone, digest, explained, moved_aside, replace_text, replacing
+from util.files import alone, digest, explained, moved_aside, read_json, replace_text, replacing
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +48,13 @@ class LayerStore:
 
     facts: {name: JSON value} about the run, of which stages name the ones that decide their bytes. settings: {name:
     [values that say the same]} of the run, and about: {what: text} on what was dissected, are remembered with every
-    file for people and for those who read it later.
+    file for people and for those who read it later; for files that show it, "about" is a fact, too.
     """
 
     def __init__(self, folder, layer, facts=None, settings=None, about=None):
-        self.folder, self.layer, self.facts = Path(folder), layer, dict(facts or {})
+        self.folder, self.layer = Path(folder), layer
         self.settings, self.about = settings or {}, about or {}
+        self.facts = {**(facts or {}), "about": self.about}
         self._told = False  # whether it was said that nothing is taken from the manifest
 
     def path(self, suffix):
@@ -202,7 +203,7 @@ class LayerStore:
     def _entries(self):
         path = self.path(MANIFEST)
         try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
+            manifest = read_json(path)
             if manifest.get("format") != _FORMAT and all("made_from" in entry for entry in manifest.values()):
                 return self._nothing("%s was made by another version of the program: all is made anew", self.layer)
             return {suffix: entry for suffix, entry in manifest["files"].items() if _is_entry(entry)}

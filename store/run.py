@@ -3,14 +3,16 @@
 import logging
 from pathlib import Path
 
+from dictionary.concepts import global_concepts
 from dictionary.dictionary import open_dictionary
 from dictionary.faces import crop_to_faces, find_views, missing_face
 from dictionary.rows import Problem
 from dictionary.subgroups import GLOBAL_FOLDER, open_subgroups, settle_subgroups
 from dictionary.views import WHOLE
 from loader.crops import as_grid, read_crop
+from loader.predictions import Classes, Years
 from loader.tasks import RANDOM_WEIGHTS, loader_file
-from store.about import about_layer, about_network, about_run, input_of
+from store.about import about_layer, about_network, about_run
 from store.layer import LayerStore
 from store.stages import ACCURACY
 from util.errors import DissectionError
@@ -72,25 +74,31 @@ def prepare_device(config):
     return device
 
 
-def _input_size(config):
-    """INPUT_SIZE as a side, (height, width) or None. Raises DissectionError for another number of numbers."""
+def require_sense(config):
+    """Raise DissectionError for settings of the network and its input that make no sense, whatever the network."""
     size = config.INPUT_SIZE
     if isinstance(size, list | tuple) and len(size) != 2:
         raise DissectionError(f"INPUT_SIZE is {size!r}: give the side of a square, or height and width as 112,96")
-    return size
+    if config.CROP is not None and read_crop(config.CROP) is None and config.ALIGN_JITTER:
+        raise DissectionError("ALIGN_JITTER moves crops, and CROP='whole' has none: leave one of them out")
+    if config.WEIGHTS == RANDOM_WEIGHTS and config.CHECKPOINT_KEY is not None:
+        raise DissectionError("CHECKPOINT_KEY chooses among weights, and WEIGHTS='random' reads none: set it to None")
 
 
 def prepare_model(config, task, layers, device):
-    """Load a task's network as the settings say. layers: names. Returns LoadedModel. Raises DissectionError."""
+    """Load a task's network as the settings say. layers: names, None for none. Returns LoadedModel. Raises
+    DissectionError.
+    """
+    require_sense(config)
     from loader.models import BUILD_OPTIONS, load_model, model_spec
 
     asked = {word.partition("=")[0].lower() for word in config.words}  # one that the task does not take is an error
     options = {name: getattr(config, name.upper()) for name in {*model_spec(task).options, *asked & {*BUILD_OPTIONS}}}
     model = load_model(
         task, layers, weights=config.WEIGHTS, seed=config.SEED, model_folder=config.MODEL_FOLDER, device=device,
-        input_size=_input_size(config), checkpoint_key=config.CHECKPOINT_KEY, **options,
+        input_size=config.INPUT_SIZE, checkpoint_key=config.CHECKPOINT_KEY, **options,
     )  # fmt: skip
-    log.info("network: %s; weights: %s", model.spec.network, model.weights_label)
+    log.info("network: %s; weights: %s", model.described, model.weights_label)
     if config.ALIGN_JITTER and crop_of(config, model) is None:
         log.info("task %s takes whole photographs: ALIGN_JITTER moves nothing of them", task)
     return model
@@ -98,10 +106,7 @@ def prepare_model(config, task, layers, device):
 
 def crop_of(config, model):
     """What the network sees of a photograph: Crop, None for the whole. Raises DissectionError for another CROP."""
-    crop = model.spec.crop if config.CROP is None else read_crop(config.CROP)
-    if crop is None and config.ALIGN_JITTER and config.CROP is not None:
-        raise DissectionError("ALIGN_JITTER moves crops, and CROP='whole' has none: leave one of them out")
-    return crop
+    return model.spec.crop if config.CROP is None else read_crop(config.CROP)
 
 
 def _finding(config, model):
@@ -131,10 +136,7 @@ def prepare_subgroups(config, concepts):
 
     Returns (list of Subgroups; notes for the reports, texts). Raises DissectionError.
     """
-    subgroups, problems = open_subgroups(
-        config.DICTIONARY, concepts, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS,
-        skip_bad=config.SKIP_BAD_IMAGES, limit=config.TEST_IMAGES if config.TEST_MODE else None,
-    )  # fmt: skip
+    subgroups, problems = _subgroups(config, concepts)
     notes = _told(problems)
     if absent := sorted(set(concepts) - {concept.concept for concept in subgroups}):
         notes.append(f"not analysed, for lack of images: {', '.join(absent)}")
@@ -144,24 +146,36 @@ def prepare_subgroups(config, concepts):
     return subgroups, notes
 
 
+def _subgroups(config, concepts):
+    return open_subgroups(
+        config.DICTIONARY, concepts, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS,
+        skip_bad=config.SKIP_BAD_IMAGES, limit=config.TEST_IMAGES if config.TEST_MODE else None,
+    )  # fmt: skip
+
+
 def views_of_subgroups(config, model, subgroups, search=None):
     """The subgroups as a task sees them: where it crops, without the images in which no face was found.
 
     search: whether faces may be looked for, GENERATE by default. Returns (list of Subgroups; {image path: view}; notes
     for the reports, texts).
     """
+    subgroups, views, problems = _seen(config, model, subgroups, config.GENERATE if search is None else search)
+    return subgroups, views, _told(problems)
+
+
+def _seen(config, model, subgroups, search):
     crop = crop_of(config, model)
     digests = {path: digest for concept in subgroups for path, digest in concept.images.items()}
     if crop is None:
         return subgroups, dict.fromkeys(digests, WHOLE), []
     views = find_views(
         config.DICTIONARY, digests, crop, config.ALIGN_JITTER, **_finding(config, model),
-        search=config.GENERATE if search is None else search,
+        search=search,
     )  # fmt: skip
     problems = [Problem(GLOBAL_FOLDER, missing_face(path)) for path, view in views.items() if view is None]
     seen = {concept.concept: concept.only(lambda path: views[path]) for concept in subgroups}
     subgroups, problems = settle_subgroups(config.DICTIONARY, seen, problems, config.SKIP_BAD_IMAGES)
-    return subgroups, views, _told(problems)
+    return subgroups, views, problems
 
 
 _NOTED = 8  # of what is missing or left out in a report
@@ -199,7 +213,6 @@ def layer_stores(config, model, dictionary):
     }
     size = f"{len(dictionary.usable_rows)} images, {len(dictionary.concepts)} concepts"
     about = about_of_run(config, model, size)
-    facts["predicts"] = about["predicts"]
     settings = used_settings(config, model)
     if len(dictionary.usable_rows) < len(dictionary.rows):
         settings["SKIP_BAD_IMAGES"] = [True]
@@ -212,22 +225,46 @@ def layer_stores(config, model, dictionary):
     }  # fmt: skip
 
 
-def about_of_run(config, model, size):
-    """What is to be said of a run, but for its layers: {what: text}. size: of the dictionary, a text."""
-    accuracy = prediction_store(config, model)
-    known = accuracy.is_current(ACCURACY, quiet=True) and accuracy.about_of(ACCURACY.suffix).get("accuracy")
+def about_of_run(config, model, size, seen=None):
+    """What is to be said of a run, but for its layers: {what: text}. size: of the dictionary, a text. seen: see
+    known_accuracy.
+    """
     return {
-        **about_network(model, crop_of(config, model), config.ALIGN_JITTER, known or ""),
+        **about_network(model, crop_of(config, model), config.ALIGN_JITTER, known_accuracy(config, model, seen)),
         **about_run(f"{config.DICTIONARY}, {size}"),
     }
 
 
-def prediction_store(config, model, **about):
-    """The files in which predict.py leaves how well a network predicts. about: see LayerStore. Returns LayerStore."""
+def known_accuracy(config, model, seen=None):
+    """What predict.py found out about how well a network predicts, a text, empty where it is not known to hold now.
+
+    seen: (subgroups, views) of views_of_subgroups, opened here when they aren't yet and there is anything to know.
+    """
+    there = LayerStore(config.NL_FOLDER, run_name(config, model.task)).content(ACCURACY.suffix)
+    if not there or not isinstance(model.spec.predicts, Classes | Years):
+        return ""
+    try:
+        if seen is None:
+            subgroups, _ = _subgroups(config, global_concepts(Path(config.DICTIONARY)))
+            seen = _seen(config, model, subgroups, search=False)[:2]
+        store = prediction_store(config, model, *seen)
+    except DissectionError:  # something that predict.py will explain
+        return ""
+    return store.about_of(ACCURACY.suffix).get("accuracy", "") if store.is_current(ACCURACY, quiet=True) else ""
+
+
+def prediction_store(config, model, subgroups, views, **about):
+    """The files in which predict.py leaves how well a network predicts. subgroups, views: see views_of_subgroups.
+
+    about: see LayerStore. Returns LayerStore. Raises DissectionError when the network fails.
+    """
+    numbers = [views[path].numbers for concept in subgroups for path in concept.images]
     facts = {
-        "network": [model.task, model.weights.key, model.weights.digest, list(model.unfitted)],
-        "input": input_of(model, crop_of(config, model), config.ALIGN_JITTER),
-        "dictionary": str(Path(config.DICTIONARY).resolve()),
+        "network": model.provenance(),
+        "input_size": model.grid,
+        "predicts": repr(model.spec.predicts),
+        "photographs": {concept.concept: concept.digest for concept in subgroups},
+        "crop": crop_facts(config, model, numbers),
     }
     return LayerStore(config.NL_FOLDER, run_name(config, model.task), facts, about=about)
 

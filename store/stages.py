@@ -22,6 +22,6 @@ TALLY = Stage("_tally.npz", "tally", (*_OF_MASKS, "iou_union"), version=3, make=
 STATISTICS = (TALLY,)
 
 # What predict.py leaves of a network, whatever its layer; with the table the manifest keeps its result in a line.
-_OF_NETWORK = ("network", "input", "dictionary")
-ACCURACY = Stage("_accuracy.csv", "accuracy", _OF_NETWORK)
-PREDICTIONS = Stage("_predictions.csv", "predictions", _OF_NETWORK)
+_OF_PREDICTIONS = ("network", "input_size", "predicts", "photographs", "crop")
+ACCURACY = Stage("_accuracy.csv", "accuracy", _OF_PREDICTIONS, version=2)
+PREDICTIONS = Stage("_predictions.csv", "predictions", _OF_PREDICTIONS, version=2)

@@ -473,6 +473,26 @@ def test_a_test_and_a_dictionary_with_rows_left_out_are_not_taken_for_the_whole(
     run(cluster_top, TASKS="pnet", SKIP_BAD_IMAGES=True)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({"INPUT_SIZE": "112,96,100"}, "INPUT_SIZE is (112, 96, 100): give the side of a square, or height and width"),
+        ({"CROP": "nonsense"}, "CROP is 'nonsense': it must be such as 'whole', 'box'"),
+        ({"CROP": "whole", "ALIGN_JITTER": 0.1}, "ALIGN_JITTER moves crops, and CROP='whole' has none"),
+        ({"WEIGHTS": "random", "CHECKPOINT_KEY": "ema"}, "CHECKPOINT_KEY chooses among weights, and WEIGHTS='random'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_before_any_layer_is_looked_at(
+    subgroups, run_main, run, words, told
+):
+    for script in (cluster_top, nl_bias):
+        message = message_of(run, script, **words)
+        assert told in message and "main.py" not in message
+    with pytest.raises(DissectionError) as caught:
+        run_main(**words)
+    assert told in str(caught.value)
+
+
 def test_a_tally_of_another_version_is_refused(small_dictionary, run_main, run):
     manifest = run_main(TASK="pnet") / "pnet_layer3_manifest.json"
     run(cluster_top, TASKS="pnet")
@@ -559,6 +579,28 @@ def test_a_task_half_dissected_is_missing_too(dissected, run, tmp_path):
     manifest["files"]["_tally.npz"] = {**manifest["files"]["_quantile.npy"], "made_from": {}}
     artifacts.path("_manifest.json").write_text(json.dumps(manifest))
     assert "pnet_layer3" in message_of(run, cluster_top)
+
+
+def test_first_pages_name_every_layer_as_its_files_are_named(subgroups, run_main, run, monkeypatch):
+    shown = []
+    monkeypatch.setattr("report.plots.table_pages", lambda *of: shown.append(of) or table_pages(*of))
+    run_main(TASK="pnet")
+    for script in (nl_bias, cluster_top):
+        run(script, TASKS="pnet")
+        title, about, *_ = shown[-1]
+        assert title.endswith("compared")
+        assert about["pnet_layer3"].startswith("layer layer3 (module prelu3)") and "layer" not in about
+        assert about["network"] == "P-Net of MTCNN (pnet)"
+
+
+def test_the_images_of_a_bias_report_are_those_that_were_used(subgroups, run, monkeypatch, capsys):
+    monkeypatch.setattr("facenet_pytorch.MTCNN", OneFace)
+    cv2.imwrite(str(subgroups / "Gender/Male/2.png"), np.zeros((60, 50, 3), np.uint8))  # in which it finds none
+    run(nl_bias, TASKS="onet", CROP=True, SKIP_BAD_IMAGES=True, PLOT=False)
+    assert "17 images of subgroups" in capsys.readouterr().out
+    shutil.rmtree(subgroups / "Age" / "sixty_plus")  # one subgroup alone is none
+    run(nl_bias, TASKS="onet", CROP=True, SKIP_BAD_IMAGES=True, PLOT=False)
+    assert "9 images of subgroups" in capsys.readouterr().out
 
 
 def test_tables_that_do_not_fit_begin_a_new_page():

@@ -6,6 +6,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +16,10 @@ import pytest
 import torch
 from facenet_pytorch.models.mtcnn import ONet
 
+from dictionary.check import find_problems
 from dictionary.dictionary import open_dictionary
-from dictionary.faces import Face, find_faces
+from dictionary.faces import KNOWN_FACES, Face, find_faces
+from dictionary.file_memory import memory_path
 from dictionary.images import load_rgb, read_mask
 from dictionary.views import resize_image
 from feature_operation import FeatureOperator
@@ -24,6 +27,7 @@ from loader.models import load_model
 from loader.recorder import ActivationRecorder
 from method.findings import Findings
 from method.tally import Tally
+from store.about import about_network
 from store.arrays import load_as
 from store.feature_file import FeatureMaps, FeatureWriter, memory_maps, open_maps
 from store.layer import LayerStore, locked
@@ -252,7 +256,8 @@ def test_a_damaged_manifest_vouches_for_nothing(small_dictionary, run_main):
     before = stamps(result)
     entry = {"made_from": [1], "bytes": 1, "mtime_ns": 1, "digest": ""}
     files = ("{}", "3", '{".mmap": 3}', '{".mmap": {"made_from": 1}}', json.dumps({".mmap": entry}))
-    for content in ("", "{", "[1]", '{".mmap": 3}', *(f'{{"format": 2, "files": {part}}}' for part in files)):
+    deep = "[" * 200_000
+    for content in ("", "{", "[1]", deep, '{".mmap": 3}', *(f'{{"format": 2, "files": {part}}}' for part in files)):
         (result / "onet_layer3_manifest.json").write_text(content)
         after = stamps(run_main())
         assert made_anew(before, after) == ALL, content
@@ -283,6 +288,7 @@ def test_what_an_interrupted_run_of_other_settings_left_is_cleared_away(small_di
         run_main(INPUT_SIZE=96, BATCH_SIZE=4)
     monkeypatch.setattr(FeatureWriter, "add", original)
     assert (result / ".onet_layer3.mmap.partial").exists()
+    (result / ".onet_layer3.mmap.partial.json").write_text("[" * 200_000)  # damaged since
     run_main()
     assert not list(result.glob(".*partial*"))
 
@@ -436,6 +442,39 @@ def test_a_layer_without_maps(small_dictionary, run_main, tmp_path):
     assert stamps(run_main(**words, LAYER_NAME="layer2")) == before
 
 
+def test_the_report_says_the_network_and_is_made_anew_when_what_it_says_changes(
+    small_dictionary, run_main, tmp_path, capsys
+):
+    from torchvision.models import resnet18
+
+    for name in ("two", "same"):
+        torch.manual_seed(0)
+        torch.save(resnet18(num_classes=2).state_dict(), tmp_path / f"{name}.pth")
+    words = {"TASK": "torchvision", "ARCHITECTURE": "resnet18", "NUM_CLASSES": 2, "LAYER_NAME": "layer1"}
+    before = stamps(run_main(**words, WEIGHTS=tmp_path / "two.pth"))
+    said = capsys.readouterr().out
+    assert "network          torchvision network (torchvision, architecture resnet18, num_classes 2)" in said
+    after = stamps(run_main(**words, WEIGHTS=tmp_path / "same.pth"))
+    assert {name for name in before if before[name] != after[name]} == {"torchvision_layer1_conv.pdf"}
+    assert f"{tmp_path / 'same.pth'}" in capsys.readouterr().out
+
+
+def test_normalisations_are_told_apart_in_words(tmp_path):
+    path = tmp_path / "model_loader_planted.py"
+    path.write_text(PLANTED)
+    model = load_model("planted", ["colour"], loader_folder=tmp_path)
+
+    def told(**stated):
+        own = replace(model, spec=replace(model.spec, **stated))
+        return about_network(own, None, 0, "")["input"].partition("rgb, ")[2]
+
+    assert told() == "x of x in 0..1"
+    assert told(mean=0.5, std=(0.2, 0.2, 0.2)) == "(x - [0.5]) / [0.2] of x in 0..1"
+    assert told(mean=(0.5, 0.4, 0.5)) == "(x - [0.5 0.4 0.5]) / [1] of x in 0..1"
+    assert told(mean=(0.5, 0.4, 0.4)) == "(x - [0.5 0.4 0.4]) / [1] of x in 0..1"
+    assert told(std=1.00001) == "(x - [0]) / [1] of x in 0..1"
+
+
 def test_checkpoints_that_are_missing_or_foreign(small_dictionary, run_main, tmp_path):
     assert "needs" in message_of(run_main, TASK="smile")
     assert "smile_nonsmile_0.912.pth" in message_of(run_main, TASK="smile")
@@ -560,10 +599,10 @@ class OneFace:
         if photograph[0, 0].max() < 20:
             return None, [None], None
         points = [[8.0, 16.0], [20.0, 14.0], [15.0, 22.0], [10.0, 30.0], [19.0, 29.0]]
-        return np.array([[-3.2, 6.7, 30.9, 400.0]]), np.array([0.99]), np.array([points])
+        return np.array([[-3.2, 6.7, 30.9, 80.0]]), np.array([0.99]), np.array([points])
 
 
-ITS_FACE = ((-3.2, 6.7, 30.9, 400.0), ((8.0, 16.0), (20.0, 14.0), (15.0, 22.0), (10.0, 30.0), (19.0, 29.0)))
+ITS_FACE = ((-3.2, 6.7, 30.9, 80.0), ((8.0, 16.0), (20.0, 14.0), (15.0, 22.0), (10.0, 30.0), (19.0, 29.0)))
 
 
 def test_boxes_are_found_once_kept_and_used_for_image_mask_and_report(tmp_path, monkeypatch):
@@ -617,22 +656,71 @@ def test_an_image_too_small_for_a_face_has_none(tmp_path, monkeypatch):
 
 
 SOUND = "[[0, 0, 9, 9], [[1, 1], [7, 1], [4, 4], [2, 7], [6, 7]], [50, 40]]"
+POINTS = "[[1, 1], [7, 1], [4, 4], [2, 7], [6, 7]]"
+DAMAGED = [
+    "[]", '"abcd"', "3", "[1, 2, 3]", SOUND.replace("9, 9]", "0, 0]"), SOUND.replace("9, 9]", "NaN, 9]"),
+    SOUND.replace(", [6, 7]", ""), SOUND.replace("[6, 7]", "[6]"), SOUND.replace("[50, 40]", "[50]"),
+    SOUND.replace("[6, 7]", "[6, Infinity]"), SOUND.replace(POINTS, "[[1, 1], [1, 1], [1, 1], [1, 1], [1, 1]]"),
+    SOUND.replace("[6, 7]", f"[6, 1{'0' * 400}]"), SOUND.replace("[50, 40]", "[Infinity, 40]"), "[" * 200_000,
+    SOUND.replace("[50, 40]", f"[1{'0' * 400}, 40]"), SOUND.replace("9, 9]", "9, 91]"),
+    SOUND.replace(POINTS, "[[300, 300], [2100, 300], [1200, 1200], [600, 2100], [1800, 2100]]"),
+    SOUND.replace(POINTS, "[[19.7, 24.5], [30.3, 24.5], [25, 19.8], [20.3, 15.6], [29.7, 15.6]]"),  # on its head
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "face",
-    ["[]", '"abcd"', "3", "[1, 2, 3]", SOUND.replace("9, 9]", "0, 0]"), SOUND.replace("9, 9]", "NaN, 9]"),
-     SOUND.replace(", [6, 7]", ""), SOUND.replace("[6, 7]", "[6]"), SOUND.replace("[50, 40]", "[50]"),
-     SOUND.replace("[6, 7]", "[6, Infinity]"), "[[0, 0, 9, 9], [[1, 1], [1, 1], [1, 1], [1, 1], [1, 1]], [50, 40]]"],
-)  # fmt: skip
-def test_damaged_faces_are_not_believed(tmp_path, monkeypatch, face):
+@pytest.fixture
+def photograph(tmp_path, monkeypatch):
+    """A dictionary of one photograph, in which MTCNN's stand-in finds ITS_FACE; the digest of its content."""
     monkeypatch.setattr("facenet_pytorch.MTCNN", OneFace)
+    OneFace.calls = 0
     maker = DictionaryMaker(tmp_path / "dictionary")
     maker.add(np.full((40, 50, 3), 200, np.uint8), {"nose": np.ones((40, 50), bool)})
     dictionary = open_dictionary(maker.write(), memory_folder=tmp_path, workers=0)
-    (digest,) = dictionary.image_digests.values()
-    (tmp_path / "cache").mkdir()
-    kept = tmp_path / "cache" / "dictionary_faces.json"
-    kept.write_text(f'{{"version": 2, "facts": {{"{digest}": {face}}}}}')
-    faces = find_faces(dictionary.root, dictionary.image_digests, tmp_path / "cache", "cpu", workers=0)
-    assert list(faces.values()) == [Face(*ITS_FACE, (50, 40))]
+    (dictionary.digest,) = dictionary.image_digests.values()
+    return dictionary
+
+
+def faces_of(dictionary, folder):
+    return list(find_faces(dictionary.root, dictionary.image_digests, folder, "cpu", workers=0).values())
+
+
+def as_memory(dictionary, face, version=2):
+    return f'{{"version": {version}, "facts": {{"{dictionary.digest}": {face}}}}}'
+
+
+@pytest.mark.parametrize("face", DAMAGED)
+def test_damaged_faces_are_not_believed_and_those_of_a_dictionary_are_refused(photograph, tmp_path, face):
+    kept = memory_path(photograph.root, tmp_path / "cache", "faces")
+    kept.parent.mkdir()
+    kept.write_text(as_memory(photograph, face))
+    assert faces_of(photograph, tmp_path / "cache") == [Face(*ITS_FACE, (50, 40))]
+    (photograph.root / KNOWN_FACES).write_text(as_memory(photograph, face))
+    with pytest.raises(DissectionError, match=r"faces.json cannot be used .*: mend it or delete it, then the"):
+        faces_of(photograph, tmp_path / "cache")
+    assert OneFace.calls == 1
+    told = [str(problem) for problem in find_problems(photograph.root, workers=1)[0]]
+    assert any(text.startswith("faces.json: ") for text in told)
+
+
+def test_faces_of_a_dictionary_stay_there_and_those_of_another_version_are_refused(photograph, tmp_path):
+    known = photograph.root / KNOWN_FACES
+    known.write_text(as_memory(photograph, SOUND))
+    assert faces_of(photograph, tmp_path / "cache")[0].box == (0, 0, 9, 9)
+    known.unlink()  # of which nothing is left
+    assert faces_of(photograph, tmp_path / "cache") == [Face(*ITS_FACE, (50, 40))]
+    known.write_text(as_memory(photograph, SOUND, version=1))
+    with pytest.raises(DissectionError, match="it is of version 1, and this program reads 2"):
+        faces_of(photograph, tmp_path / "cache")
+    known.write_text(as_memory(photograph, SOUND))
+    assert faces_of(photograph, tmp_path / "cache")[0].box == (0, 0, 9, 9)
+    elsewhere = shutil.copytree(photograph.root, tmp_path / "other" / photograph.root.name)
+    names = {memory_path(root, tmp_path, "faces") for root in (photograph.root, elsewhere)}
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize("crop", ["box", "dlib 0.2"])
+def test_a_face_of_a_photograph_of_another_size_is_one_error(photograph, run_main, crop):
+    wrong = SOUND.replace("[50, 40]", "[500, 400]").replace("9, 9]", "490, 390]")
+    (photograph.root / KNOWN_FACES).write_text(as_memory(photograph, wrong))
+    with pytest.raises(DissectionError, match=r"original.png is 50 x 40 px, but its face was found in .* 500 x 400 px"):
+        run_main(CROP=crop)
