@@ -31,8 +31,8 @@ class BiasChance:
     group's peaks against the others', equal ones counting half, and its 95 % interval. p: float64 (U, G), two-sided, of
     the rank sum within strata or of matched images; NaN where nothing can be compared, as no stratum holds images of
     the group and others. Of two groups both have the same p: it is one test. q: p after Benjamini and Hochberg over
-    units × groups. sizes: int64 (G,), photographs. resampled: float32 (U, G, B), P(g|u) of every resample, the same
-    photographs in the same resample whatever the model.
+    units × groups. sizes: int64 (G,), photographs. resampled, resampled_auc: float32 (U, G, B), P(g|u) and AUC of every
+    resample, the same photographs in the same resample whatever the model.
     """
 
     low: np.ndarray
@@ -44,6 +44,7 @@ class BiasChance:
     q: np.ndarray
     sizes: np.ndarray
     resampled: np.ndarray
+    resampled_auc: np.ndarray
 
 
 def bias_chance(features, digests, strata=None, resamples=200, matched=None, ties="mean"):
@@ -53,25 +54,25 @@ def bias_chance(features, digests, strata=None, resamples=200, matched=None, tie
     after group. strata: int (n,), see strata_of; by default one. resamples: B. matched: int (S, G), sets of images that
     differ in nothing but the subgroup, as numbers among the n, a column per group: p is then theirs (see matched_p).
     ties: how equal peaks are ranked for P(g|u), see method.probability.ranks; in rank sums they share always. A
-    photograph that stands several times in one group counts once, but for P(g|u) and its resamples, which are of all
+    photograph that stands several times in one group counts once, but for P(g|u) and in resamples, which are of all
     images as in §5. Returns BiasChance.
     """
     sizes = [len(peaks) for peaks in features.groups.values()]
     members, peaks = np.repeat(np.arange(len(sizes)), sizes), np.concatenate(list(features.groups.values()))
     strata = np.zeros(len(members), int) if strata is None else np.asarray(strata)
-    resampled = resampled_probabilities(
+    resampled = resampled_bias(
         peaks.T, features.p_min, features.p_max, members, poisson_weights(digests, resamples), ties
     )
     if resamples:
-        low, high = np.nanquantile(resampled, (0.025, 0.975), axis=2)
+        low, high = np.nanquantile(resampled[0], (0.025, 0.975), axis=2)
     else:
-        low = high = np.full(resampled.shape[:2], np.nan)
+        low = high = np.full(resampled[0].shape[:2], np.nan)
     _, photographs = np.unique(digests, return_inverse=True)
     once = np.unique(np.stack([members, photographs]), axis=1, return_index=True)[1]
     *found, p = rank_sums(peaks[once].T, members[once], strata[once])
     if matched is not None:
         p = matched_p(peaks.T, matched, [digests[row] for row in np.asarray(matched)[:, 0]])
-    return BiasChance(low, high, *found, p, benjamini_hochberg(p), np.bincount(members[once]), resampled)
+    return BiasChance(low, high, *found, p, benjamini_hochberg(p), np.bincount(members[once]), *resampled)
 
 
 def rank_sums(peaks, members, strata):
@@ -111,26 +112,24 @@ def _chance_variance(sizes):
     return (sizes.sum() + 1) / (12 * sizes * others)
 
 
-def resampled_probabilities(peaks, lowest, highest, members, weights, ties="mean"):
-    """P(g|u) in resamples of the images (method.md §5 and §8.5): what repeated rows would give.
+def resampled_bias(peaks, lowest, highest, members, weights, ties="mean"):
+    """P(g|u) and AUC in resamples of the images (method.md §5 and §8.5): what repeated rows would give.
 
     peaks: (U, n). lowest, highest: (U,), p_min and p_max, which stay those of all images. members: int (n,), group of
-    each image. weights: uint8 (n, B), how often an image stands in a resample. ties: see method.probability.ranks.
-    Returns float32 (U, G, B), NaN where a resample holds no image of some group, 0 where every score is 0.
+    each image. weights: uint8 (n, B), how often an image stands in a resample. ties: for P, see probability.ranks; in
+    AUC equal peaks always count half. Returns (P, AUC), float32 (U, G, B), NaN where a resample holds no image of some
+    group; P is 0 where every score is 0.
     """
     groups = members == np.arange(members.max() + 1)[:, None]
     sizes = groups.astype(np.int64) @ weights  # (G, B)
-    found = np.empty((len(peaks), *sizes.shape), np.float32)
-    in_order = np.arange(len(members)), np.arange(1, len(members) + 1)
+    pairs = sizes * (sizes.sum(axis=0) - sizes)
+    probabilities, auc = np.empty((2, len(peaks), *sizes.shape), np.float32)
     for unit, values in enumerate(peaks):
         order = np.argsort(values, kind="stable")
         ascending, span = values[order].astype(np.float64), float(highest[unit]) - float(lowest[unit])
         heights = (ascending - lowest[unit]) / (span or 1) * (span > 0)
-        if ties == "order":
-            begins, ends = in_order
-        else:
-            begins, ends = (np.searchsorted(ascending, ascending, side) for side in ("left", "right"))
-        of_groups = groups[:, order] * heights  # (G, n)
+        begins, ends = (np.searchsorted(ascending, ascending, side) for side in ("left", "right"))
+        of_groups = groups[:, order].astype(np.float64)  # (G, n)
         for start in range(0, weights.shape[1], _RESAMPLES_AT_ONCE):
             some = slice(start, start + _RESAMPLES_AT_ONCE)
             times = weights[order, some]
@@ -138,11 +137,16 @@ def resampled_probabilities(peaks, lowest, highest, members, weights, ties="mean
             np.cumsum(times, axis=0, out=below[1:])
             # Twice the mean position of an image's run times its copies; that ranks are divided by the number of
             # images cancels in P.
-            scores = of_groups @ ((below[begins] + below[ends] + 1) * times)
-            with np.errstate(invalid="ignore"):
-                found[unit, :, some] = normalised((scores / sizes[:, some]).T).T
-    found[:, :, (sizes == 0).any(axis=0)] = np.nan
-    return found
+            places = shared = (below[begins] + below[ends] + 1) * times
+            if ties == "order":
+                places = (below[:-1] + below[1:] + 1) * times
+            scores = of_groups * heights @ places
+            with np.errstate(invalid="ignore", divide="ignore"):
+                probabilities[unit, :, some] = normalised((scores / sizes[:, some]).T).T
+                won = of_groups @ shared / 2 - sizes[:, some] * (sizes[:, some] + 1) / 2
+                auc[unit, :, some] = won / pairs[:, some]
+    probabilities[:, :, (sizes == 0).any(axis=0)] = auc[:, :, (sizes == 0).any(axis=0)] = np.nan
+    return probabilities, auc
 
 
 def matched_p(peaks, matched, seeds, draws=_DRAWS):

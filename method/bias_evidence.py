@@ -16,14 +16,18 @@ class BiasEvidence:
 
     def __init__(self, bias, chance, twins, alpha):
         self.bias, self.chance, self.twins, self.alpha = bias, chance, twins, alpha
-        self.twin = np.full(chance.auc.shape, np.nan)
-        if twins:
-            self.twin = twin_shares(chance.auc, np.concatenate([of.auc for _, of in twins]))
-        self.verdicts = self._verdicts(bias.probabilities)
+        self.twin = self._twin_shares(lambda of: of.auc)
+        self.verdicts = self._verdicts(bias.probabilities, self.twin)
 
-    def _verdicts(self, probabilities):
+    def _twin_shares(self, auc):
+        """auc: function that takes an AUC, float (U, G), from a BiasChance."""
+        if not self.twins:
+            return np.full(self.chance.auc.shape, np.nan)
+        return twin_shares(auc(self.chance), np.concatenate([auc(of) for _, of in self.twins]))
+
+    def _verdicts(self, probabilities, twin):
         chance = self.chance
-        return verdicts(probabilities, self.bias.threshold, chance.q, self.twin, chance.sizes, self.alpha)
+        return verdicts(probabilities, self.bias.threshold, chance.q, twin, chance.sizes, self.alpha)
 
     def counts(self):
         """How many units get each verdict: {verdict: {group: number}}, in the order of the verdicts."""
@@ -39,10 +43,13 @@ class BiasEvidence:
     def shares(self):
         """The share of units that are *biased* towards each subgroup: method.comparison.Shares of G groups.
 
-        Of the conditions of that verdict, P is that of the resample, and what q and the twins say stays as it is. So
-        units enter in some resamples whose P falls just short of the cut-off, as others leave: were they let leave
-        only, every resample would have a smaller share than the photographs at hand.
+        Of the conditions of that verdict, a resample has its own P, and its own AUC of the units and of the twins',
+        which are of the same photographs; what q says stays as it is. So units enter in some resamples that just fall
+        short of a condition, as others leave. Were only the units at hand looked at, and their P alone, one unit more
+        than another model has would look certain.
         """
-        standing = self._verdicts(np.ones(self.bias.probabilities.shape)) == BIASED  # if only P reaches the cut-off
-        reached = self.chance.resampled >= self.bias.threshold  # (U, G, B)
-        return Shares.of((self.verdicts == BIASED).T, (standing[:, :, None] & reached).transpose(1, 0, 2))
+        biased = np.zeros(self.chance.resampled.shape, bool)  # (U, G, B)
+        for resample in range(biased.shape[2]):
+            twin = self._twin_shares(lambda of, place=resample: of.resampled_auc[:, :, place])
+            biased[:, :, resample] = self._verdicts(self.chance.resampled[:, :, resample], twin) == BIASED
+        return Shares.of((self.verdicts == BIASED).T, biased.transpose(1, 0, 2))

@@ -14,10 +14,10 @@ from report.tables import cell, write_csv
 from util.files import replacing
 
 _DIFFERENCES = (
-    "difference of the shares of biased units, with its 95 % interval over the same resamples of the photographs, in "
-    "which P is drawn anew while q and the twins stay. * is beyond chance: the interval leaves 0 out, and q over all "
-    "pairs of models and subgroups of the concept is at most ALPHA. It says what other photographs of the same kind "
-    "would show of these very networks, not what networks trained anew would"
+    "differences of the shares of biased units, with 95 % intervals over the same resamples of the photographs: P and "
+    "AUC, the twins' too, are those of the resample, while a unit's q stays. * is beyond chance: the interval leaves 0 "
+    "out, and q over all pairs of models and subgroups of the concept is at most ALPHA. It says what other photographs "
+    "of the same kind would show of these very networks, not what networks trained anew would"
 )
 
 
@@ -111,25 +111,24 @@ class Compared:
 
     @property
     def header(self):
-        verdicts = next(iter(self.evidence.values())).counts()
-        return ["concept", "group", "model", "less", "units", *(name.replace(" ", "_") for name in verdicts), "share",
-                "difference", "low", "high", "p", "q", "beyond_chance"]  # fmt: skip
+        verdicts = (name.replace(" ", "_") for name in next(iter(self.evidence.values())).counts())
+        of_pair = ["other_layer", "difference", "difference_low", "difference_high", "p", "q", "beyond_chance"]
+        return ["concept", "group", "layer", "units", *verdicts, "share", "low", "high", *of_pair]
 
     def rows(self):
         """Rows of the table: of every model and subgroup, then the differences of every pair of models."""
         for layer, of in self.evidence.items():
             counts, shares = of.counts(), self.shares.get(layer)
+            columns = (shares.share, shares.low, shares.high) if shares else ()
             for place, group in enumerate(of.bias.groups):
-                columns = (shares.share, shares.low, shares.high) if shares else ()
-                share, low, high = [cell(column[place]) for column in columns] or [""] * 3
-                yield [self.concept, group, layer, "", len(of.verdicts), *(count[group] for count in counts.values()),
-                       share, "", low, high, "", "", ""]  # fmt: skip
+                yield [self.concept, group, layer, len(of.verdicts), *(count[group] for count in counts.values()),
+                       *([cell(column[place]) for column in columns] or [""] * 3), *[""] * 7]  # fmt: skip
         for of in self.differences:
-            beyond = of.beyond_chance(self.alpha)
+            columns, empty = (of.difference, of.low, of.high, of.p, of.q), [""] * (len(self.header) - 10)
+            beyond = of.beyond_chance(self.alpha).astype(int).tolist()
             for place, group in enumerate(self.groups):
-                numbers = [cell(column[place]) for column in (of.difference, of.low, of.high, of.p, of.q)]
-                empty = [""] * (2 + len(counts))
-                yield [self.concept, group, of.one, of.other, *empty, *numbers, int(beyond[place])]
+                numbers = [cell(column[place]) for column in columns]
+                yield [self.concept, group, of.one, *empty, of.other, *numbers, beyond[place]]
 
 
 def _in_words(shares, low, high, form):

@@ -74,7 +74,7 @@ def bias_stores(config, model, subgroups, views, samples, twin=None):
     about = about_of_run(config, model, size, (subgroups, views)) if twin is None else {}
     facts = {
         "input_size": model.grid, "plots": config.PLOT, "preset": config.PRESET, "alpha": config.ALPHA,
-        "bootstraps": config.BOOTSTRAPS or 0 if twin is None else 0, "twins": [],
+        "bootstraps": config.BOOTSTRAPS or 0, "twins": [],
     }  # fmt: skip
     for concept in subgroups:
         facts[f"images_of_{concept.concept}"] = concept.digest

@@ -7,6 +7,7 @@ import pickle
 import re
 import shutil
 import sys
+from itertools import product
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from dictionary.views import resize_image
 from loader.models import load_model
 from loader.recorder import ActivationRecorder
 from method.bias import BiasFeatures
+from method.bias_chance import bias_chance, rank_sums
 from method.tally import Tally
 from report.plots import colours, table_pages
 from store.arrays import load_as
@@ -144,7 +146,7 @@ def test_saved_features_are_reused_while_they_hold(subgroups, run, tmp_path, mon
     assert "model_bias(gender).npz is missing or was made" in message_of(run, nl_bias, GENERATE=False)
     run(nl_bias)
     changed = {path.name for path in saved if path.stat().st_mtime_ns != saved[path]}
-    assert changed == {f"{task}_layer3_model_bias(gender).npz" for task in TASKS}
+    assert changed == {f"{task}_layer3_{what}(gender).npz" for task in TASKS for what in ("model_bias", "bias_chance")}
 
 
 def plain_peaks(paths, box=(slice(None), slice(None))):
@@ -309,6 +311,196 @@ def test_a_task_may_have_a_layer_of_its_own(subgroups, run, tmp_path):
     run(nl_bias, TASK_LAYERS="{'pnet': 'layer2'}", PLOT=False)
     names = {path.name.partition("_nl")[0] for path in (tmp_path / "global").glob("*_nl_probs.pkl")}
     assert names == {"pnet_layer2", "onet_layer3"}
+
+
+# ------------------------------------------------------------------------------------------ chance beside every verdict
+
+
+@pytest.fixture
+def photographs(small_dictionary):
+    """40 dark pictures of men and 40 bright ones of women, of which two thirds lie in folders of two ages as well, and
+    one of them in both. Returns {concept: {path of a photograph's content: subgroup}}.
+    """
+    random, place = np.random.default_rng(11), small_dictionary / "non_localizable"
+    labels = {"gender": {}, "age": {}}
+    for group, brightest in (("Male", 200), ("Female", 256)):
+        for number in range(40):
+            image = cv2.resize(random.integers(0, brightest, (6, 5, 3), np.uint8), (50, 60))
+            content = cv2.imencode(".png", image)[1].tobytes()
+            of_age = {0: ["twenty_to_forty"], 1: ["sixty_plus"], 2: []}[number % 3]
+            of_age = ["twenty_to_forty", "sixty_plus"] if (group, number) == ("Male", 5) else of_age
+            for folder in (f"Gender/{group}", *(f"Age/{age}" for age in of_age)):
+                (place / folder).mkdir(parents=True, exist_ok=True)
+                (place / folder / f"{group}{number:02d}.png").write_bytes(content)
+            labels["gender"][f"{group}{number:02d}.png"] = group.lower()
+            if len(of_age) == 1:
+                labels["age"][f"{group}{number:02d}.png"] = of_age[0]
+    return labels
+
+
+def chance_of(tmp_path, layer="onet_layer3"):
+    """What stands in the pickle of chance, once it is plain and the table says the same."""
+    content = pickle.loads((tmp_path / "global" / f"{layer}_nl_chance.pkl").read_bytes())
+    assert plain_values(content)
+    with open(tmp_path / "global" / f"{layer}_nl_chance.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == sum(len(groups) for of in content.values() for groups in of.values())
+    for row in rows:
+        for name, value in content[int(row["unit"])][row["concept"]][row["group"]].items():
+            assert row[name] == (value if name == "verdict" else "" if value != value else repr(value)), name
+    return content
+
+
+def peaks_of(path):
+    arrays = np.load(path)
+    return arrays["male"].astype(float), arrays["female"].astype(float)
+
+
+def plain_auc(first, second):
+    return sum((a > b) + (a == b) / 2 for a in first.tolist() for b in second.tolist()) / (len(first) * len(second))
+
+
+def test_every_unit_has_its_chance_and_its_untrained_twins(photographs, run, tmp_path, capsys):
+    run(nl_bias, PLOT=False, TASKS="onet", TWINS=2, BOOTSTRAPS=20)
+    folder = tmp_path / "global"
+    found, published = chance_of(tmp_path), pickle.loads((folder / "onet_layer3_nl_probs.pkl").read_bytes())
+    of_twins = []
+    for seed in (0, 1):
+        men, women = peaks_of(folder / "twins" / f"onet_random{seed}_layer3_model_bias(gender).npz")
+        of_twins += [abs(plain_auc(men[:, unit], women[:, unit]) - 0.5) for unit in range(64)]
+    men, women = peaks_of(folder / "onet_layer3_model_bias(gender).npz")
+    cut_off, said = 0.55, set()
+    for unit in range(64):
+        auc = plain_auc(men[:, unit], women[:, unit])
+        twin = sum(round(other, 12) >= round(abs(auc - 0.5), 12) for other in of_twins) / 128
+        for group, of_group in found[unit]["gender"].items():
+            assert of_group["probability"] == published[unit]["gender"][group]
+            assert of_group["auc"] == pytest.approx(auc if group == "male" else 1 - auc, abs=1e-12)
+            assert of_group["twin"] == pytest.approx(twin, abs=1e-12)
+            assert of_group["low"] <= of_group["high"] and of_group["auc_low"] <= of_group["auc_high"]
+            expected = "unbiased" if of_group["probability"] < cut_off else "not shown" if of_group["q"] > 0.05 else (
+                "as without training" if twin > 0.05 else "biased")  # fmt: skip
+            assert of_group["verdict"] == expected
+            said.add(expected)
+    assert len(said) > 2
+    out = capsys.readouterr().out
+    for verdict in said:
+        of_groups = zip(*([group["verdict"] for group in of["gender"].values()] for of in found.values()), strict=True)
+        counts = [of_group.count(verdict) for of_group in of_groups]
+        assert re.search(rf"  {verdict} +{counts[0]} +{counts[1]}\n", out), verdict
+    shares = [np.mean([max(of["gender"].values()) >= 0.55 for of in published.values()])]
+    for seed in (0, 1):
+        arrays = np.load(folder / f"twins/onet_random{seed}_layer3_model_bias(gender).npz")
+        features = BiasFeatures.of_arrays(dict(arrays), "")
+        shares.append((features.probabilities().max(axis=1) >= 0.55).mean())
+    own, *others = (f"{share:.1%}" for share in shares)
+    assert f"units beyond the cut-off is {own}, its untrained twins' {', '.join(others)}" in out
+
+
+def test_images_are_compared_with_those_whose_other_labels_agree(photographs, run, tmp_path, capsys):
+    run(nl_bias, PLOT=False, TASKS="onet")
+    men, women = peaks_of(tmp_path / "global" / "onet_layer3_model_bias(gender).npz")
+    names = sorted(name for name in photographs["gender"] if name.startswith("Male"))
+    names += sorted(name for name in photographs["gender"] if name.startswith("Female"))
+    of_age = [photographs["age"].get(name, "") for name in names]  # one that lies in two of its folders has none
+    strata = np.array([sorted(set(of_age)).index(age) for age in of_age])
+    expected = rank_sums(np.concatenate([men, women]).T, np.repeat([0, 1], 40), strata)[3]
+    found = [[group["p"] for group in of["gender"].values()] for of in chance_of(tmp_path).values()]
+    assert np.allclose(found, expected, rtol=1e-9)
+    assert "gender: 40 male, 40 female photographs; p within 3 strata whose labels agree" in capsys.readouterr().out
+
+
+def test_the_text_keeps_its_published_lines(photographs, run, tmp_path):
+    run(nl_bias, PLOT=False, TASKS="onet")
+    lines = (tmp_path / "global" / "onet_layer3_nl_probs.txt").read_text().splitlines(keepends=True)
+    text, found = "".join(line for line in lines if not line.startswith("\tchance : ")), chance_of(tmp_path)
+    pattern = r"Unit : \d+\n(\tConcept : \w+\n\t\{\n(\t\t\w+ : [\d.e-]+\n)+\t\}\n\t(unbiased|biased : .*)\n)+"
+    assert re.fullmatch(f"({pattern})+", text)
+    assert f"\tchance : male {found[0]['gender']['male']['verdict']}, 95 % " in "".join(lines)
+    assert len(lines) - text.count("\n") == 64 * 4
+
+
+def test_rendered_faces_are_compared_with_their_own_twins(small_dictionary, run, tmp_path, capsys):
+    random, place = np.random.default_rng(5), small_dictionary / "non_localizable"
+    add_subgroup(place / "Gender" / "Male", 10, random)
+    add_subgroup(place / "Gender" / "Female", 11, random)
+    (place / "Gender" / "Male" / "3.png").rename(place / "Gender" / "Male" / "alone.png")
+    (small_dictionary / "rendered.json").write_text("{}")
+    run(nl_bias, PLOT=False, TASKS="onet")
+    men, women = peaks_of(tmp_path / "global" / "onet_layer3_model_bias(gender).npz")
+    names = [sorted(path.name for path in (place / "Gender" / group).iterdir()) for group in ("Male", "Female")]
+    both = [name for name in names[0] if name in names[1]]
+    differences = [men[names[0].index(name)] - women[names[1].index(name)] for name in both]
+    signs = np.array(list(product((1, -1), repeat=9)))
+    drawn, observed = np.abs(signs @ np.array(differences)), np.abs(np.sum(differences, axis=0))
+    expected = (drawn >= observed * (1 - 1e-9)).mean(axis=0)
+    found = [[group["p"] for group in of["gender"].values()] for of in chance_of(tmp_path).values()]
+    assert len(both) == 9 and np.allclose(found, expected[:, None], atol=1e-12)
+    assert "p of 9 sets of faces that differ in nothing but the subgroup" in capsys.readouterr().out
+
+
+def test_what_is_left_out_is_said(photographs, run, tmp_path, capsys):
+    run(nl_bias, PLOT=False, TWINS=0, BOOTSTRAPS=None, ALPHA=None)
+    out = capsys.readouterr().out
+    for part in ("ALPHA=None judges nothing", "TWINS left the untrained twins out", "BOOTSTRAPS left the intervals"):
+        assert part in out
+    found = [group for of in chance_of(tmp_path).values() for groups in of.values() for group in groups.values()]
+    assert {group["verdict"] for group in found} == {"too few images", "unbiased", "not judged"}
+    assert all(np.isnan([group["low"], group["high"], group["twin"]]).all() for group in found)
+    assert not (tmp_path / "global" / "twins").exists()
+    with open(tmp_path / "global" / "bias_comparison.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 4 and {row["share"] for row in rows} == {""}
+    run(nl_bias, PLOT=False, TWINS=0, BOOTSTRAPS=0)
+    assert "untrained twins' left out" in capsys.readouterr().out
+    verdicts = {group["verdict"] for of in chance_of(tmp_path).values() for group in of["gender"].values()}
+    assert "biased" in verdicts and "as without training" not in verdicts
+
+
+def test_a_missing_twin_is_named_where_no_network_may_run(photographs, run):
+    run(nl_bias, PLOT=False, TASKS="onet", TWINS=1)
+    run(nl_bias, PLOT=False, TASKS="onet", TWINS=1, GENERATE=False)
+    message = message_of(run, nl_bias, TASKS="onet", TWINS=2, GENERATE=False)
+    assert "twins/onet_random1_layer3_model_bias(age).npz is missing" in message
+    assert "run nl_bias.py with GENERATE=True, or TWINS=0 to go without untrained twins" in message
+    assert "TWINS" not in message_of(run, nl_bias, TASKS="pnet", GENERATE=False)
+
+
+def test_chance_is_computed_anew_when_what_it_rests_on_changes(photographs, run, tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(nl_bias, "bias_chance", lambda *of: done.append(of) or bias_chance(*of))
+    run(nl_bias, PLOT=False, TASKS="onet")
+    assert len(done) == 2 * 2  # age and gender of network and twin
+    run(nl_bias, PLOT=False, TASKS="onet", ALPHA=0.01)
+    assert len(done) == 4
+    run(nl_bias, PLOT=False, TASKS="onet", BOOTSTRAPS=6)
+    assert len(done) == 8
+    place = tmp_path / "dictionary" / "non_localizable" / "Age"
+    (place / "sixty_plus" / "Male01.png").rename(place / "twenty_to_forty" / "Male01.png")
+    run(nl_bias, PLOT=False, TASKS="onet", BOOTSTRAPS=6)
+    assert len(done) == 12  # of gender, too, whose images are the same
+    run(nl_bias, PLOT=False, TASKS="onet", BOOTSTRAPS=6, PRESET="published")
+    assert len(done) == 16
+
+
+def test_models_are_compared_over_the_same_resamples(photographs, run, tmp_path):
+    run(nl_bias, PLOT=False, BOOTSTRAPS=20)
+    with open(tmp_path / "global" / "bias_comparison.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    models = {(row["concept"], row["group"], row["layer"]): row for row in rows if not row["other_layer"]}
+    pairs = [row for row in rows if row["other_layer"]]
+    assert len(models) == 8 and len(pairs) == 4
+    for (concept, group, layer), row in models.items():
+        verdicts = [of[concept][group]["verdict"] for of in chance_of(tmp_path, layer).values()]
+        assert int(row["biased"]) == verdicts.count("biased") and int(row["units"]) == len(verdicts)
+        assert float(row["share"]) == verdicts.count("biased") / len(verdicts)
+        assert 0 <= float(row["low"]) <= float(row["high"]) <= 1
+    for row in pairs:
+        one, other = (models[row["concept"], row["group"], row[name]] for name in ("layer", "other_layer"))
+        assert float(row["difference"]) == float(one["share"]) - float(other["share"])
+        assert float(row["difference_low"]) <= float(row["difference_high"])
+    for concept in ("age", "gender"):
+        assert (tmp_path / "plots" / f"bias_verdicts({concept}).png").stat().st_size > 5000
 
 
 # ----------------------------------------------------------------------------------------------------- cluster_top.py

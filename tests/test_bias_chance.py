@@ -14,7 +14,7 @@ from method.bias_chance import (
     bias_chance,
     matched_p,
     rank_sums,
-    resampled_probabilities,
+    resampled_bias,
     smallest_seen,
     strata_of,
     twin_shares,
@@ -125,20 +125,23 @@ def test_resamples_equal_repeated_rows(ties):
     members, weights = np.repeat(np.arange(3), sizes), poisson_weights(names(43), 60)
     lowest, highest = peaks.min(axis=1) - 0.5, peaks.max(axis=1)
     lowest[-1] = 2
-    found = resampled_probabilities(peaks, lowest, highest, members, weights, ties)
+    found, auc = resampled_bias(peaks, lowest, highest, members, weights, ties)
     for resample in range(60):
         copies = weights[:, resample]
         repeated = np.split(np.repeat(peaks, copies, axis=1).T, np.cumsum([copies[members == g].sum() for g in (0, 1)]))
         expected = BiasFeatures(dict(enumerate(repeated)), lowest, highest).probabilities(ties)
         assert np.allclose(found[:, :, resample], expected, atol=1e-6, rtol=0)
+        together, of_rows = np.concatenate(repeated).T, np.repeat(members, copies)
+        expected = rank_sums(together, of_rows, np.zeros(len(of_rows), int))[0]
+        assert np.allclose(auc[:, :, resample], expected, atol=1e-6, rtol=0)
     assert found.dtype == np.float32 and not found[-1].any()
 
 
 def test_a_resample_without_a_group_says_nothing():
     peaks, members = np.arange(6, dtype=np.float32)[None], np.array([0, 0, 0, 1, 1, 1])
     weights = np.array([[1, 1], [1, 0], [1, 2], [1, 0], [1, 0], [1, 0]], np.uint8)
-    found = resampled_probabilities(peaks, peaks.min(axis=1), peaks.max(axis=1), members, weights)
-    assert np.isfinite(found[:, :, 0]).all() and np.isnan(found[:, :, 1]).all()
+    for found in resampled_bias(peaks, peaks.min(axis=1), peaks.max(axis=1), members, weights):
+        assert np.isfinite(found[:, :, 0]).all() and np.isnan(found[:, :, 1]).all()
 
 
 def test_everything_comes_together_and_the_order_of_the_images_changes_nothing():

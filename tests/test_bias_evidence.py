@@ -1,0 +1,82 @@
+"""What stands of the bias of units, and models compared (method.md §8.9), against plain loops."""
+
+import numpy as np
+
+from method.bias import BiasFeatures, ConceptBias
+from method.bias_chance import bias_chance
+from method.bias_evidence import BiasEvidence
+from method.comparison import differences
+
+ALPHA = 0.05
+
+
+def found_about(peaks, resamples):
+    """(ConceptBias, BiasChance) of peaks (U, n), whose first half is of one subgroup."""
+    half = peaks.shape[1] // 2
+    features = BiasFeatures({"a": peaks.T[:half], "b": peaks.T[half:]}, peaks.min(axis=1), peaks.max(axis=1))
+    names = [f"photograph {number}" for number in range(peaks.shape[1])]
+    return ConceptBias("kind", ("a", "b"), features.probabilities()), bias_chance(features, names, resamples=resamples)
+
+
+def world(seed, learned, images=160, units=24, resamples=30):
+    """BiasEvidence of units that respond to the second subgroup as untrained ones do, and by what they learned."""
+    random = np.random.default_rng(seed)
+
+    def peaks(strength):
+        noise = random.standard_normal((units, images))
+        return (noise + np.outer(strength, np.repeat([0, 1], images // 2))).astype(np.float32)
+
+    untrained = random.uniform(0, 0.4, (3, units))
+    twins = [found_about(peaks(strength), resamples) for strength in untrained[1:]]
+    return BiasEvidence(*found_about(peaks(untrained[0] + learned), resamples), twins, ALPHA)
+
+
+def plain_verdict(evidence, unit, group, probability, auc, of_twins):
+    """probability: of the unit. auc, of_twins: of the unit, and of all the twins' units."""
+    nearer = sum(round(abs(float(other) - 0.5), 12) >= round(abs(float(auc) - 0.5), 12) for other in of_twins)
+    if probability < 0.55:
+        return "unbiased"
+    if not evidence.chance.q[unit, group] <= ALPHA:
+        return "not shown"
+    return "as without training" if nearer / len(of_twins) > ALPHA else "biased"
+
+
+def test_verdicts_and_shares_in_resamples_equal_the_plain_loop():
+    evidence = world(0, np.repeat([0, 0.5, 1.2], 8))
+    chance, twins = evidence.chance, [chance for _, chance in evidence.twins]
+    resampled = np.zeros((24, 2, 30), bool)
+    for unit in range(24):
+        for group in range(2):
+            of_twins = [auc for twin in twins for auc in twin.auc[:, group]]
+            probability = evidence.bias.probabilities[unit, group]
+            expected = plain_verdict(evidence, unit, group, probability, chance.auc[unit, group], of_twins)
+            assert evidence.verdicts[unit, group] == expected
+            for place in range(30):
+                of_twins = [auc for twin in twins for auc in twin.resampled_auc[:, group, place]]
+                drawn = chance.resampled[unit, group, place], chance.resampled_auc[unit, group, place]
+                resampled[unit, group, place] = plain_verdict(evidence, unit, group, *drawn, of_twins) == "biased"
+    shares = evidence.shares()
+    assert shares.resampled.tolist() == resampled.mean(axis=0).tolist()
+    assert shares.count.tolist() == [evidence.counts()["biased"][group] for group in ("a", "b")]
+    assert {*evidence.verdicts.ravel().tolist()} >= {"unbiased", "as without training", "biased"}
+    assert (resampled.mean(axis=0)[1] > shares.share[1]).any() and (resampled.mean(axis=0)[1] < shares.share[1]).any()
+
+
+def test_the_networks_share_beyond_the_cut_off_stands_beside_its_twins():
+    evidence = world(1, np.full(24, 1.0))
+    own, twins = evidence.beyond_cut_off()
+    assert own == sum(max(row) >= 0.55 for row in evidence.bias.probabilities.tolist()) / 24
+    assert twins == [sum(max(row) >= 0.55 for row in bias.probabilities.tolist()) / 24 for bias, _ in evidence.twins]
+    assert own > max(twins)
+
+
+def test_a_unit_more_is_no_difference_where_other_photographs_would_not_show_it():
+    one = np.zeros(24)
+    one[0] = 0.45  # a unit at the edge of what the twins do
+    models = {"many": np.full(24, 1.5), "few": one, "none": np.zeros(24)}
+    shares = {name: world(4, learned, resamples=200).shares() for name, learned in models.items()}
+    assert shares["many"].share[1] > 0.8 and shares["few"].count[1] == shares["none"].count[1] + 1
+    told = differences(shares, dict.fromkeys(shares, "the same photographs"))
+    assert [(of.one, of.other, *of.beyond_chance(ALPHA).tolist()) for of in told] == [
+        ("many", "few", False, True), ("many", "none", False, True), ("few", "none", False, False),
+    ]  # fmt: skip
