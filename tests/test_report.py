@@ -53,7 +53,8 @@ def made_up_evidence(tally, **arrays):
             "label": label, "p_label": of_units, "p_unit": of_units, "q": of_units, "heldout_iou": of_units,
             "label_holds": np.ones(units, bool), "iou_low": of_units, "iou_high": of_units, "label_share": of_units,
             "region_share": of_units, "boot_concept": np.zeros((units, 0), np.int16),
-            "boot_iou": np.zeros((units, 0), np.float32), **arrays,
+            "boot_iou": np.zeros((units, 0), np.float32),
+            "boot_region_iou": np.zeros((units, 0, 0), np.float32), **arrays,
         }
     )  # fmt: skip
     presence = Presence(*[of_pairs] * 5, np.zeros(concepts, int), np.zeros(concepts, int))
