@@ -42,8 +42,9 @@ def compare(found, about, concepts, notes, twin, folder, plot_folder):
         for of in compared
         for name, figure in zip(comparison_plots(of.concept, twin), of.figures(), strict=True)
     ]
-    of_concepts = dict.fromkeys(note for of in compared for note in of.notes())  # what is said of all is said once
-    notes = [*of_concepts, *left_out(compared[0].evidence.values()), *notes]
+    told = [_DIFFERENCES] if any(of.differences for of in compared) else []
+    told += left_out(compared[0].evidence.values())
+    notes = [*(note for of in compared for note in of.notes()), *told, *notes]
     tables = [rows for of in compared for rows in of.tables()]
     pdf, table = (Path(folder) / name for name in (f"nl_comparison{twin}.pdf", f"bias_comparison{twin}.csv"))
     with replacing(pdf, shared=True) as partial:
@@ -77,7 +78,7 @@ class Compared:
         thresholds = {threshold_note(of.bias) for of in self.evidence.values()}
         unlike = [layer for layer, of in self.evidence.items() if of.bias.groups != self.groups]
         lacking = f"{self.concept}: not compared, for lack of a subgroup's photographs: {', '.join(unlike)}"
-        return [*sorted(thresholds), *([lacking] if unlike else []), *([_DIFFERENCES] if self.differences else [])]
+        return [*sorted(thresholds), *([lacking] if unlike else [])]
 
     def figures(self):
         """The charts: units biased by the cut-off alone, as published, and the verdicts."""
@@ -97,7 +98,7 @@ class Compared:
         yield [(f"{self.concept}, by cut-off", *shown),
                *((layer, *(str(of.get(name, "-")) for name in shown)) for layer, of in counts.items())]  # fmt: skip
         beyond = [(layer, *beyond_cut_off(of)) for layer, of in self.evidence.items()]
-        yield [(f"{self.concept}, beyond it", "the network's units", "its untrained twins'"), *beyond]
+        yield [(f"{self.concept}, share by cut-off", "the network's units", "its untrained twins'"), *beyond]
         if self.shares:
             lines = ((layer, *_in_words(of.share, of.low, of.high, "{:.1%}")) for layer, of in self.shares.items())
             yield [(f"{self.concept}, biased", *self.groups), *lines]
