@@ -25,6 +25,9 @@ from method.quantile import exact_quantile
 from method.segmentation import pack
 from util.parallel import mapped, ordered_map, progress
 
+# Of images that are kept in memory.
+_KEPT_BYTES = 256 << 20
+
 # Read per task of the pool in the threshold's passes. A few of these times the workers is what the stage needs.
 _BLOCK_BYTES = 8 << 20
 _THRESHOLD_WORKERS = 4
@@ -39,12 +42,15 @@ class FeatureOperator:
 
     model: loader.models.LoadedModel. dictionary: dictionary.dictionary.Dictionary. grid: (rows, columns), pixels, of
     the network's input, on which pixels are counted too. batch_size and tally_batch_size: images at a time.
-    workers: threads that read and count.
+    workers: threads that read and count. keep_images: whether images are kept in memory as the network sees them, for
+    other networks with the same input (see of), as far as they are few.
     """
 
-    def __init__(self, model, dictionary, *, grid, batch_size=64, tally_batch_size=32, workers=2):
+    def __init__(self, model, dictionary, *, grid, batch_size=64, tally_batch_size=32, workers=2, keep_images=False):
         self.model, self.dictionary, self.grid = model, dictionary, grid
         self.batch_size, self.tally_batch_size, self.workers = batch_size, tally_batch_size, workers
+        self.keep_images = keep_images and len(dictionary.rows) * grid[0] * grid[1] * 3 <= _KEPT_BYTES
+        self._images, self._outlines = {}, {}  # by row, of images and of masks
 
     def of(self, model):
         """The same operations on another network with the same input, which shares what was read of the dictionary."""
@@ -56,6 +62,24 @@ class FeatureOperator:
     def session(self):
         """What rounds sums otherwise, beside the batch size: JSON values by name."""
         return {"device": str(self.model.device), "torch": torch.__version__}
+
+    def _image(self, index):
+        """The image of a row as the network sees it, uint8 (rows, columns, 3)."""
+        if index in self._images:
+            return self._images[index]
+        image = self.dictionary.image(self.dictionary.rows[index], self.grid)
+        if self.keep_images:
+            self._images[index] = image
+        return image
+
+    def _masks(self, row):
+        """The masks of a row, decoded once, since their outlines are small: see Dictionary.masks."""
+        if row.index not in self._outlines:
+            concepts, masks = self.dictionary.masks(row, self.grid)
+            self._outlines[row.index] = concepts, Outlines.of(masks)
+            return concepts, masks
+        concepts, outlines = self._outlines[row.index]
+        return concepts, outlines.pixels(self.grid[0] * self.grid[1]).reshape(len(outlines), *self.grid)
 
     def feature_extraction(self, layers, begin):
         """Record A_u(x) for every usable image, all layers in one forward pass (method.md §3.1).
@@ -71,8 +95,7 @@ class FeatureOperator:
             for start in range(0, count, self.batch_size)
         ]  # fmt: skip
         one_pass(
-            self.model, layers, batches, lambda index: dictionary.image(dictionary.rows[index], self.grid), begin,
-            workers=self.workers, label="activation maps", total=count,
+            self.model, layers, batches, self._image, begin, workers=self.workers, label="activation maps", total=count,
         )  # fmt: skip
 
     def quantile_threshold(self, maps, quantile):
@@ -112,7 +135,7 @@ class FeatureOperator:
             batch = [row for row in batch if self.dictionary.usable[row.index] and row.masks]
             if not batch:
                 return {}
-            masks = [self.dictionary.masks(row, self.grid) for row in batch]
+            masks = [self._masks(row) for row in batch]
             images = np.array([row.index for row in batch])
             first, last = images[0], images[-1] + 1
             measured = {}
@@ -183,13 +206,13 @@ class FeatureOperator:
 
     @cached_property
     def masks(self):
-        """All masks as outlines, read in one pass: list of ConceptMasks in concept order."""
+        """All masks as outlines: list of ConceptMasks in concept order."""
         dictionary = self.dictionary
         seen, outlines = [[] for _ in dictionary.concepts], [[] for _ in dictionary.concepts]
 
         def read(row):
-            concepts, masks = dictionary.masks(row, self.grid)
-            return concepts, Outlines.of(masks)
+            self._masks(row)
+            return self._outlines[row.index]
 
         rows = [row for row in dictionary.usable_rows if row.masks]
         for row, (concepts, found) in mapped(read, rows, self.workers, "masks", ahead=64):

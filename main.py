@@ -37,7 +37,7 @@ def main():
     dictionary = prepare_dictionary(config, model)
     operator = FeatureOperator(
         model, dictionary, grid=model.grid, batch_size=config.BATCH_SIZE,
-        tally_batch_size=config.TALLY_BATCH_SIZE, workers=config.WORKERS,
+        tally_batch_size=config.TALLY_BATCH_SIZE, workers=config.WORKERS, keep_images=bool(config.TWINS),
     )  # fmt: skip
     stores = layer_stores(config, model, dictionary)
     twins = [
