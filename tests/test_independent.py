@@ -12,6 +12,7 @@ import nl_bias
 from dictionary import render
 from dictionary.concepts import REGIONS
 from dictionary.dictionary import format_of
+from dictionary.faces import KNOWN_FACES
 from dictionary.subgroups import find_subgroups
 from method.tally import Tally
 from store.arrays import load_as
@@ -55,6 +56,7 @@ def dictionary(tmp_path):
     """A small rendered dictionary in which photographs became odd files."""
     root = tmp_path / "dictionary"
     render.main(["--images", "30", "--per-group", "4", "--seed", "5", "--out", str(root), "--workers", "1"])
+    (root / KNOWN_FACES).unlink()  # so that the program looks for them, as the loop does
     of_rows = [root / row.image for row in format_of(root).read_index()[0]]
     of_groups = sorted((root / "non_localizable").rglob("*.png"))
     for images, odd in ((of_rows, (*ODD_FILES, cmyk)), (of_groups, ODD_FILES)):
