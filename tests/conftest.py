@@ -1,8 +1,12 @@
 """What several tests share: small made-up dictionaries, and running main.py in this process."""
 
 import csv
+import os
 import sys
 from pathlib import Path
+
+# Tests run in several processes, which must not each take every core; before numpy and torch are loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cv2
 import numpy as np

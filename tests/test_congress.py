@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from benchmarks import rendered
-from dictionary.dictionary import open_dictionary
-from feature_operation import FeatureOperator
+from method.chance import Chance
+from method.evidence import Twins
 from method.findings import Findings
 from method.tally import Tally
-from store.arrays import load_arrays, load_as
-from store.feature_file import FeatureMaps
+from store.arrays import load_as
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,7 +37,8 @@ def dictionary(congress, tmp_path):
 
 def test_onet_has_eye_nose_and_mouth_units(dictionary, tmp_path):
     result = tmp_path / "result"
-    words = [f"DICTIONARY={dictionary}", f"OUTPUT_FOLDER={result}", f"CACHE_FOLDER={tmp_path / 'cache'}"]
+    words = [f"DICTIONARY={dictionary}", f"OUTPUT_FOLDER={result}", f"CACHE_FOLDER={tmp_path / 'cache'}",
+             "PERMUTATIONS=200", "BOOTSTRAPS=20", "TWINS=1"]  # fmt: skip
     summary = run("main.py", "TASK=onet", "LAYER_NAME=layer3", *words)
     assert "units            64" in summary
     tally = load_as(Tally, result / "onet_layer3_tally.npz")
@@ -53,25 +53,17 @@ def test_onet_has_eye_nose_and_mouth_units(dictionary, tmp_path):
         found[region] = max(found.get(region, 0), report.top_iou[unit])
     for region in ("Eye_Region", "Nose_Region", "Mouth_Region"):
         assert found[region] > 0.1
-    chance(dictionary, tmp_path, tally)
-    # An untrained network of the same shape sees next to nothing.
-    run("main.py", "TASK=onet", "LAYER_NAME=layer3", "WEIGHTS=random", *words)
-    untrained = Findings(load_as(Tally, result / "onet_random_layer3_tally.npz"), 0.04)
-    assert untrained.detectors < report.detectors / 2
+    chance(result, tally)
+    untrained = load_as(Twins, result / "onet_layer3_twins.npz")  # sees next to nothing
+    assert (untrained.top_iou > 0.04).sum() < report.detectors / 2
     assert untrained.top_iou.max() < report.top_iou.max() / 2
     rendered_faces(tmp_path, report)
     analyses(tmp_path, words)
 
 
-def chance(dictionary, tmp_path, tally):
+def chance(result, tally):
     """What units would reach if the masks were dealt out at random is what was found by other means."""
-    start = tmp_path / "result" / "onet_layer3"
-    opened = open_dictionary(dictionary, memory_folder=tmp_path / "cache", workers=2)
-    shape = load_arrays(start.with_name("onet_layer3_feature_size.npy"))
-    maps = FeatureMaps(start.with_suffix(".mmap"), shape, "float32", opened.usable)
-    found = FeatureOperator(None, opened, grid=(128, 128)).chance(
-        {"layer3": (maps, tally.thresholds)}, permutations=1000, bootstraps=200, images=512
-    )["layer3"]  # fmt: skip
+    found = load_as(Chance, result / "onet_layer3_chance.npz")
     assert np.array_equal(found.iou, tally.tally)
     levels = {
         5: ("right_eye", 0.033), 19: ("nose", 0.062), 25: ("left_eye", 0.027), 56: ("left_brow", 0.045),
