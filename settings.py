@@ -94,7 +94,8 @@ PERMUTATIONS = 1000  # a whole number at least 0 and at most 100000, or None
 # Resamples of the photographs, for intervals. 0 or None: none.
 BOOTSTRAPS = 200  # a whole number at least 0 and at most 10000, or None
 # Untrained twins of the network that are dissected beside it, the first with the weights of SEED, the next with those
-# of SEED + 1 and so on. Each costs as much as the network itself. 0 or None: none.
+# of SEED + 1 and so on (from SEED + 1 on beside WEIGHTS='random', which is SEED's). Each costs as much as the network
+# itself. 0 or None: none.
 TWINS = 3  # a whole number at least 0 and at most 100, or None
 # Of a concept, the most images on which significance is judged. 0 or None: all.
 CHANCE_IMAGES = 512  # a whole number at least 0, or None

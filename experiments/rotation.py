@@ -22,7 +22,7 @@ from report.tables import write_csv
 from store.arrays import load_as, save_arrays
 from store.feature_file import FeatureMaps, require_space
 from store.layer import Stage
-from store.stages import CHANCE, MAPS, TALLY
+from store.stages import CHANCE, MAPS, TALLY, TWINS
 from util.errors import run_script
 from util.files import beside, explained
 
@@ -203,7 +203,7 @@ def concept_table(layer, outcomes):
 def reports_of(outcomes):
     """The files that people read, as Stages. make: function of path, layer, outcomes and sentences."""
     parts = (part_of(*of).suffix for of in outcomes if of != (0, None))
-    inputs = (TALLY.suffix, CHANCE.suffix, *parts, "score_threshold", "alpha")
+    inputs = (TALLY.suffix, CHANCE.suffix, TWINS.suffix, *parts, "score_threshold", "alpha")
     return (
         Stage("_rotation.csv", "counts", inputs, make=write_counts),
         Stage("_rotation_concepts.csv", "labels", inputs, make=write_concepts),

@@ -159,8 +159,8 @@ class Chances:
 class Pairs:
     """Some units and one concept.
 
-    weighted_iou: float64 (U, 3 + B), under each column of Chances.weights. location_iou, attainable: float64 (U,).
-    dealt: Dealt, None without permutations.
+    weighted_iou: float64 (U, 3 + B), under each column of Chances.weights, NaN for a half without the concept.
+    location_iou, attainable: float64 (U,). dealt: Dealt, None without permutations.
     """
 
     weighted_iou: np.ndarray
@@ -198,11 +198,18 @@ def compare(active, units, masks, chances, size):
     by_location = mine.outlines.total(counted_up(masks.outlines.heights(size))[mine.outlines.edges])
     lesser, larger = np.minimum(unit_area[:, 0], mask_areas.sum()), np.maximum(unit_area[:, 0], mask_areas.sum())
     return Pairs(
-        weighted_iou=iou(intersection, total - intersection),
+        weighted_iou=np.where(_halves_without(weights), np.nan, iou(intersection, total - intersection)),
         location_iou=location_level(np.bincount(mine.unit, by_location, units), total[:, _ALL], count),
         attainable=iou(lesser, larger),
         dealt=deal(active, units, masks, chances, size) if chances.permutations else None,
     )
+
+
+def _halves_without(weights):
+    """Which columns are a half that holds no image. weights: (n, 3 + B). Returns bool (3 + B,)."""
+    without = ~weights.any(axis=0)
+    without[[_ALL, *range(_RESAMPLES, len(without))]] = False
+    return without
 
 
 def location_level(overlaps, total, count):
@@ -281,7 +288,8 @@ class _Dealer:
         """(I - E[I]) / sd, 0 where n < 2 or sd = 0. Returns float64 (U,)."""
         n = self.count
         column_squares = (self.by_mask.astype(np.float64) ** 2).sum(axis=1)
-        # n² Σd² and n (I - E[I]) in whole numbers of any size: nothing of a small difference is lost.
+        # n² Σd² and n (I - E[I]) in whole numbers, so that nothing of a small difference is lost: exact while the sums
+        # of squares stay below 2⁵³, as those of some thousand images at 128 px do.
         sums, squares, of_rows, of_columns, paired = (
             values.astype(np.int64).astype(object)
             for values in (self.sums, self.squares, self.row_squares, column_squares, self.paired)

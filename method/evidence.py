@@ -59,7 +59,8 @@ class Evidence:
         self.score_threshold, self.alpha = score_threshold, alpha
         self.confirmed = chance.confirmed(score_threshold, alpha)
         self.tells = presence.tells(-1 if alpha is None else alpha)  # bool (U, C)
-        self.plain = plain_labels(chance.label, wider, self.tells)  # int (U,), -1 for none
+        # int (U,), -1 for none; what was not judged is not said to tell nothing.
+        self.plain = chance.label if alpha is None else plain_labels(chance.label, wider, self.tells)
 
     @classmethod
     def of_arrays(cls, arrays, twins, score_threshold, alpha):
@@ -67,6 +68,11 @@ class Evidence:
         chance = Chance(**{field.name: arrays[field.name] for field in fields(Chance)})
         presence = Presence(**{field.name: arrays[_in_file(field.name)] for field in fields(Presence)})
         return cls(chance, presence, arrays["wider"], twins, score_threshold, alpha)
+
+    @property
+    def judged(self):
+        """Whether anything could be confirmed: neither PERMUTATIONS nor ALPHA was left out."""
+        return self.alpha is not None and not np.isnan(self.chance.q).all()
 
     @property
     def confirmed_unique(self):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+_LEAST = 1e-6  # of what is shown of a probability
+
 # What the figures mean, in plain words: {term: text}.
 MEANING = {
     "IoU": "The pixels in which a unit is active and the concept lies, as a share of the pixels in which either is the "
@@ -35,13 +37,15 @@ def unit_line(findings, evidence, unit):
     label = chance.label[unit]
     if label < 0:
         return ""
-    parts = []
+    parts = [f"of {findings.concepts[label]}"] if findings.concepts[label] != findings.top_concept(unit) else []
     if not np.isnan(chance.iou_low[unit]):
         parts.append(f"95 % {chance.iou_low[unit]:.3f} to {chance.iou_high[unit]:.3f}")
     parts.append(f"by location {chance.location_iou[unit, label]:.3f}")
     if not np.isnan(chance.q[unit]):
-        parts.append(f"q {chance.q[unit]:.2g}" + (", confirmed" if evidence.confirmed[unit] else ""))
-    parts.append(f"held out {chance.heldout_iou[unit]:.3f}" + ("" if chance.label_holds[unit] else ", label not held"))
+        parts.append(f"q {small(chance.q[unit])}" + (", confirmed" if evidence.confirmed[unit] else ""))
+    if not np.isnan(chance.heldout_iou[unit]):
+        held = "" if chance.label_holds[unit] else ", label not held"
+        parts.append(f"held out {chance.heldout_iou[unit]:.3f}{held}")
     if evidence.plain[unit] != label:
         parts.append(f"plainly {findings.concepts[evidence.plain[unit]]}")
     if told := told_apart(findings, evidence, unit):
@@ -49,9 +53,17 @@ def unit_line(findings, evidence, unit):
     return "   ".join(parts)
 
 
+def small(probability):
+    """A probability as reports show it: a thousand dealings say nothing of how far below a millionth it lies."""
+    return f"{probability:.2g}" if probability >= _LEAST else f"below {_LEAST:g}"
+
+
 def told_apart(findings, evidence, unit, most=2):
     """The concepts that a unit tells best, in words: name and AUC."""
     auc = evidence.presence.auc[unit]
     told = [concept for concept in np.argsort(-np.abs(auc - 0.5), kind="stable") if evidence.tells[unit, concept]]
-    named = ", ".join(f"{findings.concepts[concept]} {auc[concept]:.2f}" for concept in told[:most])
+    named = ", ".join(
+        f"{findings.concepts[concept]} {auc[concept]:.2f}{' (less)' * bool(auc[concept] < 0.5)}"
+        for concept in told[:most]
+    )
     return named + (f" and {len(told) - most} more" if len(told) > most else "")

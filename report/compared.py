@@ -11,7 +11,7 @@ from method.findings import UNLOCALIZABLE
 from report.hierarchy import counts_of, interval_of, left_out, thresholds_of
 from report.plots import grouped_bars, save_png, write_pdf
 from report.summary import of_layers
-from report.tables import write_csv
+from report.tables import cell, write_csv
 from util.files import replacing
 
 ALL = "all"  # the group of all concepts
@@ -67,25 +67,24 @@ def comparisons(hierarchies, dictionaries):
 def write_comparison(path, found, alpha):
     """Write a line per layer and group, then one per pair of layers and group (CSV). found: list of Comparison."""
     header = ["division", "group", "layer", "confirmed", "share", "low", "high", "share_of_twins",
-              "other_layer", "difference", "difference_low", "difference_high", "p", "q", "beyond_chance"]  # fmt: skip
+              "other_layer", "difference", "difference_low", "difference_high", "p", "q", "untrained_difference",
+              "beyond_chance"]  # fmt: skip
     lines = []
     for of in found:
         for layer, shares in of.shares.items():
             twins = of.twins[layer].mean(axis=0) if len(of.twins[layer]) else np.full(len(of.groups), np.nan)
             columns = (shares.count, shares.share, shares.low, shares.high, twins)
             for group, *row in zip(of.groups, *columns, strict=True):
-                lines.append([of.what, group, layer, *map(_cell, row)] + [""] * 7)
+                lines.append([of.what, group, layer, *map(cell, row)] + [""] * 8)
         for pair in of.differences:
-            columns = (pair.difference, pair.low, pair.high, pair.p, pair.q, pair.beyond_chance(alpha))
+            columns = (
+                pair.difference, pair.low, pair.high, pair.p, pair.q, pair.untrained, pair.beyond_chance(alpha),
+            )  # fmt: skip
             for group, *row in zip(of.groups, *columns, strict=True):
                 known = row[3] == row[3]  # a p that is not NaN
-                cells = [*map(_cell, row[:5]), int(row[5]) if known else ""]
+                cells = [*map(cell, row[:6]), int(row[6]) if known else ""]
                 lines.append([of.what, group, pair.one, *[""] * 5, pair.other, *cells])
     write_csv(path, [header, *lines])
-
-
-def _cell(number):
-    return "" if number != number else number.item()
 
 
 def _percent(value, low, high):

@@ -10,7 +10,7 @@ from method.hierarchy import Standing
 from method.probability import DETECTION_FACTOR
 from report.plots import concept_histogram, save_png, write_pdf
 from report.summary import confirmed_of, twins_of
-from report.tables import write_csv, write_pickle
+from report.tables import cell, write_csv, write_pickle
 from store.layer import Stage
 from store.stages import CHANCE, MAPS, TALLY, TWINS
 from util.configuration import AS_PUBLISHED
@@ -38,7 +38,7 @@ def write_text(path, hierarchy, *_):
 
 def _beyond(hierarchy, unit):
     """What is known of a unit beyond its probabilities: lines of text."""
-    confirmed = "confirmed" if hierarchy.evidence.confirmed[unit.unit] else "not confirmed"
+    confirmed = "confirmed" if is_confirmed(hierarchy, unit) else "not confirmed"
     yield f"{confirmed}, plainly {hierarchy.plain_label(unit.unit) or 'nothing'}"
     for standing in hierarchy.standings(unit):
         told = {None: [], True: [f"told apart (AUC {standing.auc:.2f})"], False: [f"AUC {standing.auc:.2f}"]}
@@ -46,6 +46,14 @@ def _beyond(hierarchy, unit):
         words += ["detected"] * standing.detected + told[standing.tells]
         iou = f"IoU {standing.iou:.4f}, by location {standing.location_iou:.4f}, excess {standing.excess:+.4f}"
         yield "\t" + ", ".join([f"{standing.concept}  {words[0]}", *words[1:], iou])
+
+
+def is_confirmed(hierarchy, unit):
+    """Whether a unit is a confirmed detector of its top concept: by IOU_UNION='active' that may be another than the one
+    that chance is told of.
+    """
+    evidence, concepts = hierarchy.evidence, hierarchy.findings.concepts
+    return bool(evidence.confirmed[unit.unit]) and concepts[evidence.chance.label[unit.unit]] == unit.concept
 
 
 def interval_of(low, high, digits):
@@ -77,7 +85,7 @@ def _counts_of_concepts(hierarchy):
     top, confirmed, told, both = Counter(), Counter(), Counter(), Counter()
     for unit in hierarchy.concepts:
         top[unit.concept] += 1
-        confirmed[unit.concept] += int(hierarchy.evidence.confirmed[unit.unit])
+        confirmed[unit.concept] += int(is_confirmed(hierarchy, unit))
         for standing in hierarchy.standings(unit):
             told[standing.concept] += bool(standing.tells)
             both[standing.concept] += bool(standing.tells) and standing.detected
@@ -90,18 +98,12 @@ def write_hierarchy(path, hierarchy, *_):
     """
     header = ["unit", "top_concept", "label_plain", "confirmed", "region", *Standing._fields]
     lines = [
-        [unit.unit, unit.concept, hierarchy.plain_label(unit.unit), int(hierarchy.evidence.confirmed[unit.unit]),
-         unit.region, *map(_cell, standing)]
+        [unit.unit, unit.concept, hierarchy.plain_label(unit.unit), int(is_confirmed(hierarchy, unit)),
+         unit.region, *map(cell, standing)]
         for unit in hierarchy.concepts
         for standing in hierarchy.standings(unit)
     ]  # fmt: skip
     write_csv(path, [header, *lines])
-
-
-def _cell(value):
-    if value is None or value != value:  # NaN
-        return ""
-    return int(value) if isinstance(value, bool) else value
 
 
 def write_report(path, hierarchy, about, plot_folder):
@@ -158,7 +160,7 @@ def _table_of_units(hierarchy):
     """Rows of text: of the units of highest IoU, what they detect or tell apart."""
     rows = [("unit", "P", "95 %", "detected", "told, AUC", "IoU", "location", "excess")]
     for unit in sorted(hierarchy.concepts, key=lambda unit: -unit.iou)[:_SHOWN]:
-        plain, confirmed = hierarchy.plain_label(unit.unit), hierarchy.evidence.confirmed[unit.unit]
+        plain, confirmed = hierarchy.plain_label(unit.unit), is_confirmed(hierarchy, unit)
         told = f", plainly {plain}" if plain not in ("", unit.concept) else ""
         rows.append((f"{unit.unit} {unit.concept}{', confirmed' * bool(confirmed)}{told}", *[""] * 7))
         rows += [
@@ -170,7 +172,9 @@ def _table_of_units(hierarchy):
 
 
 def _line_of(standing):
-    told = "-" if standing.tells is None else f"{'yes' if standing.tells else 'no'}, {standing.auc:.2f}"
+    told = "-"
+    if standing.tells is not None:
+        told = f"{('more' if standing.auc > 0.5 else 'less') if standing.tells else 'no'}, {standing.auc:.2f}"
     numbers = (f"{value:.3f}" for value in (standing.iou, standing.location_iou, standing.excess))
     bounds = "-" if np.isnan(standing.low) else f"{standing.low:.2f}-{standing.high:.2f}"
     probability = f"{standing.probability:.2f}"

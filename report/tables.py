@@ -23,13 +23,17 @@ def write_units(path, dissection):
     of it is more than chance (method.md §8); a cell is empty where that was left out.
     """
     findings, evidence = dissection.findings, dissection.evidence
-    header = ["unit", "top_concept", "type", "region", "iou", "interpretable", "second_concept", "second_iou",
-              "third_concept", "third_iou", "threshold", *_OF_PAIR, *_OF_UNIT, "confirmed", "label_plain"]  # fmt: skip
+    header = [
+        "unit", "top_concept", "type", "region", "iou", "interpretable", "second_concept", "second_iou",
+        "third_concept", "third_iou", "threshold", "label", "label_iou", *_OF_PAIR, *_OF_UNIT, "confirmed",
+        "label_plain",
+    ]  # fmt: skip
     lines = (_unit_line(findings, unit) + _chance_line(findings, evidence, unit) for unit in range(findings.units))
     write_csv(path, [header, *lines])
 
 
-# Arrays of method.chance.Chance that become columns: of the unit with its own concept, and of the unit.
+# Arrays of method.chance.Chance that become columns: of the unit with its label, which is its top concept unless that
+# was counted by IOU_UNION='active', and of the unit.
 _OF_PAIR = ("location_iou", "excess", "attainable", "z")
 _OF_UNIT = (
     "p_label", "p_unit", "q", "heldout_iou", "label_holds", "iou_low", "iou_high", "label_share", "region_share",
@@ -39,25 +43,30 @@ _OF_UNIT = (
 def _chance_line(findings, evidence, unit):
     chance = evidence.chance
     label, plain = chance.label[unit], evidence.plain[unit]
+    own = [findings.concepts[label], cell(chance.iou[unit, label])] if label >= 0 else ["", ""]
     of_pair = [cell(getattr(chance, name)[unit, label]) if label >= 0 else "" for name in _OF_PAIR]
     of_unit = [cell(getattr(chance, name)[unit]) for name in _OF_UNIT]
-    return [*of_pair, *of_unit, int(evidence.confirmed[unit]), findings.concepts[plain] if plain >= 0 else ""]
+    confirmed = int(evidence.confirmed[unit]) if evidence.judged else ""
+    return [*own, *of_pair, *of_unit, confirmed, findings.concepts[plain] if plain >= 0 else ""]
 
 
 def cell(value):
-    """A number as a table has it: whole ones as they are, others to the last digit, nothing for NaN."""
-    value = value.item()
-    return repr(value) if isinstance(value, float) and value == value else int(value) if value == value else ""
+    """A value as a table has it: numbers to their last digit, 1 and 0 for yes and no, nothing for None and NaN."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or value != value:
+        return ""
+    return int(value) if isinstance(value, bool) else value
 
 
 def write_presence(path, dissection):
     """Write one line per unit and concept that images show or lack: does the unit's peak tell them (method.md §8.6)?"""
-    found, tells = dissection.evidence.presence, dissection.evidence.tells
-    lines = [
-        [unit, dissection.findings.concepts[concept],
-         *(cell(of[unit, concept]) for of in (found.auc, found.low, found.high, found.q)), int(tells[unit, concept])]
-        for unit, concept in np.argwhere(~np.isnan(found.auc)).tolist()
-    ]  # fmt: skip
+    found, evidence = dissection.evidence.presence, dissection.evidence
+    arrays, judged = (found.auc, found.low, found.high, found.q), evidence.alpha is not None
+    lines = []
+    for unit, concept in np.argwhere(~np.isnan(found.auc)).tolist():
+        numbers = [cell(of[unit, concept]) for of in arrays]
+        tells = int(evidence.tells[unit, concept]) if judged else ""
+        lines.append([unit, dissection.findings.concepts[concept], *numbers, tells])
     write_csv(path, [["unit", "concept", "auc", "low", "high", "q", "tells"], *lines])
 
 

@@ -314,7 +314,7 @@ _PLACES = ("DICTIONARY", "MODEL_FOLDER")  # of these, [as spelled, as an absolut
 def used_settings(config, model):
     """The settings that decide what main.py makes of a network: {name: [values that say the same]}."""
     names = [*_DECIDING, *(name.upper() for name in model.spec.options)]
-    names += ["SEED"] if config.WEIGHTS == RANDOM_WEIGHTS else []
+    names += ["SEED"] if config.WEIGHTS == RANDOM_WEIGHTS or config.TWINS else []
     names += ["TEST_IMAGES"] if config.TEST_MODE else []
     used = {name: [getattr(config, name)] for name in names}
     for name in _OF_CHANCE:  # 0 and None say the same

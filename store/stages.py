@@ -24,7 +24,7 @@ STATISTICS = (TALLY,)
 # What of the tally is chance, and what the untrained twins have of it (method.md §8).
 CHANCE = Stage(
     "_chance.npz", "chance",
-    (*_OF_MASKS, "dictionary_images", "sources", "permutations", "bootstraps", "chance_images"), version=2,
+    (*_OF_MASKS, "dictionary_images", "sources", "permutations", "bootstraps", "chance_images"), version=3,
 )  # fmt: skip
 TWINS = Stage("_twins.npz", "untrained twins", ("twins",))
 

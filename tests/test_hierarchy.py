@@ -243,7 +243,8 @@ def test_models_are_compared_over_the_same_photographs(followed, run, tmp_path):
         assert float(row["difference"]) == pytest.approx(difference)
         assert 0 < float(row["p"]) <= float(row["q"]) + 1e-12 <= 1 + 1e-9
         excludes = float(row["difference_low"]) > 0 or float(row["difference_high"]) < 0
-        assert int(row["beyond_chance"]) == (excludes and float(row["q"]) <= 0.99)
+        more = abs(float(row["difference"])) > float(row["untrained_difference"])
+        assert int(row["beyond_chance"]) == (excludes and more and float(row["q"]) <= 0.99)
     for name in ("hierarchy_confirmed_per_region", "hierarchy_confirmed_per_type"):
         assert (tmp_path / "plots" / f"{name}.png").stat().st_size > 5000
     cv2.imwrite(str(next((tmp_path / "dictionary").rglob("original.png"))), np.zeros((60, 60, 3), np.uint8))
