@@ -26,10 +26,12 @@ MEANING = {
     "too few images": "Groups of these sizes could not even show a large difference (an AUC of 0.7 or 0.3): nothing is "
     "said of them.",
     "unbiased": "The probability is below the cut-off.",
-    "not shown": "It reaches the cut-off, and chance may have made it so: q is above ALPHA.",
+    "not shown": "It reaches the cut-off, and chance may have made it so: q is above ALPHA. Or it is not above an AUC of "
+    "0.5: a few very high peaks reach the cut-off, while most photographs of the subgroup do not lie above the others.",
     "as without training": "There is a difference, and of the units of untrained twins more than a share of ALPHA have "
     "one as large.",
-    "biased": "It reaches the cut-off, chance does not explain it, and hardly an untrained unit has it.",
+    "biased": "It reaches the cut-off with an AUC above 0.5, chance does not explain it, and hardly an untrained unit has "
+    "it.",
 }  # fmt: skip
 
 # Arrays of method.bias_chance.BiasChance that are told of every unit and subgroup, behind its probability.
