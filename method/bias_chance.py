@@ -28,7 +28,7 @@ _COUNTED = 10  # from so many draws that reach a value on, their share is its p-
 class BiasChance:
     """Intervals and p-values of the bias of U units towards the G subgroups of one global concept.
 
-    low, high: float (U, G), 95 % interval of P(g|u), NaN without resamples. auc, auc_low, auc_high: float64 (U, G), a
+    low, high: float64 (U, G), 95 % interval of P(g|u), NaN without resamples. auc, auc_low, auc_high: float64 (U, G), a
     group's peaks against the others', equal ones counting half, and its 95 % interval. p: float64 (U, G), two-sided, of
     the rank sum within strata or of matched images; NaN where nothing can be compared, as no stratum holds images of
     the group and others. Of two groups both have the same p: it is one test. q: p after Benjamini and Hochberg over
@@ -212,7 +212,8 @@ def verdicts(probabilities, auc, cut_off, q, twin, sizes, alpha):
     probabilities, auc: float64 (U, G), P(g|u) and AUC; a NaN reaches nothing. cut_off: P from which a unit counts as
     biased in §5. P may reach it by the height of a few peaks while most lie below the others' (AUC < 1/2): p, which is
     two-sided, would then show the contrary. q, twin: float64 (U, G); a q of NaN shows nothing, and twin is NaN
-    throughout without twins, when no unit is "as without training". sizes: int (G,). alpha: the largest false discovery rate; None judges nothing that reaches the cut-off. Returns str (U, G).
+    throughout without twins, when no unit is "as without training". sizes: int (G,). alpha: the largest false discovery
+    rate; None judges nothing that reaches the cut-off. Returns str (U, G).
     """
     too_few = np.broadcast_to(smallest_seen(sizes) > _LARGEST_SEEN, q.shape)
     said = np.select([too_few, ~(probabilities >= cut_off)], [TOO_FEW, UNBIASED], NOT_JUDGED)

@@ -76,6 +76,11 @@ class Difference:
     untrained: np.ndarray
     q: np.ndarray = field(default_factory=lambda: np.empty(0))
 
+    @property
+    def tested(self):
+        """Whether the two have resamples in common."""
+        return not np.isnan(self.p).all()
+
     def beyond_chance(self, alpha):
         """Which differences other photographs would show as well, and are not there without training: bool (G,).
 

@@ -78,8 +78,7 @@ def write_comparison(path, found, alpha):
         for pair in of.differences:
             columns = (pair.difference, pair.low, pair.high, pair.p, pair.q, pair.beyond_chance(alpha))
             for group, *row in zip(of.groups, *columns, strict=True):
-                known = row[3] == row[3]  # a p that is not NaN
-                cells = [*map(_cell, row[:5]), int(row[5]) if known else ""]
+                cells = [*map(_cell, row[:5]), int(row[5]) if pair.tested else ""]
                 lines.append([of.what, group, pair.one, *[""] * 5, pair.other, *cells])
     write_csv(path, [header, *lines])
 

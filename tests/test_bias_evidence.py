@@ -7,6 +7,7 @@ from method.bias import BiasFeatures, ConceptBias
 from method.bias_chance import bias_chance
 from method.bias_evidence import BiasEvidence
 from method.comparison import Shares, differences
+from report.bias_comparison import Compared
 
 ALPHA = 0.05
 
@@ -32,7 +33,7 @@ def world(seed, learned, images=160, units=24, resamples=30):
     return BiasEvidence(*found_about(peaks(untrained[0] + learned), resamples), twins, ALPHA)
 
 
-def towards_the_first(sizes, shifted, resamples=200):
+def towards_the_first(sizes, shifted, resamples=400):
     """BiasEvidence of 40 units, of which the first so many respond to the first subgroup, without twins."""
     peaks = np.random.default_rng(6).standard_normal((40, sum(sizes))).astype(np.float32)
     peaks[:shifted, : sizes[0]] += 2
@@ -103,7 +104,7 @@ def test_resamples_that_lack_a_tiny_group_are_left_out():
     assert shares.count[0] == 20 and not shares.count[1:].any()
     assert shares.low[0] >= 0.45 and shares.high.tolist()[1:] == [0, 0, 0]
     # Resample b says nothing where it says nothing of one of the two, whose photographs may differ by a face not found.
-    fewer = Shares.of(evidence.verdicts.T == "none", np.zeros((4, 40, 200)))
+    fewer = Shares.of(evidence.verdicts.T == "none", np.zeros((4, 40, 400)))
     (told,) = differences({"one": shares, "other": fewer}, dict.fromkeys(("one", "other"), "the same photographs"))
     assert told.beyond_chance(ALPHA).tolist() == [True, False, False, False]
     assert (told.low[0], told.high[0]) == (shares.low[0], shares.high[0]) and told.high.tolist()[1:] == [0, 0, 0]
@@ -125,3 +126,23 @@ def test_a_few_high_peaks_among_low_ones_are_no_bias_towards_their_group():
     assert (evidence.chance.q < 1e-9).all()
     assert evidence.verdicts.tolist() == [["not shown", "unbiased"]]
     assert evidence.shares().high.tolist() == [0, 0]
+
+
+def test_a_difference_that_untrained_twins_have_too_is_not_beyond_chance():
+    worlds = {"one": world(4, np.full(24, 1.5), resamples=200), "other": world(7, np.zeros(24), resamples=200)}
+    expected = {}
+    for name, of in worlds.items():
+        together = np.concatenate([chance.auc for _, chance in of.twins])
+        judged = [
+            [[plain_verdict(BiasEvidence(bias, chance, [], ALPHA), unit, group, bias.probabilities[unit, group],
+                            chance.auc[unit, group], together[:, group]) == "biased" for group in range(2)]
+             for unit in range(24)]
+            for bias, chance in of.twins
+        ]  # fmt: skip
+        expected[name] = np.mean(judged, axis=1)
+        assert of.twin_shares().tolist() == expected[name].tolist()
+    (told,) = Compared("kind", worlds, ["a", "b"]).differences
+    untrained = [max(abs(a - b) for a in expected["one"][:, g] for b in expected["other"][:, g]) for g in range(2)]
+    assert told.untrained.tolist() == untrained and 0 < max(untrained) < 0.2
+    assert told.beyond_chance(ALPHA).tolist() == [False, True]
+    assert towards_the_first((50, 50), 1).twin_shares().shape == (0, 2)
