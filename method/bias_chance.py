@@ -5,6 +5,7 @@ from itertools import product
 
 import numpy as np
 
+from method.comparison import interval
 from method.probability import normalised
 from method.rank_sum import Ranking, auc_interval, p_values
 from method.resampling import poisson_weights, seed_of
@@ -63,10 +64,7 @@ def bias_chance(features, digests, strata=None, resamples=200, matched=None, tie
     resampled = resampled_bias(
         peaks.T, features.p_min, features.p_max, members, poisson_weights(digests, resamples), ties
     )
-    if resamples:
-        low, high = np.nanquantile(resampled[0], (0.025, 0.975), axis=2)
-    else:
-        low = high = np.full(resampled[0].shape[:2], np.nan)
+    low, high = interval(resampled[0])
     _, photographs = np.unique(digests, return_inverse=True)
     once = np.unique(np.stack([members, photographs]), axis=1, return_index=True)[1]
     *found, p = rank_sums(peaks[once].T, members[once], strata[once])
@@ -208,16 +206,19 @@ def smallest_seen(sizes):
     return _POWER * np.sqrt(_chance_variance(sizes))
 
 
-def verdicts(probabilities, cut_off, q, twin, sizes, alpha):
+def verdicts(probabilities, auc, cut_off, q, twin, sizes, alpha):
     """What is said of each unit and group, the first of VERDICTS that applies (method.md §8.9).
 
-    probabilities: float64 (U, G), P(g|u). cut_off: P from which a unit counts as biased in §5. q, twin: float64 (U, G);
-    a q of NaN shows nothing, and twin is NaN throughout without twins, when no unit is "as without training". sizes:
-    int (G,). alpha: the largest false discovery rate; None judges nothing that reaches the cut-off. Returns str (U, G).
+    probabilities, auc: float64 (U, G), P(g|u) and AUC; a NaN reaches nothing. cut_off: P from which a unit counts as
+    biased in §5. P may reach it by the height of a few peaks while most lie below the others' (AUC < 1/2): p, which is
+    two-sided, would then show the contrary. q, twin: float64 (U, G); a q of NaN shows nothing, and twin is NaN
+    throughout without twins, when no unit is "as without training". sizes: int (G,). alpha: the largest false discovery
+    rate; None judges nothing that reaches the cut-off. Returns str (U, G).
     """
     too_few = np.broadcast_to(smallest_seen(sizes) > _LARGEST_SEEN, q.shape)
-    said = np.select([too_few, probabilities < cut_off], [TOO_FEW, UNBIASED], NOT_JUDGED)
+    said = np.select([too_few, ~(probabilities >= cut_off)], [TOO_FEW, UNBIASED], NOT_JUDGED)
     if alpha is None:
         return said
-    judged = np.select([~(q <= alpha), twin > alpha], [NOT_SHOWN, UNTRAINED], BIASED)
+    shown = (auc > 0.5) & (q <= alpha)
+    judged = np.select([~shown, twin > alpha], [NOT_SHOWN, UNTRAINED], BIASED)
     return np.where(said == NOT_JUDGED, judged, said)

@@ -17,7 +17,7 @@ class BiasEvidence:
     def __init__(self, bias, chance, twins, alpha):
         self.bias, self.chance, self.twins, self.alpha = bias, chance, twins, alpha
         self.twin = self._twin_shares(lambda of: of.auc)
-        self.verdicts = self._verdicts(bias.probabilities, self.twin)
+        self.verdicts = self._verdicts(bias.probabilities, chance.auc, self.twin)
 
     def _twin_shares(self, auc):
         """auc: function that takes an AUC, float (U, G), from a BiasChance."""
@@ -25,9 +25,9 @@ class BiasEvidence:
             return np.full(self.chance.auc.shape, np.nan)
         return twin_shares(auc(self.chance), np.concatenate([auc(of) for _, of in self.twins]))
 
-    def _verdicts(self, probabilities, twin):
+    def _verdicts(self, probabilities, auc, twin):
         chance = self.chance
-        return verdicts(probabilities, self.bias.threshold, chance.q, twin, chance.sizes, self.alpha)
+        return verdicts(probabilities, auc, self.bias.threshold, chance.q, twin, chance.sizes, self.alpha)
 
     def counts(self):
         """How many units get each verdict: {verdict: {group: number}}, in the order of the verdicts."""
@@ -40,16 +40,26 @@ class BiasEvidence:
         own, *of_twins = (float(bias.biased.any(axis=1).mean()) for bias in (self.bias, *(of for of, _ in self.twins)))
         return own, of_twins
 
+    def twin_shares(self):
+        """The share of each untrained twin's units that would be *biased*, judged as the network's are: float64 (T, G).
+
+        The untrained units that the twin's are compared with are those of all twins, its own among them.
+        """
+        judged = [BiasEvidence(bias, chance, self.twins, self.alpha).verdicts for bias, chance in self.twins]
+        return np.array([(of == BIASED).mean(axis=0) for of in judged]).reshape(-1, len(self.bias.groups))
+
     def shares(self):
         """The share of units that are *biased* towards each subgroup: method.comparison.Shares of G groups.
 
         Of the conditions of that verdict, a resample has its own P, and its own AUC of the units and of the twins',
         which are of the same photographs; what q says stays as it is. So units enter in some resamples that just fall
         short of a condition, as others leave. Were only the units at hand looked at, and their P alone, one unit more
-        than another model has would look certain.
+        than another model has would look certain. A resample without images of some subgroup says nothing.
         """
-        biased = np.zeros(self.chance.resampled.shape, bool)  # (U, G, B)
-        for resample in range(biased.shape[2]):
+        drawn, drawn_auc = self.chance.resampled, self.chance.resampled_auc
+        biased = np.full(drawn.shape, np.nan)  # (U, G, B)
+        for resample in np.flatnonzero(~np.isnan(drawn).any(axis=(0, 1))):
             twin = self._twin_shares(lambda of, place=resample: of.resampled_auc[:, :, place])
-            biased[:, :, resample] = self._verdicts(self.chance.resampled[:, :, resample], twin) == BIASED
+            said = self._verdicts(drawn[:, :, resample], drawn_auc[:, :, resample], twin)
+            biased[:, :, resample] = said == BIASED
         return Shares.of((self.verdicts == BIASED).T, biased.transpose(1, 0, 2))

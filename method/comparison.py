@@ -16,10 +16,19 @@ _INTERVAL = (2.5, 97.5)  # percentiles: 95 %
 
 
 def interval(resampled):
-    """The 95 % percentile interval. resampled: (..., B). Returns low, high: float64 (...), NaN without resamples."""
+    """The 95 % percentile interval. resampled: (..., B), see telling. Returns low, high: float64 (...), NaN without
+    resamples.
+    """
+    resampled = telling(resampled)
     if not resampled.shape[-1]:
         return np.full((2, *resampled.shape[:-1]), np.nan)
     return np.percentile(resampled, _INTERVAL, axis=-1)
+
+
+def telling(resampled):
+    """The resamples that say something: (..., B) without those that hold a NaN, as for lack of a group's images."""
+    silent = np.isnan(resampled).any(axis=tuple(range(resampled.ndim - 1)))
+    return resampled[..., ~silent]
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Shares:
     """The share of a layer's units in each of G groups.
 
     count: int64 (G,), of the units. share, low, high: float64 (G,), 0..1, with its 95 % interval, NaN without
-    resamples. resampled: float64 (G, B), the share in each resample.
+    resamples. resampled: float64 (G, B), the share in each resample, NaN throughout one that says nothing.
     """
 
     count: np.ndarray
@@ -39,7 +48,8 @@ class Shares:
     @classmethod
     def of(cls, members, resampled):
         """members: bool (G, U), which units belong to which group. resampled: bool (G, U, B), the same in each of B
-        resamples of the photographs; B may be 0. Raises ValueError when the two do not fit each other.
+        resamples of the photographs, or float with NaN throughout a resample that says nothing; B may be 0. Raises
+        ValueError when the two do not fit each other.
         """
         if members.shape != resampled.shape[:2] or not members.shape[1]:
             raise ValueError(f"members are {members.shape} and resampled {resampled.shape}: expected (G, U), (G, U, B)")
@@ -66,6 +76,11 @@ class Difference:
     untrained: np.ndarray
     q: np.ndarray = field(default_factory=lambda: np.empty(0))
 
+    @property
+    def tested(self):
+        """Whether the two have resamples in common."""
+        return not np.isnan(self.p).all()
+
     def beyond_chance(self, alpha):
         """Which differences other photographs would show as well, and are not there without training: bool (G,).
 
@@ -80,14 +95,15 @@ def differences(shares, drawn_from, twins=None):
 
     shares: {name: Shares} of the same G groups. drawn_from: {name: what the resamples were drawn from}, such as the
     fingerprint of a dictionary: where it differs, or the number of resamples does, resample b is not of the same
-    photographs in both, and neither interval nor p is given. twins: {name: float64 (T, G)}, the shares of T untrained
+    photographs in both, and neither interval nor p is given. A resample that says nothing of one is left out for both.
+    twins: {name: float64 (T, G)}, the shares of T untrained
     twins; by default none. Returns list of Difference.
     """
     found = []
     for one, other in combinations(shares, 2):
         first, second = shares[one], shares[other]
         paired = drawn_from[one] == drawn_from[other] and first.resampled.shape == second.resampled.shape
-        drawn = first.resampled - second.resampled if paired else np.empty((len(first.share), 0))
+        drawn = telling(first.resampled - second.resampled) if paired else np.empty((len(first.share), 0))
         of_twins = [(twins or {}).get(name, np.empty((0, len(first.share)))) for name in (one, other)]
         untrained = np.abs(of_twins[0][:, None] - of_twins[1]).max(axis=(0, 1), initial=0)  # (T, T, G) -> (G,)
         found.append(

@@ -26,10 +26,12 @@ MEANING = {
     "too few images": "Groups of these sizes could not even show a large difference (an AUC of 0.7 or 0.3): nothing is "
     "said of them.",
     "unbiased": "The probability is below the cut-off.",
-    "not shown": "It reaches the cut-off, and chance may have made it so: q is above ALPHA.",
+    "not shown": "It reaches the cut-off, and chance may have made it so: q is above ALPHA. Or its AUC is not above "
+    "0.5: a few very high peaks reach the cut-off, and most of the subgroup's photographs do not lie above the others.",
     "as without training": "There is a difference, and of the units of untrained twins more than a share of ALPHA have "
     "one as large.",
-    "biased": "It reaches the cut-off, chance does not explain it, and hardly an untrained unit has it.",
+    "biased": "It reaches the cut-off, its AUC is above 0.5, chance does not explain it, and hardly an untrained unit "
+    "has it.",
 }  # fmt: skip
 
 # Arrays of method.bias_chance.BiasChance that are told of every unit and subgroup, behind its probability.
@@ -103,7 +105,7 @@ def left_out(evidence):
     notes, first = [], next(iter(evidence))
     if first.alpha is None:
         notes.append("ALPHA=None judges nothing: beyond the cut-off there is no verdict")
-    if not first.twins:
+    elif not first.twins:
         notes.append("TWINS left the untrained twins out: biased means no more than unlikely by chance")
     if not first.chance.resampled.shape[2]:
         notes.append("BOOTSTRAPS left the intervals of probabilities out")

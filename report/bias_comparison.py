@@ -16,8 +16,9 @@ from util.files import replacing
 _DIFFERENCES = (
     "differences of the shares of biased units, with 95 % intervals over the same resamples of the photographs: P and "
     "AUC, the twins' too, are those of the resample, while a unit's q stays. * is beyond chance: the interval leaves 0 "
-    "out, and q over all pairs of models and subgroups of the concept is at most ALPHA. It says what other photographs "
-    "of the same kind would show of these very networks, not what networks trained anew would"
+    "out, q over all pairs of models and subgroups of the concept is at most ALPHA, and no untrained twin of the "
+    "one, judged in the same way, differs as much from one of the other. It says what other photographs of the same "
+    "kind would show of these very networks, not what networks trained anew would"
 )
 
 
@@ -42,7 +43,7 @@ def compare(found, about, concepts, notes, twin, folder, plot_folder):
         for of in compared
         for name, figure in zip(comparison_plots(of.concept, twin), of.figures(), strict=True)
     ]
-    told = [_DIFFERENCES] if any(of.differences for of in compared) else []
+    told = [_DIFFERENCES] if any(pair.tested for of in compared for pair in of.differences) else []
     told += left_out(compared[0].evidence.values())
     notes = [*(note for of in compared for note in of.notes()), *told, *notes]
     tables = [rows for of in compared for rows in of.tables()]
@@ -70,7 +71,8 @@ class Compared:
             if of.alpha is not None and of.bias.groups == self.groups
         }  # fmt: skip
         # In one run resample b is of the same photographs whatever the model.
-        self.differences = differences(self.shares, dict.fromkeys(self.shares, concept))
+        twins = {layer: evidence[layer].twin_shares() for layer in self.shares}
+        self.differences = differences(self.shares, dict.fromkeys(self.shares, concept), twins)
         self.alpha = next(iter(evidence.values())).alpha
 
     def notes(self):
@@ -126,7 +128,7 @@ class Compared:
                        *([cell(column[place]) for column in columns] or [""] * 3), *[""] * 7]  # fmt: skip
         for of in self.differences:
             columns, empty = (of.difference, of.low, of.high, of.p, of.q), [""] * (len(self.header) - 10)
-            beyond = of.beyond_chance(self.alpha).astype(int).tolist()
+            beyond = of.beyond_chance(self.alpha).astype(int).tolist() if of.tested else [""] * len(self.groups)
             for place, group in enumerate(self.groups):
                 numbers = [cell(column[place]) for column in columns]
                 yield [self.concept, group, of.one, *empty, of.other, *numbers, beyond[place]]

@@ -81,8 +81,7 @@ def write_comparison(path, found, alpha):
                 pair.difference, pair.low, pair.high, pair.p, pair.q, pair.untrained, pair.beyond_chance(alpha),
             )  # fmt: skip
             for group, *row in zip(of.groups, *columns, strict=True):
-                known = row[3] == row[3]  # a p that is not NaN
-                cells = [*map(cell, row[:6]), int(row[6]) if known else ""]
+                cells = [*map(cell, row[:6]), int(row[6]) if pair.tested else ""]
                 lines.append([of.what, group, pair.one, *[""] * 5, pair.other, *cells])
     write_csv(path, [header, *lines])
 

@@ -147,9 +147,10 @@ def found_in(hierarchy):
 
 def left_out(evidence):
     """What is missing in the reports because settings left it out: texts."""
+    without_p = "no p-values" if evidence.alpha is None else "no unit is confirmed"
     missing = {
         "no unit is confirmed and nothing is told apart, for ALPHA was left out": evidence.alpha is None,
-        "no unit is confirmed, for PERMUTATIONS was left out": bool(np.isnan(evidence.chance.q).all()),
+        f"{without_p}, for PERMUTATIONS was left out": bool(np.isnan(evidence.chance.q).all()),
         "no intervals, for BOOTSTRAPS was left out": not evidence.chance.boot_iou.shape[1],
         "no untrained twins beside it, for TWINS was left out": not evidence.twin_counts(),
     }

@@ -25,6 +25,7 @@ from loader.recorder import ActivationRecorder
 from method.bias import BiasFeatures
 from method.bias_chance import bias_chance, rank_sums
 from method.tally import Tally
+from report import bias_comparison
 from report.plots import colours, table_pages
 from store.arrays import load_as
 from store.layer import LayerStore
@@ -378,7 +379,8 @@ def test_every_unit_has_its_chance_and_its_untrained_twins(photographs, run, tmp
             assert of_group["auc"] == pytest.approx(auc if group == "male" else 1 - auc, abs=1e-12)
             assert of_group["twin"] == pytest.approx(twin, abs=1e-12)
             assert of_group["low"] <= of_group["high"] and of_group["auc_low"] <= of_group["auc_high"]
-            expected = "unbiased" if of_group["probability"] < cut_off else "not shown" if of_group["q"] > 0.05 else (
+            expected = "unbiased" if of_group["probability"] < cut_off else (
+                "not shown" if of_group["q"] > 0.05 or of_group["auc"] <= 0.5 else
                 "as without training" if twin > 0.05 else "biased")  # fmt: skip
             assert of_group["verdict"] == expected
             said.add(expected)
@@ -439,11 +441,13 @@ def test_rendered_faces_are_compared_with_their_own_twins(small_dictionary, run,
     assert "p of 9 sets of faces that differ in nothing but the subgroup" in capsys.readouterr().out
 
 
-def test_what_is_left_out_is_said(photographs, run, tmp_path, capsys):
+def test_what_is_left_out_is_said(photographs, run, tmp_path, capsys, monkeypatch):
+    notes = notes_of_comparisons(monkeypatch)
     run(nl_bias, PLOT=False, TWINS=0, BOOTSTRAPS=None, ALPHA=None)
     out = capsys.readouterr().out
-    for part in ("ALPHA=None judges nothing", "TWINS left the untrained twins out", "BOOTSTRAPS left the intervals"):
+    for part in ("ALPHA=None judges nothing", "untrained twins' left out", "BOOTSTRAPS left the intervals"):
         assert part in out
+    assert "biased means" not in out + "".join(notes[0])  # nothing is called so
     found = [group for of in chance_of(tmp_path).values() for groups in of.values() for group in groups.values()]
     assert {group["verdict"] for group in found} == {"too few images", "unbiased", "not judged"}
     assert all(np.isnan([group["low"], group["high"], group["twin"]]).all() for group in found)
@@ -452,7 +456,11 @@ def test_what_is_left_out_is_said(photographs, run, tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 4 and {row["share"] for row in rows} == {""}
     run(nl_bias, PLOT=False, TWINS=0, BOOTSTRAPS=0)
-    assert "untrained twins' left out" in capsys.readouterr().out
+    assert "TWINS left the untrained twins out: biased means no more" in capsys.readouterr().out
+    assert not [note for note in notes[1] if "same resamples" in note]
+    with open(tmp_path / "global" / "bias_comparison.csv", newline="", encoding="utf-8") as file:
+        pairs = [row for row in csv.DictReader(file) if row["other_layer"]]
+    assert pairs and {row[name] for row in pairs for name in ("p", "q", "beyond_chance")} == {""}
     verdicts = {group["verdict"] for of in chance_of(tmp_path).values() for group in of["gender"].values()}
     assert "biased" in verdicts and "as without training" not in verdicts
 
@@ -483,7 +491,15 @@ def test_chance_is_computed_anew_when_what_it_rests_on_changes(photographs, run,
     assert len(done) == 16
 
 
-def test_models_are_compared_over_the_same_resamples(photographs, run, tmp_path):
+def notes_of_comparisons(monkeypatch):
+    """A list that gets the notes of every comparison's PDF."""
+    notes, write = [], bias_comparison.write_pdf
+    monkeypatch.setattr(bias_comparison, "write_pdf", lambda *of: notes.append(of[3]) or write(*of))
+    return notes
+
+
+def test_models_are_compared_over_the_same_resamples(photographs, run, tmp_path, monkeypatch):
+    notes = notes_of_comparisons(monkeypatch)
     run(nl_bias, PLOT=False, BOOTSTRAPS=20)
     with open(tmp_path / "global" / "bias_comparison.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -499,6 +515,8 @@ def test_models_are_compared_over_the_same_resamples(photographs, run, tmp_path)
         one, other = (models[row["concept"], row["group"], row[name]] for name in ("layer", "other_layer"))
         assert float(row["difference"]) == float(one["share"]) - float(other["share"])
         assert float(row["difference_low"]) <= float(row["difference_high"])
+        assert row["beyond_chance"] in ("0", "1")
+    assert len([note for note in notes[0] if "same resamples" in note]) == 1
     for concept in ("age", "gender"):
         assert (tmp_path / "plots" / f"bias_verdicts({concept}).png").stat().st_size > 5000
 

@@ -192,21 +192,23 @@ def test_strata_are_images_whose_other_labels_agree_and_unknown_is_a_label():
 
 def test_verdicts_come_in_their_order():
     nan = np.nan
-    # P, q, twin and what is said of groups that are large enough; the cut-off is 0.55 and alpha 0.05.
+    # P, AUC, q, twin and what is said of groups that are large enough; the cut-off is 0.55 and alpha 0.05.
     rows = [
-        (0.54, 0.001, 0.0, "unbiased"), (0.55, 0.051, 0.0, "not shown"), (0.55, nan, 0.0, "not shown"),
-        (0.55, 0.05, 0.051, "as without training"), (0.55, 0.05, 0.05, "biased"), (0.9, 0.0, nan, "biased"),
+        (0.54, 0.8, 0.001, 0.0, "unbiased"), (nan, 0.8, 0.001, 0.0, "unbiased"), (0.55, 0.8, 0.051, 0.0, "not shown"),
+        (0.55, 0.8, nan, 0.0, "not shown"), (0.55, 0.5, 0.0, 0.0, "not shown"), (0.55, 0.2, 0.0, 0.0, "not shown"),
+        (0.55, nan, 0.0, 0.0, "not shown"), (0.55, 0.8, 0.05, 0.051, "as without training"),
+        (0.55, 0.8, 0.05, 0.05, "biased"), (0.9, 0.8, 0.0, nan, "biased"),
     ]  # fmt: skip
-    for probability, q, twin, expected in rows:
-        arrays = [np.array([[value, value]]) for value in (probability, q, twin)]
-        assert verdicts(arrays[0], 0.55, *arrays[1:], (400, 400), 0.05).tolist() == [[expected] * 2]
-        assert verdicts(arrays[0], 0.55, *arrays[1:], (10, 400), 0.05).tolist() == [["too few images"] * 2]
+    for probability, auc, q, twin, expected in rows:
+        first, second, *rest = [np.array([[value, value]]) for value in (probability, auc, q, twin)]
+        assert verdicts(first, second, 0.55, *rest, (400, 400), 0.05).tolist() == [[expected] * 2]
+        assert verdicts(first, second, 0.55, *rest, (10, 400), 0.05).tolist() == [["too few images"] * 2]
         unjudged = "unbiased" if expected == "unbiased" else "not judged"
-        assert verdicts(arrays[0], 0.55, *arrays[1:], (400, 400), None).tolist() == [[unjudged] * 2]
-        assert verdicts(arrays[0], 0.55, *arrays[1:], (10, 400), None).tolist() == [["too few images"] * 2]
+        assert verdicts(first, second, 0.55, *rest, (400, 400), None).tolist() == [[unjudged] * 2]
+        assert verdicts(first, second, 0.55, *rest, (10, 400), None).tolist() == [["too few images"] * 2]
     assert VERDICTS == ("too few images", "unbiased", "not shown", "as without training", "biased")
     q = np.array([[0.03, 0.03]])
-    assert verdicts(q + 0.9, 0.55, q, q, (400, 400), 0.02).tolist() == [["not shown"] * 2]
+    assert verdicts(q + 0.9, q + 0.6, 0.55, q, q, (400, 400), 0.02).tolist() == [["not shown"] * 2]
 
 
 def test_the_smallest_auc_that_groups_can_show_is_that_of_the_formula_and_of_80_in_100_samples():
@@ -324,7 +326,7 @@ def shuffled_worlds(kind, sizes, worlds, random, units=16, strata=1):
     auc, *_, p = (found.reshape(worlds, units, -1) for found in rank_sums(peaks, members, in_strata))
     untrained = rank_sums(of_twins, members, in_strata)[0].reshape(worlds, 3 * units, -1)
     said = [
-        verdicts(of_world, cut_off, benjamini_hochberg(its_p), twin_shares(its_auc, its_twins), sizes, 0.05)
+        verdicts(of_world, its_auc, cut_off, benjamini_hochberg(its_p), twin_shares(its_auc, its_twins), sizes, 0.05)
         for of_world, its_p, its_auc, its_twins in zip(probabilities, p, auc, untrained, strict=True)
     ]
     return (np.array(said) == "biased").any(axis=(1, 2)).mean(), (probabilities >= cut_off).any(axis=2).mean()
@@ -377,7 +379,7 @@ def test_a_unit_that_prefers_a_group_among_hundreds_that_do_not_is_biased():
     features, twins = (features_of(one, (200, 200)) for one in (peaks, some_peaks("continuous", 384, 400, random)))
     found, of_twins = (bias_chance(one, names(400), resamples=50) for one in (features, twins))
     probabilities, twin = features.probabilities(), twin_shares(found.auc, of_twins.auc)
-    said = verdicts(probabilities, bias_threshold(2), found.q, twin, found.sizes, 0.05)
+    said = verdicts(probabilities, found.auc, bias_threshold(2), found.q, twin, found.sizes, 0.05)
     assert np.argwhere(said == "biased").tolist() == [[7, 1]]
     assert found.auc_low[7, 1] > 0.6 and found.low[7, 1] > 0.55 and found.high[7, 0] < 0.45
 

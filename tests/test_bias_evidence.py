@@ -1,11 +1,13 @@
 """What stands of the bias of units, and models compared (method.md §8.9), against plain loops."""
 
 import numpy as np
+import pytest
 
 from method.bias import BiasFeatures, ConceptBias
 from method.bias_chance import bias_chance
 from method.bias_evidence import BiasEvidence
-from method.comparison import differences
+from method.comparison import Shares, differences
+from report.bias_comparison import Compared
 
 ALPHA = 0.05
 
@@ -31,12 +33,23 @@ def world(seed, learned, images=160, units=24, resamples=30):
     return BiasEvidence(*found_about(peaks(untrained[0] + learned), resamples), twins, ALPHA)
 
 
+def towards_the_first(sizes, shifted, resamples=400):
+    """BiasEvidence of 40 units, of which the first so many respond to the first subgroup, without twins."""
+    peaks = np.random.default_rng(6).standard_normal((40, sum(sizes))).astype(np.float32)
+    peaks[:shifted, : sizes[0]] += 2
+    of_groups = dict(zip("abcdefgh", np.split(peaks.T, np.cumsum(sizes)[:-1]), strict=False))
+    features = BiasFeatures(of_groups, peaks.min(axis=1), peaks.max(axis=1))
+    digests = [f"photograph {number}" for number in range(sum(sizes))]
+    bias = ConceptBias("kind", tuple(features.groups), features.probabilities())
+    return BiasEvidence(bias, bias_chance(features, digests, resamples=resamples), [], ALPHA)
+
+
 def plain_verdict(evidence, unit, group, probability, auc, of_twins):
     """probability: of the unit. auc, of_twins: of the unit, and of all the twins' units."""
     nearer = sum(round(abs(float(other) - 0.5), 12) >= round(abs(float(auc) - 0.5), 12) for other in of_twins)
     if probability < 0.55:
         return "unbiased"
-    if not evidence.chance.q[unit, group] <= ALPHA:
+    if not evidence.chance.q[unit, group] <= ALPHA or not auc > 0.5:
         return "not shown"
     return "as without training" if nearer / len(of_twins) > ALPHA else "biased"
 
@@ -80,3 +93,56 @@ def test_a_unit_more_is_no_difference_where_other_photographs_would_not_show_it(
     assert [(of.one, of.other, *of.beyond_chance(ALPHA).tolist()) for of in told] == [
         ("many", "few", False, True), ("many", "none", False, True), ("few", "none", False, False),
     ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("error")
+def test_resamples_that_lack_a_tiny_group_are_left_out():
+    evidence = towards_the_first((100, 100, 1, 40), 20)
+    silent, shares = np.isnan(evidence.chance.resampled[0, 0]), evidence.shares()
+    assert 0.2 < silent.mean() < 0.5 and not np.isnan(evidence.chance.low).any()
+    assert np.array_equal(np.isnan(shares.resampled), [silent] * 4)
+    assert shares.count[0] == 20 and not shares.count[1:].any()
+    assert shares.low[0] >= 0.45 and shares.high.tolist()[1:] == [0, 0, 0]
+    # Resample b says nothing where it says nothing of one of the two, whose photographs may differ by a face not found.
+    fewer = Shares.of(evidence.verdicts.T == "none", np.zeros((4, 40, 400)))
+    (told,) = differences({"one": shares, "other": fewer}, dict.fromkeys(("one", "other"), "the same photographs"))
+    assert told.beyond_chance(ALPHA).tolist() == [True, False, False, False]
+    assert (told.low[0], told.high[0]) == (shares.low[0], shares.high[0]) and told.high.tolist()[1:] == [0, 0, 0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_every_resample_lacks_a_group_there_is_no_interval():
+    evidence = towards_the_first((100, 100, 1, 1, 1, 1, 1, 1), 20, resamples=5)
+    shares = evidence.shares()
+    assert np.isnan(evidence.chance.resampled).all() and np.isnan(evidence.chance.low).all()
+    (told,) = differences({"one": shares, "other": shares}, dict.fromkeys(("one", "other"), "the same photographs"))
+    assert np.isnan([shares.low, shares.high, told.low, told.high, told.p, told.q]).all()
+
+
+def test_a_few_high_peaks_among_low_ones_are_no_bias_towards_their_group():
+    few, most, others = (np.linspace(*ends) for ends in ((0.95, 1, 20), (0.01, 0.05, 80), (0.08, 0.12, 100)))
+    evidence = BiasEvidence(*found_about(np.concatenate([few, most, others])[None].astype(np.float32), 20), [], ALPHA)
+    assert evidence.bias.probabilities[0, 0] > 0.7 and evidence.chance.auc[0, 0] == 0.2
+    assert (evidence.chance.q < 1e-9).all()
+    assert evidence.verdicts.tolist() == [["not shown", "unbiased"]]
+    assert evidence.shares().high.tolist() == [0, 0]
+
+
+def test_a_difference_that_untrained_twins_have_too_is_not_beyond_chance():
+    worlds = {"one": world(4, np.full(24, 1.5), resamples=200), "other": world(7, np.zeros(24), resamples=200)}
+    expected = {}
+    for name, of in worlds.items():
+        together = np.concatenate([chance.auc for _, chance in of.twins])
+        judged = [
+            [[plain_verdict(BiasEvidence(bias, chance, [], ALPHA), unit, group, bias.probabilities[unit, group],
+                            chance.auc[unit, group], together[:, group]) == "biased" for group in range(2)]
+             for unit in range(24)]
+            for bias, chance in of.twins
+        ]  # fmt: skip
+        expected[name] = np.mean(judged, axis=1)
+        assert of.twin_shares().tolist() == expected[name].tolist()
+    (told,) = Compared("kind", worlds, ["a", "b"]).differences
+    untrained = [max(abs(a - b) for a in expected["one"][:, g] for b in expected["other"][:, g]) for g in range(2)]
+    assert told.untrained.tolist() == untrained and 0 < max(untrained) < 0.2
+    assert told.beyond_chance(ALPHA).tolist() == [False, True]
+    assert towards_the_first((50, 50), 1).twin_shares().shape == (0, 2)

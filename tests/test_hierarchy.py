@@ -266,6 +266,7 @@ def test_what_was_left_out_is_said_and_the_rest_is_there(small_dictionary, run_m
     out = capsys.readouterr().out
     for setting in ("ALPHA", "PERMUTATIONS", "BOOTSTRAPS", "TWINS"):
         assert f"for {setting} was left out" in out
+    assert out.count("no unit is confirmed") == out.count("for ALPHA was left out") == 2  # once per layer
     rows = rows_of(tmp_path / "result" / "onet_layer3_hierarchy.csv")
     assert rows and all(row["low"] == row["high"] == "" and row["confirmed"] == "0" for row in rows)
     assert all(float(row["probability"]) >= 0 and row["excess"] for row in rows)
