@@ -32,8 +32,10 @@ class BiasChance:
     group's peaks against the others', equal ones counting half, and its 95 % interval. p: float64 (U, G), two-sided, of
     the rank sum within strata or of matched images; NaN where nothing can be compared, as no stratum holds images of
     the group and others. Of two groups both have the same p: it is one test. q: p after Benjamini and Hochberg over
-    units × groups. sizes: int64 (G,), photographs. resampled, resampled_auc: float32 (U, G, B), P(g|u) and AUC of every
-    resample, the same photographs in the same resample whatever the model.
+    units × groups. favours: bool (U, G), whether what p is of lies on the group's side: within strata a group may have
+    the lower peaks though it has the higher ones over all images. sizes: int64 (G,), photographs. resampled,
+    resampled_auc: float32 (U, G, B), P(g|u) and AUC of every resample, the same photographs in the same resample
+    whatever the model.
     """
 
     low: np.ndarray
@@ -43,6 +45,7 @@ class BiasChance:
     auc_high: np.ndarray
     p: np.ndarray
     q: np.ndarray
+    favours: np.ndarray
     sizes: np.ndarray
     resampled: np.ndarray
     resampled_auc: np.ndarray
@@ -67,10 +70,10 @@ def bias_chance(features, digests, strata=None, resamples=200, matched=None, tie
     low, high = interval(resampled[0])
     _, photographs = np.unique(digests, return_inverse=True)
     once = np.unique(np.stack([members, photographs]), axis=1, return_index=True)[1]
-    *found, p = rank_sums(peaks[once].T, members[once], strata[once])
+    *found, p, favours = rank_sums(peaks[once].T, members[once], strata[once])
     if matched is not None:
-        p = matched_p(peaks.T, matched, [digests[row] for row in np.asarray(matched)[:, 0]])
-    return BiasChance(low, high, *found, p, benjamini_hochberg(p), np.bincount(members[once]), *resampled)
+        p, favours = matched_p(peaks.T, matched, [digests[row] for row in np.asarray(matched)[:, 0]])
+    return BiasChance(low, high, *found, p, benjamini_hochberg(p), favours, np.bincount(members[once]), *resampled)
 
 
 def rank_sums(peaks, members, strata):
@@ -78,7 +81,7 @@ def rank_sums(peaks, members, strata):
 
     peaks: (U, n). members, strata: int (n,). Within a stratum of n_s images the rank sum has the weight 1/(n_s + 1).
     Strata that hold no image of a group, or none but its own, add nothing to its sum nor to its variance. Returns (auc,
-    low, high, p): float64 (U, G).
+    low, high, p, favours): float64 (U, G), and bool for the last, see BiasChance.
     """
     groups = members == np.arange(members.max() + 1)[:, None]  # (G, n)
     sizes = groups.sum(axis=1)
@@ -100,7 +103,7 @@ def rank_sums(peaks, members, strata):
                     total[some, group] += value * weight**power
     auc = 0.5 + deviation / (2 * sizes * (len(members) - sizes))
     low, high = auc_interval(auc, delong, _chance_variance(sizes))
-    return auc, low, high, np.where(comparable, p_values(*sums), np.nan)
+    return auc, low, high, np.where(comparable, p_values(*sums), np.nan), sums[0] > 0
 
 
 def _chance_variance(sizes):
@@ -155,7 +158,7 @@ def matched_p(peaks, matched, seeds, draws=_DRAWS):
     as likely to be it. Of two groups that flips the sign of paired differences. All choices are counted where there are
     no more than draws, else so many are drawn, and where fewer than 10 of them reach the value, the normal
     distribution with the variance and skewness of the draws says how far it lies (see rank_sum.p_values). Returns
-    float64 (U, G).
+    them, float64 (U, G), and which groups have the higher peaks, bool (U, G).
     """
     sets, groups = np.shape(matched)
     differences = peaks[:, matched].astype(np.float64)  # (U, S, G)
@@ -172,10 +175,10 @@ def matched_p(peaks, matched, seeds, draws=_DRAWS):
     least = np.abs(observed) * (1 - 1e-9)  # sums in another order differ in their last digits
     reached = np.stack([(drawn >= of_group[:, None]).sum(axis=1) for of_group in least.T], axis=1)
     if counted_all:
-        return reached / drawn.shape[1]
+        return reached / drawn.shape[1], observed > 0
     variance, third = ((differences**power).mean(axis=2).sum(axis=1)[:, None] for power in (2, 3))
     far = p_values(observed, np.broadcast_to(variance, observed.shape), np.broadcast_to(third, observed.shape))
-    return np.where(reached >= _COUNTED, (1 + reached) / (draws + 1), far)
+    return np.where(reached >= _COUNTED, (1 + reached) / (draws + 1), far), observed > 0
 
 
 def strata_of(labels, concept, digests):

@@ -27,7 +27,8 @@ class BiasEvidence:
 
     def _verdicts(self, probabilities, auc, twin):
         chance = self.chance
-        return verdicts(probabilities, auc, self.bias.threshold, chance.q, twin, chance.sizes, self.alpha)
+        q = np.where(chance.favours, chance.q, np.nan)  # what is shown of the contrary shows nothing of a bias
+        return verdicts(probabilities, auc, self.bias.threshold, q, twin, chance.sizes, self.alpha)
 
     def counts(self):
         """How many units get each verdict: {verdict: {group: number}}, in the order of the verdicts."""

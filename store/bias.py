@@ -24,7 +24,7 @@ def features_stage(concept):
 def chance_stage(concept):
     """The file of what of a layer's bias on one global concept is chance."""
     inputs = (features_stage(concept).suffix, f"images_of_{concept}", f"sample_of_{concept}", "bootstraps", "preset")
-    return Stage(f"_bias_chance({concept}).npz", f"chance, {concept}", inputs)
+    return Stage(f"_bias_chance({concept}).npz", f"chance, {concept}", inputs, version=2)
 
 
 def concept_of(suffix):

@@ -99,7 +99,7 @@ def test_strata_with_ties_have_the_variance_and_third_moment_of_all_dealings():
 def test_auc_equals_scipys_and_one_stratum_is_the_plain_test(kind):
     random = np.random.default_rng(1)
     members, peaks = np.repeat([0, 1], 100), some_peaks(kind, 5, 200, random)
-    auc, low, high, p = rank_sums(peaks, members, np.full(200, 7))
+    auc, low, high, p, _ = rank_sums(peaks, members, np.full(200, 7))
     for unit, values in enumerate(peaks.astype(float)):
         expected = mannwhitneyu(values[members == 1], values[members == 0], method="asymptotic", use_continuity=False)
         assert auc[unit, 1] == pytest.approx(expected.statistic / 10000, abs=1e-12)
@@ -112,7 +112,7 @@ def test_auc_equals_scipys_and_one_stratum_is_the_plain_test(kind):
 def test_nothing_to_compare_is_nan_and_a_constant_unit_shows_nothing():
     peaks, members = np.ones((1, 20), np.float32), np.repeat([0, 1], 10)
     assert (rank_sums(peaks, members, np.zeros(20, int))[3] == 1).all()
-    auc, *_, p = rank_sums(np.arange(20.0)[None], members, members)
+    auc, *_, p, _ = rank_sums(np.arange(20.0)[None], members, members)
     assert np.isnan(p).all() and auc[0, 1] == 1
 
 
@@ -245,7 +245,7 @@ def test_matched_images_equal_the_plain_loop(groups, sets):
     random = np.random.default_rng(7)
     peaks = some_peaks("ties", 3, groups * sets, random) + some_peaks("continuous", 3, groups * sets, random)
     matched = random.permutation(groups * sets).reshape(sets, groups)
-    p = matched_p(peaks, matched, names(sets))
+    p, _ = matched_p(peaks, matched, names(sets))
     if groups**sets <= 1000:
         chosen = list(product(range(groups), repeat=sets))
     else:
@@ -282,7 +282,7 @@ def test_matched_images_without_a_difference_keep_the_level(groups, sets):
     for world in range(20):
         peaks = random.standard_normal((256, sets, 1)) + random.standard_exponential((256, sets, groups))
         seeds = [f"{world} {name}" for name in names(sets)]
-        p = matched_p(peaks.reshape(256, -1), np.arange(sets * groups).reshape(sets, groups), seeds)
+        p, _ = matched_p(peaks.reshape(256, -1), np.arange(sets * groups).reshape(sets, groups), seeds)
         shares.append((p <= 0.05).mean())
     assert np.std(shares) / np.sqrt(20) <= 0.005
     assert 0.04 <= np.mean(shares) <= 0.06
@@ -323,7 +323,7 @@ def shuffled_worlds(kind, sizes, worlds, random, units=16, strata=1):
     in_strata = random.integers(0, strata, len(members))
     peaks, of_twins = (some_peaks(kind, worlds * count * units, len(members), random) for count in (1, 3))
     probabilities = features_of(peaks, sizes).probabilities().reshape(worlds, units, -1)
-    auc, *_, p = (found.reshape(worlds, units, -1) for found in rank_sums(peaks, members, in_strata))
+    auc, *_, p, _ = (found.reshape(worlds, units, -1) for found in rank_sums(peaks, members, in_strata))
     untrained = rank_sums(of_twins, members, in_strata)[0].reshape(worlds, 3 * units, -1)
     said = [
         verdicts(of_world, its_auc, cut_off, benjamini_hochberg(its_p), twin_shares(its_auc, its_twins), sizes, 0.05)

@@ -128,6 +128,20 @@ def test_a_few_high_peaks_among_low_ones_are_no_bias_towards_their_group():
     assert evidence.shares().high.tolist() == [0, 0]
 
 
+def test_a_group_that_lies_below_the_others_in_every_stratum_is_not_favoured():
+    # Few of the first group lie in the stratum of low peaks, few of the others in that of high ones.
+    sizes, strata = (100, 100), np.concatenate([np.repeat([0, 1], (10, 90)), np.repeat([0, 1], (90, 10))])
+    members = np.repeat([0, 1], 100)
+    random = np.random.default_rng(8)
+    peaks = (random.standard_normal((6, 200)) / 4 + 3 * strata + 0.5 * members).astype(np.float32)
+    of_groups = dict(zip("ab", np.split(peaks.T, [100]), strict=True))
+    features = BiasFeatures(of_groups, peaks.min(axis=1), peaks.max(axis=1))
+    found = bias_chance(features, [f"photograph {number}" for number in range(sum(sizes))], strata, resamples=5)
+    evidence = BiasEvidence(ConceptBias("kind", ("a", "b"), features.probabilities()), found, [], ALPHA)
+    assert (found.auc[:, 0] > 0.7).all() and (found.q < 1e-6).all() and not found.favours[:, 0].any()
+    assert set(evidence.verdicts[:, 0]) == {"not shown"} and "biased" not in evidence.verdicts
+
+
 def test_a_difference_that_untrained_twins_have_too_is_not_beyond_chance():
     worlds = {"one": world(4, np.full(24, 1.5), resamples=200), "other": world(7, np.zeros(24), resamples=200)}
     expected = {}

@@ -171,7 +171,7 @@ def test_the_text_reads_like_the_hierarchys(tmp_path):
     bias = ConceptBias("gender", ("male", "female"), np.array([[0.25, 0.75], [0.5, 0.5]]))
     nan, zeros = np.full((2, 2), np.nan), np.zeros((2, 2))
     auc, none = np.array([[0.25, 0.75], [0.5, 0.5]]), np.empty((2, 2, 0), np.float32)
-    found = BiasChance(nan, nan, auc, auc, auc, zeros, zeros, np.array([400, 400]), none, none)
+    found = BiasChance(nan, nan, auc, auc, auc, zeros, zeros, auc > 0.5, np.array([400, 400]), none, none)
     write_text(tmp_path / "text", Told("layer", {}, [BiasEvidence(bias, found, [], 0.05)], []))
     expected = (
         "Unit : 0\n\tConcept : gender\n\t{\n\t\tmale : 0.25\n\t\tfemale : 0.75\n\t}\n\tbiased : female 0.7500\n"
