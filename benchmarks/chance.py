@@ -4,7 +4,9 @@
 
 The network is the age model's ResNet-50 at 128 px, untrained, whose layer4 has 512 units of 4x4, on a made-up
 dictionary of about --images images (see synthetic_dictionary.py). --permutations, --bootstraps and --chance-images are
-the settings of those names. The peak of resident memory is that of the whole process, network and all.
+the settings of those names. Beside chance (§8.2 to §8.5, §8.7) stand presence with the plain labels (§8.6) and what an
+untrained twin costs beyond its forward pass (§8.8): thresholds, tally and chance without resamples. The peak of
+resident memory is that of the whole process, network and all.
 """
 
 import tempfile
@@ -19,6 +21,7 @@ from dictionary.dictionary import open_dictionary
 from feature_operation import FeatureOperator
 from loader.devices import choose_device
 from loader.models import load_model
+from method.tally import TallyStatistic
 from store.layer import LayerStore
 from store.stages import MAPS
 
@@ -38,20 +41,42 @@ def measure(options, folder):
     program.extract(config, operator, {options.layer: store})
     maps = program.maps_of(operator, store)
     thresholds = operator.quantile_threshold(maps, QUANTILE)
+    tally(operator, options.layer, maps, thresholds)  # comes first in main.py, too, and decodes the masks
     before = peak_mib()
     found, seconds = timed(
         operator.chance, {options.layer: (maps, thresholds)}, permutations=options.permutations,
         bootstraps=options.bootstraps, images=options.chance_images,
     )  # fmt: skip
 
+    _, presence = timed(lambda: (operator.presence({options.layer: maps}), operator.wider_concepts))
+    _, twin = timed(of_twin, operator, options, maps)
     chance = found[options.layer]
     print(f"{images} images, {options.layer}: {maps.shape[1:]} maps, {len(chance.concepts)} concepts")
     print(f"  forward pass {forward:8.1f} s   {1000 * forward / images:7.2f} ms per image")
     print(f"  chance       {seconds:8.1f} s   {1000 * seconds / images:7.2f} ms per image")
+    print(f"  presence     {presence:8.1f} s   {1000 * presence / images:7.2f} ms per image")
+    print(f"  of a twin    {twin:8.1f} s   {1000 * twin / images:7.2f} ms per image")
     print(f"  chance / forward {seconds / forward:.3f}")
+    print(f"  (chance + presence + a twin) / forward {(seconds + presence + twin) / forward:.3f}")
     print(f"  peak resident memory {peak_mib():.0f} MiB, {before:.0f} MiB before")
     confirmed = int(chance.confirmed(SCORE_THRESHOLD, ALPHA).sum())
     print(f"  {int((chance.iou.max(axis=1) > SCORE_THRESHOLD).sum())} detectors, {confirmed} confirmed")
+
+
+def tally(operator, layer, maps, thresholds):
+    dictionary = operator.dictionary
+    statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, operator.grid)
+    operator.tally({layer: (maps, [statistic])})
+
+
+def of_twin(operator, options, maps):
+    """What an untrained twin's layer costs beyond its forward pass; its maps are as large as the network's."""
+    thresholds = operator.quantile_threshold(maps, QUANTILE)
+    tally(operator, options.layer, maps, thresholds)
+    operator.chance(
+        {options.layer: (maps, thresholds)}, permutations=options.permutations, bootstraps=0,
+        images=options.chance_images,
+    )  # fmt: skip
 
 
 def main():
