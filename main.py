@@ -21,7 +21,7 @@ from report.summary import found, summary
 from store.arrays import load_arrays, load_as, save_arrays
 from store.feature_file import discard_interrupted, memory_maps, open_maps
 from store.layer import locked
-from store.run import as_list, layer_stores, prepare_device, prepare_dictionary, prepare_model, prepare_twins
+from store.run import as_list, layer_stores, prepare_device, prepare_dictionary, prepare_model, prepare_twin, twin_seeds
 from store.stages import CHANCE, MAPS, MAPS_SIZE, STATISTICS, TALLY, THRESHOLDS, TWINS
 from util.configuration import read_settings, snapshot
 from util.errors import run_script
@@ -40,10 +40,7 @@ def main():
         tally_batch_size=config.TALLY_BATCH_SIZE, workers=config.WORKERS, keep_images=bool(config.TWINS),
     )  # fmt: skip
     stores = layer_stores(config, model, dictionary)
-    twins = [
-        Twin(seed, operator.of(twin), layer_stores(config, twin, dictionary, twin=seed))
-        for seed, twin in prepare_twins(config, model).items()
-    ]
+    twins = [Twin.of(config, model, dictionary, seed) for seed in twin_seeds(config)]
     with locked([*stores.values(), *(store for twin in twins for store in twin.stores.values())]):
         note_twins(stores, twins)
         unfinished = {layer: store for layer, store in stores.items() if not is_finished(config, store)}
@@ -51,7 +48,7 @@ def main():
         threshold(config, operator, unfinished)
         tally(operator, unfinished)
         chance(config, operator, unfinished)
-        dissect_twins(config, twins, unfinished)
+        dissect_twins(config, operator, twins, unfinished)
         write_reports(config, operator, unfinished)
         tidy_up(config, stores)
         for layer, store in stores.items():
@@ -59,11 +56,16 @@ def main():
 
 
 class Twin(NamedTuple):
-    """An untrained twin. seed: of its weights. operator: FeatureOperator. stores: {layer: LayerStore}."""
+    """An untrained twin. seed: of its weights. label: where they come from. stores: {layer: LayerStore}."""
 
     seed: int
-    operator: object
+    label: str
     stores: dict
+
+    @classmethod
+    def of(cls, config, model, dictionary, seed):
+        twin = prepare_twin(config, model, seed)
+        return cls(seed, twin.weights_label, layer_stores(config, twin, dictionary, twin=seed))
 
 
 def is_finished(config, store):
@@ -129,17 +131,19 @@ def chance(config, operator, stores, presence=True):
         store.make(CHANCE, save_arrays, {**arrays, "fingerprint": fingerprint(store.made_from(CHANCE))})
 
 
-def dissect_twins(config, twins, stores):
+def dissect_twins(config, operator, twins, stores):
     """§8.8: have the same numbers of untrained twins, as far as layers lack them; their memory maps are not kept."""
     stores = {layer: store for layer, store in stores.items() if not store.is_current(TWINS)}
     for twin in twins:
         unfinished = {layer: twin.stores[layer] for layer in stores if not is_counted(twin.stores[layer])}
-        if unfinished:
-            log.info("untrained twin: %s", twin.operator.model.weights_label)
-        extract(config, twin.operator, unfinished)
-        threshold(config, twin.operator, unfinished)
-        tally(twin.operator, unfinished)
-        chance(config, twin.operator, unfinished, presence=False)
+        if not unfinished:
+            continue
+        log.info("untrained twin: %s", twin.label)
+        of_twin = operator.of(prepare_twin(config, operator.model, twin.seed))
+        extract(config, of_twin, unfinished)
+        threshold(config, of_twin, unfinished)
+        tally(of_twin, unfinished)
+        chance(config, of_twin, unfinished, presence=False)
         for store in unfinished.values():
             discard_interrupted(store, MAPS)
             store.remove(MAPS.suffix)
@@ -147,7 +151,7 @@ def dissect_twins(config, twins, stores):
     for layer, store in stores.items():
         own = load_as(Chance, store.path(CHANCE.suffix))
         found = [
-            (twin.seed, twin.operator.model.weights_label, load_as(Tally, twin.stores[layer].path(TALLY.suffix)),
+            (twin.seed, twin.label, load_as(Tally, twin.stores[layer].path(TALLY.suffix)),
              load_as(Chance, twin.stores[layer].path(CHANCE.suffix)))
             for twin in twins
         ]  # fmt: skip

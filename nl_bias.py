@@ -8,6 +8,7 @@ reused.
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +34,12 @@ from store.run import (
     prepare_device,
     prepare_model,
     prepare_subgroups,
-    prepare_twins,
+    prepare_twin,
     require_one_checkpoint,
     require_sense,
     run_name,
     tasks_of,
+    twin_seeds,
     views_of_subgroups,
 )
 from util.configuration import AS_PUBLISHED, read_settings, snapshot
@@ -64,16 +66,18 @@ def main():
         images, views, faceless = views_of_subgroups(config, model, subgroups)
         samples = samples_of(config, images, labels)
         stores = bias_stores(config, model, images, views, samples)
-        twins = [
-            (twin, bias_stores(config, twin, images, views, samples, twin=seed))
-            for seed, twin in prepare_twins(config, model).items()
-        ]
-        with locked([*stores.values(), *(store for _, of in twins for store in of.values())]):
-            for network, its_stores in [(model, stores), *twins]:
-                read_features(config, network, images, views, its_stores)
-                chance(config, samples, its_stores)
+        twins = {
+            seed: bias_stores(config, prepare_twin(config, model, seed), images, views, samples, twin=seed)
+            for seed in twin_seeds(config)
+        }
+        with locked([*stores.values(), *(store for of in twins.values() for store in of.values())]):
+            read_features(config, lambda model=model: model, images, views, stores)
+            chance(config, samples, stores)
+            for seed, of_twin in twins.items():
+                read_features(config, partial(prepare_twin, config, model, seed), images, views, of_twin)
+                chance(config, samples, of_twin)
             for layer, store in stores.items():
-                beside = [its_stores[layer] for _, its_stores in twins]
+                beside = [of_twin[layer] for of_twin in twins.values()]
                 note_twins(store, beside, images)
                 found[store.layer] = analyse(config, store, beside, samples, concepts, [*notes, *faceless])
                 about[store.layer] = about_of(store, samples)
@@ -89,22 +93,30 @@ def about_of(store, concepts):
     return store.about_of(features_stage(next(iter(concepts))).suffix)
 
 
-def read_features(config, model, subgroups, views, stores):
-    """Have the features of every layer and concept on disk, a pass over the images of each concept."""
-    for concept in subgroups:
-        stage = features_stage(concept.concept)
-        missing = [layer for layer, store in stores.items() if not store.is_current(stage)]
-        if missing and not config.GENERATE:
-            store = stores[missing[0]]
-            otherwise = ", or TWINS=0 to go without untrained twins" if store.folder.name == TWINS_FOLDER else ""
-            raise DissectionError(
-                f"{store.path(stage.suffix)} is missing or was made under other settings: run nl_bias.py with "
-                f"GENERATE=True{otherwise}"
-            )
-        if missing:
-            log.info("features: %s %s, %s; %s", model.task, ", ".join(missing), concept.concept, model.weights_label)
-            for layer, features in extract(config, model, missing, concept, views).items():
-                stores[layer].make(stage, save_arrays, features.arrays())
+def read_features(config, network, subgroups, views, stores):
+    """Have the features of every layer and concept on disk, a pass over the images of each concept.
+
+    network: function that gives the LoadedModel, where anything is to be done.
+    """
+    of_concepts = [(concept, features_stage(concept.concept)) for concept in subgroups]
+    missing = [
+        (concept, stage, layers) for concept, stage in of_concepts
+        if (layers := [layer for layer, store in stores.items() if not store.is_current(stage)])
+    ]  # fmt: skip
+    if not missing:
+        return
+    if not config.GENERATE:
+        _, stage, (layer, *_) = missing[0]
+        otherwise = ", or TWINS=0 to go without untrained twins" if stores[layer].folder.name == TWINS_FOLDER else ""
+        raise DissectionError(
+            f"{stores[layer].path(stage.suffix)} is missing or was made under other settings: run nl_bias.py with "
+            f"GENERATE=True{otherwise}"
+        )
+    model = network()
+    for concept, stage, layers in missing:
+        log.info("features: %s %s, %s; %s", model.task, ", ".join(layers), concept.concept, model.weights_label)
+        for layer, features in extract(config, model, layers, concept, views).items():
+            stores[layer].make(stage, save_arrays, features.arrays())
 
 
 def extract(config, model, layers, concept, views):

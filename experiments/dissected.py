@@ -13,7 +13,7 @@ from method.tally import Tally
 from store.arrays import load_as
 from store.feature_file import open_maps
 from store.layer import locked
-from store.run import as_list, layer_stores, prepare_device, prepare_dictionary, prepare_model, prepare_twins
+from store.run import as_list, layer_stores, prepare_device, prepare_dictionary, prepare_model, prepare_twin, twin_seeds
 from store.stages import CHANCE, MAPS, MAPS_SIZE, TALLY, THRESHOLDS
 from util.configuration import read_settings
 from util.errors import DissectionError
@@ -89,8 +89,8 @@ def dissected_layers(words, description, twins=False):
     )
     stores = layer_stores(config, model, dictionary)
     of_twins = [
-        layer_stores(config, twin, dictionary, twin=seed)
-        for seed, twin in (prepare_twins(config, model) if twins else {}).items()
+        layer_stores(config, prepare_twin(config, model, seed), dictionary, twin=seed)
+        for seed in (twin_seeds(config) if twins else ())
     ]
     with locked(stores.values()):
         yield [

@@ -97,21 +97,23 @@ def prepare_model(config, task, layers, device):
     return model
 
 
-def prepare_twins(config, model):
-    """The untrained twins of a network, TWINS of them (method.md §8.8). Returns {seed: LoadedModel}.
+def twin_seeds(config):
+    """The seeds of the untrained twins, TWINS of them (method.md §8.8)."""
+    first = config.SEED + (config.WEIGHTS == RANDOM_WEIGHTS)  # that is itself the twin of SEED
+    return range(first, first + (config.TWINS or 0))
 
-    One that cannot be built without its training has twins whose weights are shuffled.
+
+def prepare_twin(config, model, seed):
+    """An untrained twin of a network; one at a time is enough, and as much as a large network leaves room for.
+
+    A network that cannot be built without its training has twins whose weights are shuffled. Returns LoadedModel.
     """
     from loader.models import NotUntrained, shuffled
 
-    first = config.SEED + (config.WEIGHTS == RANDOM_WEIGHTS)  # that is itself the twin of SEED
-    twins = {}
-    for seed in range(first, first + (config.TWINS or 0)):
-        try:
-            twins[seed] = _load(config, model.task, list(model.layers), model.device, RANDOM_WEIGHTS, seed)
-        except NotUntrained:
-            twins[seed] = shuffled(model, seed)
-    return twins
+    try:
+        return _load(config, model.task, list(model.layers), model.device, RANDOM_WEIGHTS, seed)
+    except NotUntrained:
+        return shuffled(model, seed)
 
 
 def _load(config, task, layers, device, weights, seed):
