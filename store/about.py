@@ -27,10 +27,6 @@ def about_run(dictionary):
     return {"dictionary": dictionary, "program": f"Hierarchical Network Dissection {VERSION}"}
 
 
-def as_lines(about):
-    return [f"{what}: {text}" for what, text in about.items()]
-
-
 def _weights(model):
     weights, unfitted = model.weights, model.unfitted
     parts = [weights.label, f"key {weights.key}" if weights.key else "", f"sha256 {weights.digest}",
