@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-import main as program
 from benchmarks.measuring import peak_mib, read_options, timed
 from benchmarks.speed import QUANTILE, SCORE_THRESHOLD, bare_forward
 from benchmarks.synthetic_dictionary import make_dictionary
@@ -22,6 +21,7 @@ from feature_operation import FeatureOperator
 from loader.devices import choose_device
 from loader.models import load_model
 from method.tally import TallyStatistic
+from store.dissection import extract, maps_of
 from store.layer import LayerStore
 from store.stages import MAPS
 
@@ -38,8 +38,8 @@ def measure(options, folder):
     _, forward = timed(bare_forward, model, images, 64, model.grid)
     config = SimpleNamespace(FEATURE_DTYPE="float32", BATCH_SIZE=64)
     store = LayerStore(folder, options.layer, dict.fromkeys(MAPS.inputs) | {"feature_dtype": config.FEATURE_DTYPE})
-    program.extract(config, operator, {options.layer: store})
-    maps = program.maps_of(operator, store)
+    extract(config, operator, {options.layer: store})
+    maps = maps_of(operator, store)
     thresholds = operator.quantile_threshold(maps, QUANTILE)
     tally(operator, options.layer, maps, thresholds)  # comes first in main.py, too, and decodes the masks
     before = peak_mib()

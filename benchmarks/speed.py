@@ -19,7 +19,6 @@ import cv2
 import numpy as np
 import torch
 
-import main as program
 from benchmarks.measuring import read_options, timed
 from benchmarks.synthetic_dictionary import make_dictionary
 from dictionary.dictionary import open_dictionary
@@ -31,6 +30,7 @@ from method.findings import Findings
 from method.tally import TallyStatistic
 from report import pdf
 from report.dissection import Dissection
+from store.dissection import extract, maps_of
 from store.layer import LayerStore
 from store.stages import MAPS
 from util.parallel import ordered_map
@@ -86,8 +86,8 @@ def measure(options, folder):
     operator = FeatureOperator(model, dictionary, grid=grid, batch_size=options.batch, workers=options.workers)
     config = SimpleNamespace(FEATURE_DTYPE="float32", BATCH_SIZE=options.batch)
     store = LayerStore(folder, layer, dict.fromkeys(MAPS.inputs) | {"feature_dtype": config.FEATURE_DTYPE})
-    _, seconds["extraction"] = timed(program.extract, config, operator, {layer: store})
-    maps = program.maps_of(operator, store)
+    _, seconds["extraction"] = timed(extract, config, operator, {layer: store})
+    maps = maps_of(operator, store)
     thresholds, seconds["threshold"] = timed(operator.quantile_threshold, maps, QUANTILE)
     statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, grid)
     results, seconds["tally"] = timed(operator.tally, {layer: (maps, [statistic])})

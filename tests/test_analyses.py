@@ -27,6 +27,7 @@ from method.bias_chance import bias_chance, rank_sums
 from method.tally import Tally
 from report import bias_comparison
 from report.plots import colours, table_pages
+from store import bias_stages
 from store.arrays import load_as
 from store.layer import LayerStore
 from tests.conftest import LITTLE_CHANCE, region_of
@@ -137,7 +138,7 @@ def test_the_saved_features_are_enough_to_recompute_every_probability(subgroups,
 def test_saved_features_are_reused_while_they_hold(subgroups, run, tmp_path, monkeypatch):
     run(nl_bias)
     saved = {path: path.stat().st_mtime_ns for path in (tmp_path / "global").glob("*.npz")}
-    monkeypatch.setattr(nl_bias, "extract", None)  # a network that ran would fail here
+    monkeypatch.setattr(bias_stages, "extract", None)  # a network that ran would fail here
     run(nl_bias, GENERATE=False)
     run(nl_bias)
     assert {path: path.stat().st_mtime_ns for path in saved} == saved
@@ -476,7 +477,7 @@ def test_a_missing_twin_is_named_where_no_network_may_run(photographs, run):
 
 def test_chance_is_computed_anew_when_what_it_rests_on_changes(photographs, run, tmp_path, monkeypatch):
     done = []
-    monkeypatch.setattr(nl_bias, "bias_chance", lambda *of: done.append(of) or bias_chance(*of))
+    monkeypatch.setattr(bias_stages, "bias_chance", lambda *of: done.append(of) or bias_chance(*of))
     run(nl_bias, PLOT=False, TASKS="onet")
     assert len(done) == 2 * 2  # age and gender of network and twin
     run(nl_bias, PLOT=False, TASKS="onet", ALPHA=0.01)

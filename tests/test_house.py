@@ -26,6 +26,7 @@ from rendering.concepts import ALWAYS, DRAWN
 from rendering.render import HEAD_LAYERS
 from report.dissection import REPORTS
 from report.tables import write_csv
+from store import dissection
 from store.arrays import load_arrays, load_as
 from store.layer import Stage
 from store.stages import MAPS, STATISTICS, THRESHOLDS
@@ -205,7 +206,8 @@ def test_a_statistic_is_one_row_and_retallies_nothing(small_dictionary, run_main
     result = run_main()
     before = {path.name: path.stat().st_mtime_ns for path in result.iterdir()}
     row = Stage("_silence.npz", "silence", (MAPS.suffix, THRESHOLDS.suffix), make=Silence)
-    monkeypatch.setattr(main, "STATISTICS", (*STATISTICS, row))
+    for room in (main, dissection):
+        monkeypatch.setattr(room, "STATISTICS", (*STATISTICS, row))
     run_main()
     silence = load_arrays(result / "onet_layer3_silence.npz")
     maps = np.memmap(result / "onet_layer3.mmap", np.float32, "r", shape=(12, 64, 8, 8))

@@ -1,0 +1,156 @@
+"""The files of what main.py makes of layers: having each made by an operator where it is missing (method.md §3, §8).
+
+operator: feature_operation.FeatureOperator. stores: {layer: LayerStore}, of all layers that go through one pass.
+"""
+
+import logging
+from typing import NamedTuple
+
+from method.chance import Chance
+from method.evidence import Evidence, Twins, arrays_of
+from method.findings import Findings
+from method.tally import Tally
+from store.arrays import load_arrays, load_as, save_arrays
+from store.feature_file import discard_interrupted, memory_maps, open_maps
+from store.run import layer_stores, prepare_twin
+from store.stages import CHANCE, MAPS, MAPS_SIZE, STATISTICS, TALLY, THRESHOLDS, TWINS
+from util.files import fingerprint
+
+log = logging.getLogger(__name__)
+
+
+class Twin(NamedTuple):
+    """An untrained twin. seed: of its weights. label: where they come from. stores: {layer: LayerStore}."""
+
+    seed: int
+    label: str
+    stores: dict
+
+    @classmethod
+    def of(cls, config, model, dictionary, seed):
+        twin = prepare_twin(config, model, seed)
+        return cls(seed, twin.weights_label, layer_stores(config, twin, dictionary, twin=seed))
+
+
+def extract(config, operator, stores):
+    """§3.1: have the activation maps of every layer in its memory map, all in one forward pass."""
+    missing = missing_of(stores, "activation maps", (MAPS, MAPS_SIZE))
+    if missing:
+        with memory_maps(
+            missing, MAPS, MAPS_SIZE, session=operator.session, dtype=config.FEATURE_DTYPE,
+            batch_size=config.BATCH_SIZE, usable=operator.dictionary.usable,
+        ) as begin:  # fmt: skip
+            operator.feature_extraction(list(missing), begin)
+
+
+def threshold(config, operator, stores):
+    """§3.2: have every unit's threshold."""
+    for store in missing_of(stores, "thresholds", (THRESHOLDS,)).values():
+        thresholds = operator.quantile_threshold(maps_of(operator, store), config.QUANTILE)
+        store.make(THRESHOLDS, save_arrays, thresholds)
+
+
+def tally(operator, stores):
+    """§3.3, §3.4: have the tally and whatever else is counted over maps and masks, all in one pass."""
+    missing = {stage: missing_of(stores, stage.what, (stage,)) for stage in STATISTICS}
+    wanted = {layer: [stage for stage in STATISTICS if layer in missing[stage]] for layer in stores}
+    begun = {layer: begin_statistics(operator, stores[layer], stages) for layer, stages in wanted.items() if stages}
+    for layer, results in operator.tally(begun).items() if begun else ():
+        for stage, result in zip(wanted[layer], results, strict=True):
+            made_from = fingerprint(stores[layer].made_from(stage))
+            stores[layer].make(stage, save_arrays, {**vars(result), "fingerprint": made_from})
+
+
+def begin_statistics(operator, store, stages):
+    thresholds = load_arrays(store.path(THRESHOLDS.suffix))
+    statistics = [stage.make(thresholds, operator.dictionary, operator.grid, store.facts) for stage in stages]
+    return maps_of(operator, store), statistics
+
+
+def chance(config, operator, stores, presence=True):
+    """§8.1 to §8.7: tell what of the tally is chance. presence: also §8.6, what units tell apart."""
+    missing = missing_of(stores, CHANCE.what, (CHANCE,))
+    if not missing:
+        return
+    maps = {layer: maps_of(operator, store) for layer, store in missing.items()}
+    thresholds = {layer: load_arrays(store.path(THRESHOLDS.suffix)) for layer, store in missing.items()}
+    found = operator.chance(
+        {layer: (maps[layer], thresholds[layer]) for layer in missing}, permutations=config.PERMUTATIONS or 0,
+        bootstraps=next(iter(missing.values())).facts["bootstraps"],
+        images=config.CHANCE_IMAGES or len(operator.dictionary.rows),
+    )  # fmt: skip
+    told = operator.presence(maps) if presence else {}
+    for layer, store in missing.items():
+        arrays = vars(found[layer])
+        if presence:
+            arrays = arrays_of(found[layer], told[layer], operator.wider_concepts, operator.photographs)
+        store.make(CHANCE, save_arrays, {**arrays, "fingerprint": fingerprint(store.made_from(CHANCE))})
+
+
+def dissect_twins(config, operator, twins, stores):
+    """§8.8: have the same numbers of untrained twins, as far as layers lack them; their memory maps are not kept."""
+    stores = {layer: store for layer, store in stores.items() if not store.is_current(TWINS)}
+    for twin in twins:
+        unfinished = {layer: twin.stores[layer] for layer in stores if not is_counted(twin.stores[layer])}
+        if not unfinished:
+            continue
+        log.info("untrained twin: %s", twin.label)
+        of_twin = operator.of(prepare_twin(config, operator.model, twin.seed))
+        extract(config, of_twin, unfinished)
+        threshold(config, of_twin, unfinished)
+        tally(of_twin, unfinished)
+        chance(config, of_twin, unfinished, presence=False)
+        for store in unfinished.values():
+            discard_interrupted(store, MAPS)
+            store.remove(MAPS.suffix)
+    note_twins(stores, twins)
+    for layer, store in stores.items():
+        own = load_as(Chance, store.path(CHANCE.suffix))
+        found = [
+            (twin.seed, twin.label, load_as(Tally, twin.stores[layer].path(TALLY.suffix)),
+             load_as(Chance, twin.stores[layer].path(CHANCE.suffix)))
+            for twin in twins
+        ]  # fmt: skip
+        store.make(TWINS, save_arrays, vars(Twins.of(len(own.label), own.map_size, found)))
+
+
+def is_counted(store):
+    """Whether all numbers of an untrained twin's layer are there."""
+    return store.is_current(MAPS, quiet=True, file_needed=False) and all(
+        store.is_current(stage, quiet=True) for stage in (MAPS_SIZE, THRESHOLDS, TALLY, CHANCE)
+    )
+
+
+def note_twins(stores, twins):
+    """Let the untrained twins' numbers enter the facts of the layers that are compared with them."""
+    for layer, store in stores.items():
+        of = [(twin.seed, twin.stores[layer]) for twin in twins]
+        store.facts["twins"] = [
+            [seed, *(one.content(stage.suffix) for stage in (TALLY, CHANCE))] if is_counted(one) else [seed]
+            for seed, one in of
+        ]
+
+
+def missing_of(stores, what, stages):
+    """The layers whose files of some stages are to be made: {layer: LayerStore}. Says which, and which are there."""
+    missing = {}
+    for layer, store in stores.items():
+        if all(store.is_current(stage) for stage in stages):
+            log.info("%s: %s up to date", store.layer, what)
+        else:
+            missing[layer] = store
+    if missing:
+        log.info("%s: %s", what, ", ".join(missing))
+    return missing
+
+
+def maps_of(operator, store):
+    return open_maps(store, MAPS, MAPS_SIZE, operator.dictionary.usable)
+
+
+def findings_of(config, store):
+    """What was found in a layer, and what stands behind it: (Findings, Evidence)."""
+    threshold, alpha = config.SCORE_THRESHOLD, config.ALPHA
+    twins = load_as(Twins, store.path(TWINS.suffix))
+    evidence = Evidence.of_arrays(load_arrays(store.path(CHANCE.suffix)), twins, threshold, alpha)
+    return Findings(load_as(Tally, store.path(TALLY.suffix)), threshold), evidence
