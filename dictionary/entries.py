@@ -17,7 +17,7 @@ from dictionary.concepts import GLOBAL_CONCEPTS, LOCAL_CONCEPTS, OWN_CONCEPTS, O
 from dictionary.face_format import COLUMNS, INDEX_FILES
 from dictionary.faces import KNOWN_FACES
 from dictionary.images import darken_outside
-from dictionary.subgroups import GLOBAL_FOLDER
+from dictionary.subgroups import GLOBAL_FOLDER, RECIPE
 from rendering.landmarks import draw_mask, face_size_px
 from util.errors import DissectionError, first_few
 from util.files import alone, clear_leftovers, explained
@@ -29,9 +29,6 @@ PLACES = {"Attr": ("Attributes.csv", "attributes"), "AU": ("Action_Units.csv", "
 
 # A picture of some images with their masks, for people to look at.
 CONTACT_SHEET = "contact_sheet.png"
-
-# What a rendered dictionary was made from.
-RECIPE = "rendered.json"
 
 # All that a dictionary consists of; a folder that holds anything else is not replaced.
 DICTIONARY_ENTRIES = {

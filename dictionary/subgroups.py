@@ -13,12 +13,15 @@ from dictionary.file_memory import CHECKED_AT_ONCE, FileMemory
 from dictionary.rows import Problem
 from rendering.random_face import DRAWN_GROUPS
 from util.errors import DissectionError, did_you_mean, first_few
-from util.files import fingerprint
+from util.files import fingerprint, read_json
 from util.parallel import mapped
 
 log = logging.getLogger(__name__)
 
 GLOBAL_FOLDER = "non_localizable"
+
+# What a dictionary of rendered faces was made from.
+RECIPE = "rendered.json"
 
 
 def find_subgroups(root, concepts=None, limit=None):
@@ -180,18 +183,31 @@ def photographs_of(subgroups):
     return paths, labels
 
 
+def matched_concepts(root):
+    """The global concepts of a dictionary of rendered faces whose subgroups show the same faces, as its recipe says.
+
+    root: pathlib.Path. Returns a collection of names, empty for a dictionary that was not rendered.
+    """
+    try:
+        matched = read_json(root / RECIPE).get("matched", DRAWN_GROUPS)
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, AttributeError):  # damaged: it was rendered all the same
+        return DRAWN_GROUPS
+    return matched if isinstance(matched, list | dict) else DRAWN_GROUPS
+
+
 def matched_faces(subgroups):
     """Rendered faces that differ in nothing but the subgroup of one global concept: they have one file name.
 
-    subgroups: Subgroups of a dictionary that was rendered. Returns int64 (S, G), sets of faces that are in all
-    subgroups, as places among the concept's images, a column per subgroup; None for a concept that is not drawn and
-    where no set is whole.
+    subgroups: Subgroups of a concept of matched_concepts. Returns int64 (S, G), sets of faces that are in all
+    subgroups, as places among the concept's images, a column per subgroup; None where no set is whole.
     """
     places, first = [], 0
     for images in subgroups.groups.values():
         places.append({Path(path).name: first + place for place, path in enumerate(images)})
         first += len(images)
     whole = [name for name in places[0] if all(name in of for of in places)]
-    if subgroups.concept not in DRAWN_GROUPS or not whole:
+    if not whole:
         return None
     return np.array([[of[name] for of in places] for name in whole], np.int64)

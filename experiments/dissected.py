@@ -4,18 +4,18 @@ import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import settings
+from experiments.words import read_words
 from feature_operation import FeatureOperator
 from method.chance import Chance
 from method.findings import NO_PLACES
 from method.outcome import Outcome
 from method.tally import Tally
+from report.tables import aligned
 from store.arrays import load_as
 from store.feature_file import open_maps
 from store.layer import locked
 from store.run import as_list, layer_stores, prepare_device, prepare_dictionary, prepare_model, prepare_twin, twin_seeds
 from store.stages import CHANCE, MAPS, MAPS_SIZE, TALLY, THRESHOLDS
-from util.configuration import read_settings
 from util.errors import DissectionError
 
 # What decides an Outcome beside its thresholds: facts and files. Bootstraps are left out, for it has no intervals.
@@ -62,10 +62,8 @@ class Dissected:
     def tell(self, sentences, tables):
         """Print what was found. sentences: texts. tables: lists of rows of text, the first of each its header."""
         print(f"\n{self.store.layer}\n  " + "\n  ".join(sentences))
-        for header, *rows in tables:
-            width = 2 + max(len(cell) for row in (header, *rows) for cell in row[1:])
-            for name, *cells in (header, *rows):
-                print(f"  {name:<30}" + "".join(f"{cell:>{width}}" for cell in cells))
+        for rows in tables:
+            print("  " + "\n  ".join(aligned(rows)))
 
     def leave(self, reports, *content):
         """Write reports and say where they lie. reports: Stages, made from path, layer and content."""
@@ -81,7 +79,7 @@ def dissected_layers(words, description, twins=False):
     words: of the command line. description: of the study. twins: whether to have the untrained twins' outcomes too.
     Raises DissectionError when main.py has not dissected one under the present settings, with the command that does it.
     """
-    config = read_settings(settings, words, description, instead={"TASKS": "TASK", "TASK_LAYERS": "LAYER_NAME"})
+    config = read_words(words, description, instead={"TASKS": "TASK", "TASK_LAYERS": "LAYER_NAME"})
     model = prepare_model(config, config.TASK, as_list(config.LAYER_NAME), prepare_device(config))
     dictionary = prepare_dictionary(config, model)
     operator = FeatureOperator(

@@ -19,14 +19,7 @@ def curves(title, panels, xlabel, logarithmic=False, marked=None):
     colour = colours([*dict.fromkeys(name for lines in panels.values() for name in lines)])
     handles = {}
     for axes, (ylabel, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for name, (x, values) in lines.items():
-            low, mean, high = np.array([(np.min(of), np.mean(of), np.max(of)) for of in values]).T
-            if len(x) == 1:
-                handles[name] = axes.axhline(mean[0], ls="--", color=colour[name], label=name)
-                axes.axhspan(low[0], high[0], alpha=0.12, color=colour[name], lw=0)
-                continue
-            (handles[name],) = axes.plot(x, mean, "o-", ms=4, color=colour[name], label=name)
-            axes.fill_between(x, low, high, alpha=0.2, color=colour[name], lw=0)
+        handles |= draw_lines(axes, lines, colour)
         if logarithmic:
             axes.set_xscale("log")
             axes.xaxis.set_minor_locator(NullLocator())
@@ -36,7 +29,34 @@ def curves(title, panels, xlabel, logarithmic=False, marked=None):
         if marked is not None:
             axes.axvline(marked, ls=":", color="#666666", lw=1)
         axes.set(xlabel=xlabel, ylabel=ylabel)
-        axes.set_ylim(bottom=0)
-        axes.spines[["top", "right"]].set_visible(False)
+        finish(axes)
     figure.legend(handles=handles.values(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     return figure
+
+
+def draw_lines(axes, lines, colour):
+    """Draw lines with the spread of their draws into a panel. lines: see curves.
+
+    colour: {name of a line: colour}. Returns {name: what stands for it in a legend}.
+    """
+    handles = {}
+    for name, (x, values) in lines.items():
+        low, mean, high = np.array([(np.min(of), np.mean(of), np.max(of)) for of in values]).T
+        if len(x) == 1:
+            handles[name] = axes.axhline(mean[0], ls="--", color=colour[name], label=name)
+            axes.axhspan(low[0], high[0], alpha=0.12, color=colour[name], lw=0)
+            continue
+        (handles[name],) = axes.plot(x, mean, "o-", ms=4, color=colour[name], label=name)
+        axes.fill_between(x, low, high, alpha=0.2, color=colour[name], lw=0)
+    return handles
+
+
+def finish(axes):
+    """Let a panel begin at 0, once all is drawn, and take away the lines around it."""
+    axes.set_ylim(bottom=0)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def legend_of(axes):
+    """A legend within a panel, above its lines."""
+    axes.legend(frameon=False, fontsize=6.5, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1)

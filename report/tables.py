@@ -12,6 +12,20 @@ def write_csv(path, rows):
         csv.writer(file).writerows(rows)
 
 
+def column_widths(rows):
+    """Letters of the longest cell of each column. rows: lists of text of one length. Returns list of int."""
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+
+def aligned(rows):
+    """Rows of text as lines: the first column at its left, the others at their right. Returns list of text."""
+    first, *others = column_widths(rows)
+    return [
+        f"{name:<{first}}" + "".join(f"  {cell:>{width}}" for cell, width in zip(cells, others, strict=True))
+        for name, *cells in rows
+    ]
+
+
 def write_pickle(content, path):
     """Write plain Python values to `.pkl`. Read them back with pickle.load."""
     with open(path, "wb") as file:

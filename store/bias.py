@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dictionary.entries import RECIPE
-from dictionary.subgroups import matched_faces
+from dictionary.subgroups import matched_concepts, matched_faces
 from method.bias_chance import strata_of
 from store.about import about_layer
 from store.layer import LayerStore, Stage
@@ -53,10 +52,10 @@ class Sample(NamedTuple):
 
 def samples_of(config, subgroups, labels):
     """{concept: Sample}. subgroups: list of Subgroups. labels: see dictionary.subgroups.photographs_of."""
-    rendered, samples = (Path(config.DICTIONARY) / RECIPE).exists(), {}
+    drawn, samples = matched_concepts(Path(config.DICTIONARY)), {}
     for concept in subgroups:
         digests = list(concept.images.values())
-        matched = matched_faces(concept) if rendered else None
+        matched = matched_faces(concept) if concept.concept in drawn else None
         samples[concept.concept] = Sample(digests, strata_of(labels, concept.concept, digests), matched)
     return samples
 

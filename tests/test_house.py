@@ -43,7 +43,7 @@ FLOORS = (
 )  # fmt: skip
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 SCRIPTS = FLOORS[0]
-STUDIES = Path("experiments/dissected.py")  # reads the settings for all of them
+STUDIES = Path("experiments/words.py")  # reads the settings for all of them
 
 
 def source_files():

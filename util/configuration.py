@@ -10,6 +10,7 @@ import re
 import sys
 import tokenize
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 from util.errors import DissectionError, nearest
@@ -93,31 +94,38 @@ def rules_of(module):
     return {name: Rule.read(words) for name, (words, _) in _comments(module.__file__).items()}
 
 
-def read_settings(module, words, description, instead=None):
+def read_settings(module, words, description, instead=None, own=None):
     """The settings of one run.
 
     module: the settings module. words: the command line's words, KEY=VALUE or --help. description: of the script, the
-    first lines of its help. instead: {setting that the script ignores: the one that it goes by}. Returns
-    SimpleNamespace with every setting, and the overrides as they were typed (words). Prints the overrides. Raises
-    DissectionError in one line for an unknown key, or a value of the wrong type or out of range, wherever it was set.
+    first lines of its help. instead: {setting that the script ignores: the one that it goes by, None where it goes by
+    none}. own: a settings module of the script alone, whose names are none of the other's. Returns SimpleNamespace with
+    every setting, and the overrides as they were typed (words). Prints the overrides. Raises DissectionError in one
+    line for an unknown key, or a value of the wrong type or out of range, wherever it was set.
     """
-    rules = rules_of(module)
+    modules, instead = ([own, module] if own else [module]), instead or {}
+    rules = {name: rule for one in modules for name, rule in rules_of(one).items()}
     parser = argparse.ArgumentParser(
         description=description,
-        epilog=_settings_help(module) if {"-h", "--help"} & set(words) else None,
+        epilog=_settings_help(modules, instead) if {"-h", "--help"} & set(words) else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="%(prog)s [KEY=VALUE ...]",
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="a setting for this run only")
-    missing = sorted(name for name in rules if not hasattr(module, name))
-    if missing:
-        raise DissectionError(f"settings.py lacks {', '.join(missing)}: give each a value before its comment")
-    values = {name: getattr(module, name) for name in rules}
+    values = {}
+    for one in modules:
+        missing = sorted(name for name in rules_of(one) if not hasattr(one, name))
+        if missing:
+            place = Path(one.__file__).name
+            raise DissectionError(f"{place} lacks {', '.join(missing)}: give each a value before its comment")
+        values |= {name: getattr(one, name) for name in rules_of(one)}
     overrides = dict(_parse_word(word, rules) for word in parser.parse_args(words).overrides)
     for name, value in {**values, **overrides}.items():
         if not rules[name].allows(value):
             raise DissectionError(f"{name} is {value!r}: it must be {rules[name].words}")
-    for name, other in (instead or {}).items():
+    for name, other in instead.items():
+        if name in overrides and other is None:
+            raise DissectionError(f"this script takes no {name}: --help lists its settings")
         if name in overrides and other not in overrides:
             meant = "" if isinstance(overrides[name], dict) else f"={overrides[name]}"
             raise DissectionError(f"this script goes by {other}, not by {name}: give it {other}{meant}")
@@ -172,12 +180,14 @@ def _literal(text):
         return text  # the rule will refuse it, and show it as it was typed
 
 
-def _settings_help(module):
-    """Every setting with its comment in settings.py, what it may be, and its present value."""
+def _settings_help(modules, ignored):
+    """Every setting with its comment in its file, what it may be, and its present value. ignored: names left out."""
     lines = ["settings:"]
-    for name, (words, comment) in _comments(module.__file__).items():
-        lines.append(f"  {name} = {getattr(module, name)!r}    ({words})")
-        lines += [f"      {line}" for line in comment]
+    for module in modules:
+        for name, (words, comment) in _comments(module.__file__).items():
+            if name not in ignored:
+                lines.append(f"  {name} = {getattr(module, name)!r}    ({words})")
+                lines += [f"      {line}" for line in comment]
     return "\n".join(lines)
 
 
