@@ -65,6 +65,7 @@ STUDIES = {
     ),
 }  # fmt: skip
 
+TASK = "torchvision"  # of the networks, whose ARCHITECTURE is ARCH
 UNTRAINED = "untrained"  # stands for P
 
 
@@ -109,7 +110,7 @@ def measure_seed(config, study, instrument, folder, seed):
     """Train a network on each set of one seed and measure it, and the untrained one. Yields Measured."""
     faces = faces_of(config, study.versions, LayerStore(folder, f"seed{seed}"), seed)
     recipe = Recipe(
-        "torchvision", config.ARCH, len(GENDERS), config.SIDE_PX, config.EPOCHS, config.TRAIN_BATCH,
+        TASK, config.ARCH, len(GENDERS), config.SIDE_PX, config.EPOCHS, config.TRAIN_BATCH,
         config.LEARNING_RATE, seed,
     )  # fmt: skip
     network = Trained(folder, f"untrained_seed{seed}", recipe, None, config.device)

@@ -12,7 +12,7 @@ from dictionary.render import ensure_rendered, renderer_digest
 from dictionary.subgroups import GLOBAL_FOLDER, photographs_of
 from experiments.faces import grayscale, versions_of
 from experiments.trained import Dissector
-from method.bias_chance import VERDICTS
+from method.bias_chance import UNBIASED, VERDICTS
 from method.outcome import Outcome
 from store.bias import bias_stores, samples_of
 from store.bias_stages import chance, evidence_of, read_features
@@ -77,6 +77,7 @@ class EyeDetectors:
 
 COLOUR_CONCEPT, COLOUR_GROUPS = "colour", ("color", "grayscale")
 _COLOUR_FOLDER = "Colour"
+_TWINS = 1000  # the first seed of untrained twins
 
 
 class ColourBias:
@@ -87,6 +88,7 @@ class ColourBias:
         "biased": "units *biased* by §8.9",
         "beyond_color": "beyond the cut-off, to colour",
         "beyond_grayscale": "beyond the cut-off, to grey",
+        "too_few_images": "too few images",
         "not_shown": "not shown",
         "as_without_training": "as without training",
         "units": "units",
@@ -111,7 +113,8 @@ class ColourBias:
         subgroups, views, _ = views_of_subgroups(config, model, subgroups)
         samples = samples_of(config, subgroups, labels)
         stores = bias_stores(config, model, subgroups, views, samples)
-        shared = SimpleNamespace(**{**vars(config), "NL_FOLDER": str(self.untrained)})  # by all networks of the study
+        # Of all networks of the study, and none's own first weights.
+        shared = SimpleNamespace(**{**vars(config), "NL_FOLDER": str(self.untrained), "SEED": _TWINS, "WEIGHTS": None})
         twins = {}
         for seed in twin_seeds(shared):
             twins[seed] = bias_stores(shared, prepare_twin(config, model, seed), subgroups, views, samples, twin=seed)
@@ -134,7 +137,7 @@ def _biases(evidence):
     return {"beyond_cut_off": int(beyond.any(axis=1).sum()), **counts, **towards, "units": len(beyond)}
 
 
-_VERDICT_OF = {verdict.replace(" ", "_"): verdict for verdict in VERDICTS[2:]}
+_VERDICT_OF = {verdict.replace(" ", "_"): verdict for verdict in VERDICTS if verdict != UNBIASED}
 
 
 def write_colour_dictionary(config, root):

@@ -160,7 +160,7 @@ def parse_value(text, rule):
     A list may be written ['a', 'b'], [a,b] (what a shell leaves of it) or a,b.
     """
     text = text.strip()
-    if rule.is_text and rule.many == "no":
+    if rule.is_text and rule.many == "no" and not rule.mapping:
         words = {"none": None} if rule.optional else {}
         words |= {"true": True, "false": False} if "True or False" in rule.one else {}
         if text.lower() in words:
