@@ -19,7 +19,7 @@ from experiments.stories import RESULT, STORY_REPORTS, leave
 from experiments.trained import Recipe, Trained
 from experiments.words import read_words
 from loader.tasks import RANDOM_WEIGHTS
-from method.trend import Trend
+from method.trend import Trend, mean_interval
 from rendering.face import GENDERS
 from report.experiment import Panel, Story
 from report.tables import write_csv
@@ -44,7 +44,7 @@ class Study:
     """A controlled experiment. versions: of a face, see experiments.faces. instrument: see experiments.instruments.
 
     groups: how faces without and with the property are called. property: what men and women have. published: what was
-    published of it.
+    published of it, and of where it rises most.
     """
 
     versions: object
@@ -52,6 +52,7 @@ class Study:
     groups: tuple
     property: str
     published: str
+    steepness: str = ""
 
 
 STUDIES = {
@@ -61,7 +62,7 @@ STUDIES = {
     ),
     "grayscale": Study(
         grayscale, ColourBias, ("in colour", "in grey"), "are shown in grey",
-        "the number of biased units rises with P in all four blocks, more steeply towards 100",
+        "the number of biased units rises with P in all four blocks", " Published: more steeply towards 100.",
     ),
 }  # fmt: skip
 
@@ -224,10 +225,28 @@ def sentences_of(config, study, instrument, measured, trends):
             f"{instrument.measures[name]}, all blocks: {_mean(numbers[first])} at P = {first}, "
             f"{_mean(numbers[last])} at P = {last}; untrained {_mean(numbers[UNTRAINED])}."
         )
+    words.append(steepness_sentence(config, study, instrument, measured))
     for gender, group in accuracies(measured):
         of = {share: _mean_accuracy(measured, share, (gender, group)) for share in (first, last)}
         words.append(f"{gender} {group}: {of[first]:.0%} told right at P = {first}, {of[last]:.0%} at P = {last}.")
     return words
+
+
+def steepness_sentence(config, study, instrument, measured):
+    """Whether the leading measure rises more steeply in the upper half of the shares than in the lower, over seeds."""
+    name, shares = instrument.leading[0], np.array(config.PERCENTAGES, float)
+    by_share = numbers_of(measured, name, _SUM)
+    rises = np.diff([by_share[share] for share in config.PERCENTAGES], axis=0) / np.diff(shares)[:, None]  # (P - 1, S)
+    lower, upper = rises[: len(rises) // 2], rises[-(len(rises) // 2) :]
+    if not len(lower):
+        return "Of two shares nothing can be said on where the number rises more steeply."
+    low, high = mean_interval(upper.mean(axis=0) - lower.mean(axis=0))
+    middle = f"up to P = {shares[len(lower)]:g} by {10 * lower.mean():.1f} per 10 points of P"
+    over = "" if np.isnan(low) else f" (difference {10 * low:.1f} to {10 * high:.1f}, 95 % over seeds)"
+    return (
+        f"{instrument.measures[name]} rise {middle}, from P = {shares[-len(upper) - 1]:g} on by {10 * upper.mean():.1f}"
+        f"{over}.{study.steepness}"
+    )
 
 
 def accuracies(measured):

@@ -19,6 +19,7 @@ from store.feature_file import discard_interrupted
 from store.layer import LayerStore, Stage
 from store.run import layer_stores, prepare_model
 from store.stages import CHANCE, MAPS, TALLY
+from util.errors import DissectionError
 from util.files import digest
 from util.parallel import progress
 
@@ -128,22 +129,23 @@ def train(model, images, labels, recipe, name):
     """Train a network to tell classes. model: LoadedModel. images: uint8 (N, S, S, 3), RGB. labels: int64 (N,).
 
     name: for the bar. Yields (epochs done, state dict on the CPU) before the first epoch and after each. The same
-    recipe and data give the same weights on the same device.
+    recipe and data give the same weights on the same device. Raises DissectionError when the training diverges.
     """
     module, count = model.module.train().requires_grad_(True), len(images)
     random = np.random.default_rng([recipe.seed, 7])
     labels = torch.from_numpy(np.asarray(labels, np.int64)).to(model.device)
-    steps = -(-count // recipe.batch)
+    steps = max(count // recipe.batch, 1)
     optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.learning_rate, weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=recipe.learning_rate, total_steps=recipe.epochs * steps + 1
     )
-    with torch.random.fork_rng(devices=[]), progress(recipe.epochs * count, f"training {name}", "image") as bar:
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), progress(recipe.epochs * count, f"training {name}", "image") as bar:
         torch.manual_seed(recipe.seed)  # of dropout
         yield 0, _state(module)
         for epoch in range(1, recipe.epochs + 1):
             order = random.permutation(count)
-            for part in np.array_split(order, steps):  # of equal size: none is too small for batch normalisation
+            for part in np.array_split(order, steps):  # none is too small for batch normalisation
                 batch = images[part]
                 mirrored = random.random(len(part)) < _MIRRORED
                 batch = np.where(mirrored[:, None, None, None], batch[:, :, ::-1], batch)
@@ -153,7 +155,10 @@ def train(model, images, labels, recipe, name):
                 optimiser.step()
                 schedule.step()
                 bar.update(len(part))
-            yield epoch, _state(module)
+            state = _state(module)
+            if not all(torch.isfinite(value).all() for value in state.values()):
+                raise DissectionError(f"{name}: the weights are not finite after epoch {epoch}: lower LEARNING_RATE")
+            yield epoch, state
 
 
 def _state(module):

@@ -190,6 +190,21 @@ def test_a_trained_network_is_kept_until_what_it_is_made_from_changes(tmp_path, 
         assert len(made) == number
 
 
+def test_a_training_that_diverges_is_no_network():
+    images, labels = two_kinds()
+    with pytest.raises(DissectionError, match="not finite after epoch 1: lower LEARNING_RATE"):
+        list(train(recipe(architecture="4-8").network("cpu"), images, labels, recipe(learning_rate=1e30), "a"))
+
+
+@pytest.mark.parametrize("images", [5, 9])
+def test_no_step_sees_a_single_image(images):
+    seen, (pictures, labels) = [], two_kinds(images)
+    network = recipe(batch=2).network("cpu")
+    network.module.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
+    list(train(network, pictures, labels, recipe(batch=2, epochs=1), "a"))
+    assert sum(seen) == images and min(seen) >= 2
+
+
 @pytest.mark.parametrize("architecture", [None, "", "resnet50", "4-0", "4-8 batchnrm", "-4"])
 def test_convnet_says_what_it_may_be_made_of(architecture):
     with pytest.raises(DissectionError, match="give the units of each block"):
