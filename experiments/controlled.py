@@ -17,7 +17,7 @@ from experiments.faces import eyeglasses, faces_of, grayscale
 from experiments.instruments import ColourBias, EyeDetectors
 from experiments.stories import RESULT, STORY_REPORTS, leave
 from experiments.trained import Recipe, Trained
-from experiments.words import read_words
+from experiments.words import read_words, require_chance
 from loader.tasks import RANDOM_WEIGHTS
 from method.trend import Trend, mean_interval
 from rendering.face import GENDERS
@@ -102,6 +102,7 @@ def require_sense(config):
         raise DissectionError(f"PERCENTAGES is {list(config.PERCENTAGES)!r}: give two or more, none twice")
     config.PERCENTAGES = sorted(config.PERCENTAGES)
     config.BLOCKS = list(config.BLOCKS)
+    require_chance(config)
 
 
 # ------------------------------------------------------------------------------------------------- training, measuring

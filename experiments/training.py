@@ -18,7 +18,7 @@ from experiments.controlled import INSTEAD as CONTROLLED_INSTEAD
 from experiments.faces import BY_GROUPS, faces_of, one_version
 from experiments.stories import RESULT, STORY_REPORTS, leave
 from experiments.trained import Dissector, Recipe, Trained
-from experiments.words import read_words
+from experiments.words import read_words, require_chance
 from loader.model_loader_convnet import parts_of
 from loader.tasks import RANDOM_WEIGHTS
 from method.outcome import Outcome
@@ -89,6 +89,7 @@ def require_sense(config):
         if isinstance(network, list | tuple):
             raise DissectionError(f"VARIANTS: {name} is {network!r}: give it one network")
         parts_of(network)  # raises for what is none
+    require_chance(config)
     if BASE in config.VARIANTS:
         raise DissectionError(f"VARIANTS: {BASE!r} stands for NETWORK: call it otherwise")
 

@@ -2,8 +2,15 @@
 
 import settings
 from util.configuration import read_settings
+from util.errors import DissectionError
 
 
 def read_words(words, description, instead, own=None):
     """The settings of one run of a study, see util.configuration.read_settings. own: its settings module, or None."""
     return read_settings(settings, words, description, instead, own)
+
+
+def require_chance(config):
+    """Raise DissectionError for settings that confirm nothing, where a study counts what is confirmed."""
+    if config.ALPHA is None or not config.PERMUTATIONS:
+        raise DissectionError("this study counts confirmed detectors: ALPHA and PERMUTATIONS must not be None or 0")

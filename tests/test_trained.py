@@ -403,6 +403,8 @@ def test_the_study_of_training_runs_and_counts_seed_by_seed(run_study, tmp_path)
         (controlled, {"ARCHITECTURE": "resnet50"}, "this script goes by ARCH, not by ARCHITECTURE"),
         (controlled, {"ARCH": "resnet81"}, "did you mean resnet18"),
         (controlled, {"BLOCKS": "[layer5]"}, "layer5"),
+        (controlled, {"PERMUTATIONS": 0}, "ALPHA and PERMUTATIONS must not be None or 0"),
+        (training, {"ALPHA": "None"}, "ALPHA and PERMUTATIONS must not be None or 0"),
         (training, {"NETWORK": "resnet18"}, "give the units of each block"),
         (training, {"VARIANTS": "{'network':'4'}"}, "call it otherwise"),
         (training, {"SEEDS": 1}, "SEEDS is 1: it must be a whole number at least 2"),
