@@ -19,7 +19,7 @@ from experiments.stories import RESULT, STORY_REPORTS, leave
 from experiments.trained import Recipe, Trained
 from experiments.words import read_words, require_chance
 from loader.tasks import RANDOM_WEIGHTS
-from method.trend import Trend, mean_interval
+from method.trend import Trend, holm, mean_interval
 from rendering.face import GENDERS
 from report.experiment import Panel, Story
 from report.tables import write_csv
@@ -35,7 +35,7 @@ INSTEAD = {
     "ARCHITECTURE": "ARCH", "NUM_CLASSES": None, "MODEL_FOLDER": None, "INPUT_SIZE": "SIDE_PX", "CROP": None,
     "ALIGN_JITTER": None, "TEST_MODE": None, "PRESET": None, "TOPN": None, "GENERATE": None, "PLOT": None,
     "SKIP_MISSING": None, "OUTPUT_FOLDER": "STUDY_FOLDER", "NL_FOLDER": "STUDY_FOLDER", "PLOT_FOLDER": "STUDY_FOLDER",
-    "CLEAN": None,
+    "CLEAN": None, "SEED": "SEEDS", "BOOTSTRAPS": None,
 }  # fmt: skip
 
 
@@ -44,7 +44,8 @@ class Study:
     """A controlled experiment. versions: of a face, see experiments.faces. instrument: see experiments.instruments.
 
     groups: how faces without and with the property are called. property: what men and women have. published: what was
-    published of it, and of where it rises most.
+    published of it, and of where it rises most. in_every_block: whether that is said of every block. unused: settings
+    that make no difference to it.
     """
 
     versions: object
@@ -53,16 +54,19 @@ class Study:
     property: str
     published: str
     steepness: str = ""
+    in_every_block: bool = False
+    unused: tuple = ()
 
 
 STUDIES = {
     "eyeglasses": Study(
         eyeglasses, EyeDetectors, ("without eyeglasses", "with eyeglasses"), "wear eyeglasses",
-        "the number of detectors in Eye_Region rises with P",
+        "the number of detectors in Eye_Region rises with P", unused=("TWINS",),
     ),
     "grayscale": Study(
         grayscale, ColourBias, ("in colour", "in grey"), "are shown in grey",
         "the number of biased units rises with P in all four blocks", " Published: more steeply towards 100.",
+        in_every_block=True, unused=("DICTIONARY", "QUANTILE", "PERMUTATIONS", "CHANCE_IMAGES"),
     ),
 }  # fmt: skip
 
@@ -102,6 +106,9 @@ def require_sense(config):
         raise DissectionError(f"PERCENTAGES is {list(config.PERCENTAGES)!r}: give two or more, none twice")
     config.PERCENTAGES = sorted(config.PERCENTAGES)
     config.BLOCKS = list(config.BLOCKS)
+    given = {word.partition("=")[0] for word in config.words}
+    if ignored := sorted(given & {*STUDIES[config.NAME].unused}):
+        raise DissectionError(f"the {config.NAME} experiment takes no {', '.join(ignored)}: leave it out")
     require_chance(config)
 
 
@@ -174,8 +181,8 @@ def told(config, study, instrument, measured):
     trends = trends_of(config, instrument, measured)
     return Story(
         title=f"Controlled experiment: {config.NAME}",
-        verdict=verdict_of(config, study, instrument, trends),
-        sentences=sentences_of(config, study, instrument, measured, trends),
+        verdict=verdict_of(config, study, instrument, measured, trends),
+        sentences=sentences_of(config, study, instrument, measured),
         panels=panels_of(config, study, instrument, measured),
         tables=[trend_table(instrument, trends), accuracy_table(config, study, measured)],
         about=about_of(config),
@@ -183,37 +190,50 @@ def told(config, study, instrument, measured):
     )
 
 
-def rises(trend, config):
-    return trend.p <= (config.ALPHA or 0.05) and trend.rho > 0
-
-
-def verdict_of(config, study, instrument, trends):
+def verdict_of(config, study, instrument, measured, trends):
     """The sentence whether what was published is reproduced."""
     name = instrument.leading[0]
-    of = {block: trend for block, trend in trends[name].items() if block != _SUM}
-    rising = [block for block, trend in of.items() if rises(trend, config)]
-    whole = trends[name][_SUM]
-    if rises(whole, config) and len(rising) == len(of):
-        said = "is reproduced, in every block"
-    elif rises(whole, config):
-        said = f"is reproduced over all blocks together, and in {' and '.join(rising) or 'none'} of them alone"
-    elif rising:
-        said = f"is reproduced in {' and '.join(rising)} alone, not over all blocks together"
+    whole, blocks = trends[name][_SUM], blocks_with_places(config, measured)
+    raised = holm([trends[name][block].p for block in blocks])
+    rising = [block for block, p in zip(blocks, raised, strict=True) if p <= config.ALPHA]
+    found = f"{instrument.measures[name]}, Spearman's rho with P {whole.rho:.2f}{interval_of(whole)} over all blocks, "
+    found += f"{_p_text(whole.p)}; of {len(blocks)} blocks they rise in {_listed(rising)} (Holm)"
+    if whole.least_p > config.ALPHA:
+        sets = f"{len(config.PERCENTAGES)} shares and {config.SEEDS} seed{'s'[: config.SEEDS - 1]}"
+        said = f"With {sets} this cannot be decided: even numbers that always rise have {_p_text(whole.least_p)}"
+    elif whole.p <= config.ALPHA and (len(rising) == len(blocks) or not study.in_every_block):
+        said = "This is reproduced" + (", by one seed, which is a hint" if config.SEEDS == 1 else "")
+    elif whole.p <= config.ALPHA:
+        said = "This is reproduced in part"
+    elif whole.p_falls <= config.ALPHA:
+        said = "The contrary is found"
     else:
-        said = "is not reproduced"
-    return (
-        f"Published: {study.published}. This {said}: {instrument.measures[name]}, Spearman's rho with P {whole.rho:.2f}"
-        f"{interval_of(whole)} over all blocks, p {whole.p:.4f}."
-    )
+        said = "This is not reproduced"
+    return f"Published: {study.published}. {said}: {found}."
+
+
+def _listed(names):
+    return ", ".join(names) or "none"
+
+
+def _p_text(p):
+    return "p < 0.0001" if p < 0.0001 else f"p {p:.4f}"
 
 
 def interval_of(trend):
-    if np.isnan(trend.low):
-        return " (one seed: no interval)" if len(trend.rhos) == 1 else ""
+    if len(trend.rhos) == 1:
+        return " (one seed: no interval)"
+    if trend.low == trend.high:
+        return f" (the same with {len(trend.rhos)} seeds)"
     return f" (95 % over {len(trend.rhos)} seeds: {trend.low:.2f} to {trend.high:.2f})"
 
 
-def sentences_of(config, study, instrument, measured, trends):
+def blocks_with_places(config, measured):
+    """The blocks whose maps have several places; a map of one can locate nothing."""
+    return [block for block in config.BLOCKS if measured[0].blocks[block]["places"] > 1]
+
+
+def sentences_of(config, study, instrument, measured):
     first, last = config.PERCENTAGES[0], config.PERCENTAGES[-1]
     words = [
         f"{config.TRAIN_IMAGES} rendered faces, half of them men. In each training set P % of the men and 100 - P % of "
@@ -230,23 +250,38 @@ def sentences_of(config, study, instrument, measured, trends):
     for gender, group in accuracies(measured):
         of = {share: _mean_accuracy(measured, share, (gender, group)) for share in (first, last)}
         words.append(f"{gender} {group}: {of[first]:.0%} told right at P = {first}, {of[last]:.0%} at P = {last}.")
-    return words
+    return [*words, *instrument.remarks(config, measured), *remarks_on_places(measured)]
+
+
+_FEW_PLACES = 9  # with fewer, a block can locate hardly anything
+
+
+def remarks_on_places(measured):
+    """A sentence on the blocks whose maps are too small, list of one or none."""
+    small = [f"{block} ({of['places']})" for block, of in measured[0].blocks.items() if of["places"] < _FEW_PLACES]
+    return [f"Maps of few places, which can locate little or nothing: {', '.join(small)}. Take a larger SIDE_PX."][
+        : len(small)
+    ]
 
 
 def steepness_sentence(config, study, instrument, measured):
     """Whether the leading measure rises more steeply in the upper half of the shares than in the lower, over seeds."""
-    name, shares = instrument.leading[0], np.array(config.PERCENTAGES, float)
-    by_share = numbers_of(measured, name, _SUM)
-    rises = np.diff([by_share[share] for share in config.PERCENTAGES], axis=0) / np.diff(shares)[:, None]  # (P - 1, S)
-    lower, upper = rises[: len(rises) // 2], rises[-(len(rises) // 2) :]
-    if not len(lower):
+    name, shares = instrument.leading[0], config.PERCENTAGES
+    if len(shares) < 3:
         return "Of two shares nothing can be said on where the number rises more steeply."
-    low, high = mean_interval(upper.mean(axis=0) - lower.mean(axis=0))
-    middle = f"up to P = {shares[len(lower)]:g} by {10 * lower.mean():.1f} per 10 points of P"
-    over = "" if np.isnan(low) else f" (difference {10 * low:.1f} to {10 * high:.1f}, 95 % over seeds)"
+    by_share = numbers_of(measured, name, _SUM)
+    halves = [(shares[0], shares[(len(shares) - 1) // 2]), (shares[len(shares) // 2], shares[-1])]
+    lower, upper = (
+        10 * (np.array(by_share[end], float) - by_share[start]) / (end - start) for start, end in halves
+    )  # (S,) each, per 10 points
+    low, high = mean_interval(upper - lower)
+    over = f" (difference {low:+.1f} to {high:+.1f}, 95 % over {config.SEEDS} seeds)" if config.SEEDS > 1 else ""
+    answer = "more steeply" if low > 0 else "less steeply" if high < 0 else "whether more steeply cannot be told"
+    by = dict(zip(halves, (lower, upper), strict=True))
+    changes = [f"from P = {start} to {end} by {of.mean():+.1f}" for (start, end), of in by.items()]
     return (
-        f"{instrument.measures[name]} rise {middle}, from P = {shares[-len(upper) - 1]:g} on by {10 * upper.mean():.1f}"
-        f"{over}.{study.steepness}"
+        f"{instrument.measures[name]} change, per 10 points of P, {' and '.join(changes)}{over}: {answer}."
+        f"{study.steepness}"
     )
 
 
@@ -297,8 +332,8 @@ def trend_table(instrument, trends):
 
 
 def _of_trend(trend):
-    between = "" if np.isnan(trend.low) else f" [{trend.low:.2f}, {trend.high:.2f}]"
-    return f"{trend.rho:.3f}{between}, p {trend.p:.4f}"
+    between = "" if not trend.low < trend.high else f" [{trend.low:.2f}, {trend.high:.2f}]"
+    return f"{trend.rho:.3f}{between}, {_p_text(trend.p)}"
 
 
 def trend_rows(trends):

@@ -9,9 +9,10 @@ Those of settings.py that a dissection needs (DICTIONARY, QUANTILE, ALPHA, ...) 
 
 # Which property goes with gender in the training sets: whether a face wears eyeglasses, or whether its picture is grey.
 NAME = "eyeglasses"  # 'eyeglasses' or 'grayscale'
-# Shares of the men that have the property, %; of the women it is the rest of 100. Each makes a training set.
-PERCENTAGES = [50, 60, 70, 80, 90, 100]  # a list of: a whole number at least 0 and at most 100
-# Of how many seeds: each draws faces of its own and begins with weights of its own.
+# Shares of the men that have the property, %; of the women it is the rest of 100. Each makes a training set. The larger
+# it is, the more the property tells about gender; at 50 it tells nothing.
+PERCENTAGES = [50, 60, 70, 80, 90, 100]  # a list of: a whole number at least 50 and at most 100
+# Of how many seeds: each draws faces of its own and begins with weights of its own. What one shows is a hint.
 SEEDS = 1  # a whole number at least 1 and at most 100
 
 # Any classifier of torchvision.models, by name.
@@ -25,7 +26,7 @@ SIDE_PX = 112  # a whole number at least 32 and at most 1024
 # Faces to train on, half of them men, half women; all sets show the same.
 TRAIN_IMAGES = 640  # a whole number at least 4 and at most 1000000
 # Other faces, on which accuracy is measured, each with and without the property. The grayscale experiment dissects with
-# them, too.
+# them, too; fewer than 33 are too few to call a unit biased.
 TEST_FACES = 200  # a whole number at least 4 and at most 1000000
 # Passes over the training set.
 EPOCHS = 8  # a whole number at least 1 and at most 10000

@@ -5,6 +5,7 @@ import logging
 from types import SimpleNamespace
 
 import numpy as np
+import torch
 
 from dictionary.concepts import OWN_GROUPS, global_concepts
 from dictionary.entries import RECIPE, encode_png
@@ -12,6 +13,8 @@ from dictionary.render import ensure_rendered, renderer_digest
 from dictionary.subgroups import GLOBAL_FOLDER, photographs_of
 from experiments.faces import grayscale, versions_of
 from experiments.trained import Dissector
+from loader.behaviour import fixed_images
+from loader.recorder import ActivationRecorder
 from method.bias_chance import UNBIASED, VERDICTS
 from method.outcome import Outcome
 from store.bias import bias_stores, samples_of
@@ -38,6 +41,7 @@ class EyeDetectors:
         "detectors": "detectors",
         "confirmed": "confirmed detectors",
         "units": "units",
+        "places": "places of a map",
     }
     leading = ("eye_detectors", "eye_confirmed", "eyeglasses_units")  # those with a trend and a plot
     as_share = False
@@ -72,7 +76,13 @@ class EyeDetectors:
             "detectors": int(detects.sum()),
             "confirmed": int(stands.sum()),
             "units": len(detects),
+            "places": int(np.prod(outcome.map_size)),
         }
+
+    @staticmethod
+    def remarks(config, measured):
+        """Sentences on what stands in the way of the numbers' meaning."""
+        return []
 
 
 COLOUR_CONCEPT, COLOUR_GROUPS = "colour", ("color", "grayscale")
@@ -92,6 +102,7 @@ class ColourBias:
         "not_shown": "not shown",
         "as_without_training": "as without training",
         "units": "units",
+        "places": "places of a map",
     }
     leading = ("beyond_cut_off", "biased")
     as_share = True
@@ -124,10 +135,28 @@ class ColourBias:
             for seed, of_twin in twins.items():
                 read_features(config, lambda seed=seed: prepare_twin(config, model, seed), subgroups, views, of_twin)
                 chance(config, samples, of_twin)
+            places = places_of(model)
             return {
-                block: _biases(evidence_of(config, store, [of[block] for of in twins.values()], COLOUR_CONCEPT))
+                block: {**_biases(evidence_of(config, store, [of[block] for of in twins.values()], COLOUR_CONCEPT)),
+                        "places": places[block]}
                 for block, store in stores.items()
-            }
+            }  # fmt: skip
+
+    @staticmethod
+    def remarks(config, measured):
+        """As EyeDetectors.remarks."""
+        few = any(of["too_few_images"] for one in measured for of in one.blocks.values())
+        return [
+            *(["TEST_FACES are too few images to call a unit biased by §8.9."] if few else []),
+            *([] if config.TWINS else ["Without untrained twins (TWINS=0), §8.9 does not ask what training made."]),
+        ]
+
+
+def places_of(model):
+    """The number of places of each layer's maps: {layer: int}."""
+    with ActivationRecorder(model.module, model.layers) as recorder, torch.no_grad():
+        maps = recorder.run(model.preprocess(fixed_images(model.grid)[:1]))
+    return {layer: int(np.prod(of.shape[2:])) for layer, of in maps.items()}
 
 
 def _biases(evidence):

@@ -26,7 +26,7 @@ from util.parallel import progress
 log = logging.getLogger(__name__)
 
 _WEIGHTS = "_weights{}.pth"
-_OUTPUTS = Stage("_test.npy", "outputs for the faces of the test", ("training", "test"))
+_OUTPUTS = Stage("_test.npy", "outputs for the faces of the test", (_WEIGHTS.format(""), "test"))
 
 # Of the training: weight decay, and the share of each image that is mirrored.
 _DECAY, _MIRRORED = 0.01, 0.5
@@ -113,11 +113,11 @@ class Trained:
             "INPUT_SIZE": recipe.side_px, "LAYER_NAME": list(layers), "WEIGHTS": str(weights), "CROP": "whole",
             "OUTPUT_FOLDER": str(folder), "NL_FOLDER": str(folder),
             "BOOTSTRAPS": 0,  # a study has no intervals of single units
+            "ALIGN_JITTER": 0.0, "CHECKPOINT_KEY": None, "TEST_MODE": False, "PRESET": None,
             **({"SEED": recipe.seed} if weights == RANDOM_WEIGHTS else {}),
         }  # fmt: skip
         words = [f"{name}={','.join(value) if isinstance(value, list) else value}" for name, value in own.items()]
-        kept = [word for word in config.words if hasattr(config, word.partition("=")[0])]
-        return SimpleNamespace(**{**vars(config), **own, "words": [*kept, *words]})
+        return SimpleNamespace(**{**vars(config), **own, "words": words})
 
 
 def _save(path, state):

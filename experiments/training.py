@@ -6,6 +6,7 @@ it that lack a part, have another or are wider; dissects all blocks of each; and
 reuses it.
 """
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +32,9 @@ from util.configuration import VERSION
 from util.errors import DissectionError, run_script
 from util.files import digest, fingerprint
 
-INSTEAD = {**CONTROLLED_INSTEAD, "LAYER_NAME": None, "ARCHITECTURE": "NETWORK"}
+INSTEAD = {**CONTROLLED_INSTEAD, "LAYER_NAME": None, "ARCHITECTURE": "NETWORK", "TWINS": None}
 
-BASE = "network"  # stands for NETWORK among the variants
+BASE = ""  # the change that leaves NETWORK as it is
 
 # What is counted of each block, and what it is called.
 MEASURES = {
@@ -42,17 +43,17 @@ MEASURES = {
 }  # fmt: skip
 _UNIQUE, _STANDS = "unique", "confirmed"  # CVPR 2017 counts the first; the second has its chance beside it
 
-# What CVPR 2017 (Network Dissection) says of each.
+# What CVPR 2017 (Network Dissection) found of unique detectors, by change (see changed).
 PUBLISHED = {
     "training": "more with training", "initialisation": "independent of the first weights", "depth": "more with depth",
-    "dropout": "more with dropout", "no batch normalisation": "more without batch normalisation",
-    "half the width": "fewer units, fewer detectors", "twice the width": "more units, more detectors",
+    "+dropout": "more with dropout", "-dropout": "fewer without dropout", "wider": "more in wider layers",
+    "+batchnorm": "fewer with batch normalisation", "-batchnorm": "more without batch normalisation",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was read off one network. variant: BASE or a name of VARIANTS. epoch: after which; 0 untrained.
+    """What was read off one network. variant: BASE or one of VARIANTS. epoch: after which; 0 untrained.
 
     accuracy: share of the test told right, None before the last epoch. blocks: {block: {measure: number}}. places:
     {region or type: confirmed detectors of it, over all blocks}.
@@ -85,13 +86,38 @@ def main():
 def require_sense(config):
     """Bring the settings into one form. Raises DissectionError for those that make no sense."""
     config.KEEP_EPOCHS = sorted({min(epoch, config.EPOCHS) for epoch in (*config.KEEP_EPOCHS, config.EPOCHS)})
-    for name, network in {"NETWORK": config.NETWORK, **config.VARIANTS}.items():
-        if isinstance(network, list | tuple):
-            raise DissectionError(f"VARIANTS: {name} is {network!r}: give it one network")
-        parts_of(network)  # raises for what is none
     require_chance(config)
-    if BASE in config.VARIANTS:
-        raise DissectionError(f"VARIANTS: {BASE!r} stands for NETWORK: call it otherwise")
+    config.VARIANTS = list(dict.fromkeys(config.VARIANTS))
+    for change in (BASE, *config.VARIANTS):
+        widths, _ = parts_of(changed(config.NETWORK, change))
+        if config.SIDE_PX >> len(widths) < 2:
+            raise DissectionError(
+                f"SIDE_PX is {config.SIDE_PX}: {len(widths)} blocks, each of which halves it, leave maps without places"
+            )
+
+
+def changed(network, change):
+    """NETWORK with one change: '+part' adds and '-part' takes away a part, 'x2' makes all blocks twice as wide.
+
+    Returns text, as NETWORK. Raises DissectionError for what is no change of it.
+    """
+    widths, parts = parts_of(network)
+    kind, what = change[:1], change[1:].strip()
+    if kind == "+" and what not in parts:
+        parts = [*parts, what]
+    elif kind == "-" and what in parts:
+        parts = [part for part in parts if part != what]
+    elif kind == "x" and re.fullmatch(r"\d*\.?\d+", what) and float(what) not in (0, 1):
+        widths = [max(round(width * float(what)), 1) for width in widths]
+    elif change != BASE:
+        raise DissectionError(f"VARIANTS: {change!r} is no change of {network!r}: see experiments/training_settings.py")
+    return " ".join(["-".join(map(str, widths)), *parts])
+
+
+def name_of(change):
+    """A change in words."""
+    kinds = {"": "network", "+": f"with {change[1:]}", "-": f"without {change[1:]}", "x": f"{change[1:]} times as wide"}
+    return kinds.get(change[:1], change)
 
 
 # ------------------------------------------------------------------------------------------------- training, measuring
@@ -102,14 +128,15 @@ def measure_all(config, folder):
     faces = faces_of(config, one_version, LayerStore(folder, "faces"), 0, BY_GROUPS)
     data = fingerprint([digest(faces.train.tobytes()), faces.train_class.tolist()])
     measured, dissector = [], None
-    for variant, architecture in {BASE: config.NETWORK, **config.VARIANTS}.items():
+    for variant in (BASE, *config.VARIANTS):
+        architecture = changed(config.NETWORK, variant)
         epochs = [0, *config.KEEP_EPOCHS] if variant == BASE else [config.EPOCHS]
         for seed in range(config.SEEDS):
             recipe = Recipe(
                 "convnet", architecture, len(BY_GROUPS), config.SIDE_PX, config.EPOCHS, config.TRAIN_BATCH,
                 config.LEARNING_RATE, seed,
             )  # fmt: skip
-            name = f"{variant.replace(' ', '_')}_seed{seed}"
+            name = f"{architecture.replace(' ', '_')}_seed{seed}"
             network = Trained(folder, name, recipe, data, config.device, keep=[e for e in epochs if e])
             with locked([network.store]):
                 network.have(faces.train[:, 0], faces.train_class)
@@ -170,11 +197,12 @@ def differences(config, measured):
     }
 
 
-def shares_by_depth(config, measured, name, epoch):
-    """A measure as a share of the units of each block, %: float64 (S, blocks)."""
+def by_depth(measured, name, epoch, as_share):
+    """A measure of each block, or as a share of its units, %: float64 (S, blocks)."""
     return np.array([
-        [100 * of[name] / of["units"] for of in one.blocks.values()] for one in of_variant(measured, BASE, epoch)
-    ])  # fmt: skip
+        [100 * of[name] / of["units"] if as_share else of[name] for of in one.blocks.values()]
+        for one in of_variant(measured, BASE, epoch)
+    ], float)  # fmt: skip
 
 
 def told(config, measured):
@@ -186,9 +214,10 @@ def told(config, measured):
         sentences=[
             f"{config.TRAIN_IMAGES} rendered faces of {len(BY_GROUPS)} groups of age, gender and skin tone, which are "
             f"told apart; {config.NETWORK}, {config.SIDE_PX} px, {config.EPOCHS} epochs, {config.SEEDS} seeds. Counts "
-            "are over all blocks; intervals of 95 % are over seeds.",
+            "are over all blocks; intervals of 95 % are over seeds, which decide the first weights and the order.",
             initialisation_sentence(config, measured),
-            *(depth_sentence(config, measured, name) for name in (_STANDS, _UNIQUE)),
+            depth_sentence(config, measured, _STANDS, as_share=True),
+            depth_sentence(config, measured, _UNIQUE, as_share=False),
             *(sentence_of(variant, changes[variant]) for variant in config.VARIANTS),
             accuracy_sentence(config, measured),
         ],
@@ -205,8 +234,9 @@ def sentence_of(change, of):
     for name in (_STANDS, _UNIQUE):
         low, high = mean_interval(of[name])
         said = "more" if low > 0 else "fewer" if high < 0 else "no difference shown"
-        parts.append(f"{MEASURES[name]} {of[name].mean():+.1f} ({low:+.1f} to {high:+.1f}): {said}")
-    return f"{change}: {'; '.join(parts)}.{published(change)}"
+        parts.append(f"{MEASURES[name]} {_of_difference(of[name])}: {said}")
+    wider = change[:1] == "x" and float(change[1:]) > 1
+    return f"{name_of(change)}: {'; '.join(parts)}.{published('wider' if wider else change)}"
 
 
 def published(change):
@@ -225,16 +255,16 @@ def initialisation_sentence(config, measured):
     return f"initialisation: {'; '.join(parts)}.{published('initialisation')}"
 
 
-def depth_sentence(config, measured, name):
-    shares = shares_by_depth(config, measured, name, config.EPOCHS)
-    if shares.shape[1] < 2:
+def depth_sentence(config, measured, name, as_share):
+    numbers = by_depth(measured, name, config.EPOCHS, as_share)
+    if numbers.shape[1] < 2:
         return "depth: the network has one block."
-    trend = Trend.of(range(shares.shape[1]), shares)
-    said = "more with depth" if trend.low > 0 else "fewer with depth" if trend.high < 0 else "no trend shown"
-    means = ", ".join(f"{mean:.0f}" for mean in shares.mean(axis=0))
+    trend = Trend.of(range(numbers.shape[1]), numbers)
+    said = "more" if trend.p <= config.ALPHA else "fewer" if trend.p_falls <= config.ALPHA else "no trend shown"
+    means = ", ".join(f"{mean:.0f}" for mean in numbers.mean(axis=0))
     return (
-        f"depth: {MEASURES[name]} are {means} % of the units from block to block, Spearman's rho {trend.rho:.2f} "
-        f"({trend.low:.2f} to {trend.high:.2f}): {said}.{published('depth')}"
+        f"depth: {MEASURES[name]} from block to block {means}{' % of the units' if as_share else ''}, Spearman's rho "
+        f"{trend.rho:.2f}, p {min(trend.p, trend.p_falls):.4f}: {said}.{published('depth')}"
     )
 
 
@@ -242,7 +272,7 @@ def accuracy_sentence(config, measured):
     parts = []
     for variant in (BASE, *config.VARIANTS):
         of = [one.accuracy for one in of_variant(measured, variant, config.EPOCHS)]
-        parts.append(f"{variant} {np.mean(of):.0%}")
+        parts.append(f"{name_of(variant)} {np.mean(of):.0%}")
     return f"Faces of the test told right (chance {1 / len(BY_GROUPS):.0%}): {', '.join(parts)}."
 
 
@@ -255,12 +285,12 @@ def panels_of(config, measured):
     }
     states = {"untrained": 0, "trained": config.EPOCHS}
     over_depth = {
-        state: dict(enumerate(shares_by_depth(config, measured, _STANDS, epoch).T.tolist(), 1))
+        state: dict(enumerate(by_depth(measured, _STANDS, epoch, as_share=True).T.tolist(), 1))
         for state, epoch in states.items()
     }
     by_variant = {
         MEASURES[name]: {
-            variant: [one.total(name) for one in of_variant(measured, variant, config.EPOCHS)]
+            name_of(variant): [one.total(name) for one in of_variant(measured, variant, config.EPOCHS)]
             for variant in (BASE, *config.VARIANTS)
         }
         for name in (_STANDS, _UNIQUE)
@@ -283,20 +313,20 @@ def panels_of(config, measured):
 def change_table(changes):
     """Rows of text: what each change makes; the first is a header."""
     return [("change, mean difference [95 %]", *MEASURES.values()), *(
-        (change, *(_of_difference(of[name]) for name in MEASURES)) for change, of in changes.items()
+        (name_of(change), *(_of_difference(of[name]) for name in MEASURES)) for change, of in changes.items()
     )]  # fmt: skip
 
 
 def _of_difference(of):
     low, high = mean_interval(of)
-    return f"{of.mean():+.1f} [{low:+.1f}, {high:+.1f}]"
+    return f"{of.mean():+.1f} [{low:+.1f}, {high:+.1f}]" if low < high else f"{of.mean():+.1f} in all seeds"
 
 
 def count_table(config, measured):
     """Rows of text: mean counts of every network; the first is a header."""
     states = [(BASE, epoch) for epoch in (0, *config.KEEP_EPOCHS)] + [(name, config.EPOCHS) for name in config.VARIANTS]
     return [("network, mean over seeds", *MEASURES.values()), *(
-        (f"{variant}, epoch {epoch}",
+        (f"{name_of(variant)}, epoch {epoch}",
          *(f"{np.mean([one.total(name) for one in of_variant(measured, variant, epoch)]):.1f}" for name in MEASURES))
         for variant, epoch in states
     )]  # fmt: skip
@@ -314,7 +344,7 @@ def change_rows(changes):
 def about_of(config):
     """{what: text}, for the report."""
     return {
-        "networks": "; ".join(f"{name}: {of}" for name, of in {BASE: config.NETWORK, **config.VARIANTS}.items()),
+        "networks": "; ".join(f"{name_of(of)}: {changed(config.NETWORK, of)}" for of in (BASE, *config.VARIANTS)),
         "training": f"batches of {config.TRAIN_BATCH}, AdamW, one cycle to {config.LEARNING_RATE:g}",
         "dissected on": str(config.DICTIONARY),
         "program": f"Hierarchical Network Dissection {VERSION}",
@@ -327,7 +357,7 @@ def about_of(config):
 def write_counts(path, story, measured):
     """Write a line per network, epoch and block."""
     rows = [
-        [one.variant, one.seed, one.epoch, block, *(of[name] for name in (*MEASURES, "units"))]
+        [name_of(one.variant), one.seed, one.epoch, block, *(of[name] for name in (*MEASURES, "units"))]
         for one in measured for block, of in one.blocks.items()
     ]  # fmt: skip
     write_csv(path, [["network", "seed", "epoch", "block", *MEASURES, "units"], *rows])
@@ -337,7 +367,7 @@ def write_places(path, story, measured):
     """Write a line per network and epoch: accuracy, and its confirmed detectors per region and type."""
     places = list(measured[0].places)
     rows = [
-        [one.variant, one.seed, one.epoch, "" if one.accuracy is None else f"{one.accuracy:.6f}",
+        [name_of(one.variant), one.seed, one.epoch, "" if one.accuracy is None else f"{one.accuracy:.6f}",
          *(one.places[place] for place in places)]
         for one in measured
     ]  # fmt: skip

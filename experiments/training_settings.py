@@ -6,16 +6,12 @@
 Those of settings.py that a dissection needs (DICTIONARY, QUANTILE, ALPHA, ...) hold here as well.
 """
 
-# The network that all others are compared with, and what they are: see loader/model_loader_convnet.py.
+# The network that all others are compared with, see loader/model_loader_convnet.py.
 NETWORK = "32-64-128-256 batchnorm"  # a text that is not empty
-VARIANTS = {  # a dict of names, each with a text that is not empty
-    "dropout": "32-64-128-256 batchnorm dropout",
-    "no batch normalisation": "32-64-128-256",
-    "half the width": "16-32-64-128 batchnorm",
-    "twice the width": "64-128-256-512 batchnorm",
-}
-# Of how many seeds each is trained: the first weights, the order of the images.
-SEEDS = 5  # a whole number at least 2 and at most 100
+# What they have more (+), what they lack (-), and how wide they are (x).
+VARIANTS = ["+dropout", "-batchnorm", "x0.5", "x2"]  # a list of: a text that is not empty
+# Of how many seeds each is trained: the first weights, the order of the images. The faces are the same.
+SEEDS = 5  # a whole number at least 3 and at most 100
 # Epochs after which NETWORK is dissected, beside its first weights and its last; those beyond EPOCHS are left out.
 KEEP_EPOCHS = [1, 2, 4]  # a list of: a whole number at least 1
 

@@ -11,6 +11,6 @@ def read_words(words, description, instead, own=None):
 
 
 def require_chance(config):
-    """Raise DissectionError for settings that confirm nothing, where a study counts what is confirmed."""
+    """Raise DissectionError for settings by which nothing is told from chance."""
     if config.ALPHA is None or not config.PERMUTATIONS:
-        raise DissectionError("this study counts confirmed detectors: ALPHA and PERMUTATIONS must not be None or 0")
+        raise DissectionError("this study tells findings from chance: ALPHA and PERMUTATIONS must not be None or 0")

@@ -29,7 +29,7 @@ class Panel:
     lines: dict
 
     def draw(self, axes):
-        """Draw means with the range of the repetitions, and a legend above."""
+        """Draw means with the range of the repetitions from least to most, and a legend above."""
         colour, places = colours(list(self.lines)), self._places()
         for place, (name, line) in enumerate(self.lines.items()):
             x = [at for at in line if not isinstance(at, str)]
@@ -103,16 +103,18 @@ def write_story(path, story):
     top -= 2.4 * _LINE
     top = _write(figure, top, [story.verdict], _BOLD_LETTERS, weight="bold")
     top = _write(figure, top - 0.4 * _LINE, story.sentences)
-    rows = -(-len(story.panels) // _ACROSS)
+    rows, figures = -(-len(story.panels) // _ACROSS), [figure]
+    if top < 0.22 * rows + _BOTTOM + 0.05:
+        figures.append(Figure(figsize=_PAGE))
+        top = _TOP
     height = min(0.22 * rows, top - _BOTTOM - 0.25)
     top -= 0.03  # for the legends
-    grid = figure.add_gridspec(
+    grid = figures[-1].add_gridspec(
         rows, _ACROSS, left=_LEFT + 0.02, right=_RIGHT, top=top, bottom=top - height, wspace=0.2, hspace=0.45
     )
     for place, panel in enumerate(story.panels):
-        panel.draw(figure.add_subplot(grid[place // _ACROSS, place % _ACROSS]))
+        panel.draw(figures[-1].add_subplot(grid[place // _ACROSS, place % _ACROSS]))
     top -= height + 0.045
-    figures = [figure]
     for header, *body in story.tables:
         room = int((top - _BOTTOM - 0.06) / _TABLE_LINE) - 1
         if room < min(len(body), 8):

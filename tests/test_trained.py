@@ -227,10 +227,11 @@ def run_study(tmp_path, monkeypatch, rendered, capsys):
     """A function that runs a study's main() with settings. Returns what it printed."""
 
     def run(study, **words):
+        colour = words.get("NAME") == "grayscale"
         given = {
-            "SIDE_PX": 32, "TRAIN_IMAGES": 16, "TEST_FACES": 16, "EPOCHS": 1, "PERMUTATIONS": 20, "TWINS": 1,
-            "WORKERS": 0, "DICTIONARY": rendered, "STUDY_FOLDER": tmp_path / "study",
-            "CACHE_FOLDER": tmp_path / "cache", **words,
+            "SIDE_PX": 32, "TRAIN_IMAGES": 16, "TEST_FACES": 16, "EPOCHS": 1, "WORKERS": 0,
+            **({"TWINS": 1} if colour else {"PERMUTATIONS": 20, "DICTIONARY": rendered}),
+            "STUDY_FOLDER": tmp_path / "study", "CACHE_FOLDER": tmp_path / "cache", **words,
         }  # fmt: skip
         monkeypatch.setattr(sys, "argv", ["study", *(f"{name}={value}" for name, value in given.items())])
         study.main()
@@ -276,7 +277,7 @@ def test_a_planted_bias_is_found_and_rises_with_its_share(run_study, monkeypatch
     saturation[0], saturation[2] = 1, -1  # red against blue: skin has it, grey has none
     plant(monkeypatch, saturation)
     said = run_study(controlled, NAME="grayscale", ARCH="20", BLOCKS="[block1]", TEST_FACES=40)
-    assert "is reproduced, in every block" in said and "Spearman's rho with P 1.00" in said
+    assert "This is reproduced, by one seed, which is a hint" in said and "they rise in block1" in said
     rows = rows_of(tmp_path / "study/grayscale_20_32px/grayscale_counts.csv")
     assert [row["p"] for row in rows] == ["untrained", "50", "60", "70", "80", "90", "100"]
     for name in ("beyond_cut_off", "beyond_color", "biased"):
@@ -299,7 +300,7 @@ def test_a_planted_eye_detector_is_found_and_rises_with_its_share(run_study, mon
     plant(monkeypatch, green)
     words = {"NAME": "eyeglasses", "ARCH": "20", "BLOCKS": "[block1]", "PERMUTATIONS": 200, "QUANTILE": 0.02}
     said = run_study(controlled, **words, DICTIONARY=dictionary_maker.write())
-    assert "is reproduced, in every block" in said
+    assert "This is reproduced, by one seed, which is a hint" in said
     folder = tmp_path / "study/eyeglasses_20_32px"
     rows = rows_of(folder / "eyeglasses_counts.csv")
     for name in ("eye_detectors", "eye_confirmed", "eyeglasses_units", "eyeglasses_confirmed"):
@@ -361,15 +362,15 @@ def test_the_grayscale_experiment_runs(run_study, tmp_path):
 
 
 def test_the_study_of_training_runs_and_counts_seed_by_seed(run_study, tmp_path):
-    words = {"SEEDS": 2, "EPOCHS": 2, "NETWORK": "4-6 batchnorm", "VARIANTS": "{'dropout':'4-6 batchnorm dropout'}"}
+    words = {"SEEDS": 3, "EPOCHS": 2, "NETWORK": "4-6 batchnorm", "VARIANTS": "[+dropout]"}
     said = run_study(training, **words, KEEP_EPOCHS="[1,9]", SCORE_THRESHOLD=0.01)
     folder = tmp_path / "study/training_32px"
     rows = rows_of(folder / "training_counts.csv")
     states = [(row["network"], row["seed"], row["epoch"], row["block"]) for row in rows]
     blocks = ("block1", "block2")
     assert states == [
-        *(("network", seed, epoch, block) for seed in "01" for epoch in "012" for block in blocks),
-        *(("dropout", seed, "2", block) for seed in "01" for block in blocks),
+        *(("network", seed, epoch, block) for seed in "012" for epoch in "012" for block in blocks),
+        *(("with dropout", seed, "2", block) for seed in "012" for block in blocks),
     ]
 
     def total(network, seed, epoch, measure):
@@ -377,10 +378,10 @@ def test_the_study_of_training_runs_and_counts_seed_by_seed(run_study, tmp_path)
         return sum(int(row[measure]) for row in of)
 
     for row in rows_of(folder / "training_table.csv"):
-        pairs = {"training": (("network", "2"), ("network", "0")), "dropout": (("dropout", "2"), ("network", "2"))}
+        pairs = {"training": (("network", "2"), ("network", "0")), "+dropout": (("with dropout", "2"), ("network", "2"))}
         (one, at), (other, before) = pairs[row["change"]]
-        by_seed = [total(one, s, at, row["measure"]) - total(other, s, before, row["measure"]) for s in "01"]
-        assert [int(row["seed0"]), int(row["seed1"])] == by_seed
+        by_seed = [total(one, s, at, row["measure"]) - total(other, s, before, row["measure"]) for s in "012"]
+        assert [int(row[f"seed{seed}"]) for seed in "012"] == by_seed
         assert float(row["difference"]) == pytest.approx(np.mean(by_seed))
         assert (float(row["low"]), float(row["high"])) == pytest.approx(mean_interval(by_seed), abs=1e-4)
     for words in ("CVPR 2017: more with training", "CVPR 2017: independent of the first weights", "more with depth"):
@@ -399,15 +400,22 @@ def test_the_study_of_training_runs_and_counts_seed_by_seed(run_study, tmp_path)
         (controlled, {"PERCENTAGES": "[50]"}, "give two or more, none twice"),
         (controlled, {"PERCENTAGES": "[50,50]"}, "give two or more, none twice"),
         (controlled, {"PERCENTAGES": "[50,101]"}, "at most 100"),
+        (controlled, {"PERCENTAGES": "[40,50]"}, "at least 50"),
         (controlled, {"TASK": "onet"}, "this script takes no TASK"),
         (controlled, {"ARCHITECTURE": "resnet50"}, "this script goes by ARCH, not by ARCHITECTURE"),
         (controlled, {"ARCH": "resnet81"}, "did you mean resnet18"),
         (controlled, {"BLOCKS": "[layer5]"}, "layer5"),
         (controlled, {"PERMUTATIONS": 0}, "ALPHA and PERMUTATIONS must not be None or 0"),
+        (controlled, {"TWINS": 3}, "the eyeglasses experiment takes no TWINS"),
+        (controlled, {"NAME": "grayscale", "DICTIONARY": "x"}, "the grayscale experiment takes no DICTIONARY"),
+        (controlled, {"SEED": 3}, "this script goes by SEEDS, not by SEED"),
         (training, {"ALPHA": "None"}, "ALPHA and PERMUTATIONS must not be None or 0"),
         (training, {"NETWORK": "resnet18"}, "give the units of each block"),
-        (training, {"VARIANTS": "{'network':'4'}"}, "call it otherwise"),
-        (training, {"SEEDS": 1}, "SEEDS is 1: it must be a whole number at least 2"),
+        (training, {"VARIANTS": "[+batchnorm]"}, "'+batchnorm' is no change of '32-64-128-256 batchnorm'"),
+        (training, {"VARIANTS": "[+dropuot]"}, "give the units of each block"),
+        (training, {"VARIANTS": "[x1]"}, "'x1' is no change of"),
+        (training, {"NETWORK": "4-4-4-4-4"}, "leave maps without places"),
+        (training, {"SEEDS": 2}, "SEEDS is 2: it must be a whole number at least 3"),
     ],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(run_study, study, words, told):
