@@ -18,11 +18,11 @@ KEEP_EPOCHS = [1, 2, 4]  # a list of: a whole number at least 1
 # Side of the input, pixels; each block halves it.
 SIDE_PX = 96  # a whole number at least 32 and at most 1024
 # Rendered faces to train on, in equal parts of the 16 groups of age, gender and skin tone that are told apart.
-TRAIN_IMAGES = 1600  # a whole number at least 16 and at most 1000000
+TRAIN_IMAGES = 960  # a whole number at least 16 and at most 1000000
 # Other faces, on which accuracy is measured.
 TEST_FACES = 320  # a whole number at least 16 and at most 1000000
 # Passes over the training set.
-EPOCHS = 10  # a whole number at least 1 and at most 10000
+EPOCHS = 8  # a whole number at least 1 and at most 10000
 # Images per step of the training, and the largest step (AdamW, one cycle).
 TRAIN_BATCH = 32  # a whole number at least 2 and at most 65536
 LEARNING_RATE = 0.002  # a number above 0 and at most 1

@@ -378,7 +378,8 @@ def test_the_study_of_training_runs_and_counts_seed_by_seed(run_study, tmp_path)
         return sum(int(row[measure]) for row in of)
 
     for row in rows_of(folder / "training_table.csv"):
-        pairs = {"training": (("network", "2"), ("network", "0")), "+dropout": (("with dropout", "2"), ("network", "2"))}
+        trained_one = ("network", "2")
+        pairs = {"training": (trained_one, ("network", "0")), "+dropout": (("with dropout", "2"), trained_one)}
         (one, at), (other, before) = pairs[row["change"]]
         by_seed = [total(one, s, at, row["measure"]) - total(other, s, before, row["measure"]) for s in "012"]
         assert [int(row[f"seed{seed}"]) for seed in "012"] == by_seed
