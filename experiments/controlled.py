@@ -196,7 +196,7 @@ def verdict_of(config, study, instrument, measured, trends):
     whole, blocks = trends[name][_SUM], blocks_with_places(config, measured)
     raised = holm([trends[name][block].p for block in blocks])
     rising = [block for block, p in zip(blocks, raised, strict=True) if p <= config.ALPHA]
-    found = f"{instrument.measures[name]}, Spearman's rho with P {whole.rho:.2f}{interval_of(whole)} over all blocks, "
+    found = f"{instrument.measures[name]}, Spearman's rho with P {rho_text(whole)} over all blocks, "
     found += f"{_p_text(whole.p)}; of {len(blocks)} blocks they rise in {_listed(rising)} (Holm)"
     if whole.least_p > config.ALPHA:
         sets = f"{len(config.PERCENTAGES)} shares and {config.SEEDS} seed{'s'[: config.SEEDS - 1]}"
@@ -220,12 +220,14 @@ def _p_text(p):
     return "p < 0.0001" if p < 0.0001 else f"p {p:.4f}"
 
 
-def interval_of(trend):
-    if len(trend.rhos) == 1:
-        return " (one seed: no interval)"
+def rho_text(trend):
+    seeds = len(trend.rhos)
+    if seeds == 1:
+        return f"{trend.rho:.2f} (one seed: no interval)"
     if trend.low == trend.high:
-        return f" (the same with {len(trend.rhos)} seeds)"
-    return f" (95 % over {len(trend.rhos)} seeds: {trend.low:.2f} to {trend.high:.2f})"
+        return f"{trend.rho:.2f} (the same with {seeds} seeds)"
+    single = f"{trend.rho:.2f} of single seeds (95 % of their mean: {trend.low:.2f} to {trend.high:.2f})"
+    return f"{trend.rho_of_means:.2f} of the means over {seeds} seeds, {single},"
 
 
 def blocks_with_places(config, measured):
@@ -327,23 +329,23 @@ def panels_of(config, study, instrument, measured):
 def trend_table(instrument, trends):
     """Rows of text: Spearman's rho of each leading measure and block; the first is a header."""
     blocks = next(iter(trends.values()))
-    header = ("Spearman's rho with P, and p", *(instrument.measures[name].replace("*", "") for name in trends))
+    header = ("rho of means (of seeds [95 %]), p", *(instrument.measures[name].replace("*", "") for name in trends))
     return [header, *((block, *(_of_trend(of[block]) for of in trends.values())) for block in blocks)]
 
 
 def _of_trend(trend):
-    between = "" if not trend.low < trend.high else f" [{trend.low:.2f}, {trend.high:.2f}]"
-    return f"{trend.rho:.3f}{between}, {_p_text(trend.p)}"
+    single = f" ({trend.rho:.2f} [{trend.low:.2f}, {trend.high:.2f}])" if len(trend.rhos) > 1 else ""
+    return f"{trend.rho_of_means:.3f}{single}, {_p_text(trend.p)}"
 
 
 def trend_rows(trends):
     """A row per leading measure and block: Spearman's rho with P, its interval over seeds, its p, rho of each seed."""
     rows = [
-        [name, block, *(f"{value:.6g}" for value in (of.rho, of.low, of.high, of.p, *of.rhos))]
+        [name, block, *(f"{value:.6g}" for value in (of.rho_of_means, of.rho, of.low, of.high, of.p, *of.rhos))]
         for name, blocks in trends.items() for block, of in blocks.items()
     ]  # fmt: skip
-    seeds = [f"rho_seed{seed}" for seed in range(len(rows[0]) - 6)]
-    return [["measure", "block", "rho", "low", "high", "p", *seeds], *rows]
+    seeds = [f"rho_seed{seed}" for seed in range(len(rows[0]) - 7)]
+    return [["measure", "block", "rho_of_means", "rho", "low", "high", "p", *seeds], *rows]
 
 
 def accuracy_table(config, study, measured):

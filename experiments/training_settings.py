@@ -13,10 +13,10 @@ VARIANTS = ["+dropout", "-batchnorm", "x0.5", "x2"]  # a list of: a text that is
 # Of how many seeds each is trained: the first weights, the order of the images. The faces are the same.
 SEEDS = 5  # a whole number at least 3 and at most 100
 # Epochs after which NETWORK is dissected, beside its first weights and its last; those beyond EPOCHS are left out.
-KEEP_EPOCHS = [1, 2, 4]  # a list of: a whole number at least 1
+KEEP_EPOCHS = [1, 3]  # a list of: a whole number at least 1
 
 # Side of the input, pixels; each block halves it.
-SIDE_PX = 96  # a whole number at least 32 and at most 1024
+SIDE_PX = 64  # a whole number at least 32 and at most 1024
 # Rendered faces to train on, in equal parts of the 16 groups of age, gender and skin tone that are told apart.
 TRAIN_IMAGES = 960  # a whole number at least 16 and at most 1000000
 # Other faces, on which accuracy is measured.

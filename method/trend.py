@@ -17,13 +17,15 @@ _ROUNDING = 1e-12  # of a rho
 class Trend:
     """How a number goes with a condition over S repetitions.
 
-    rhos: float64 (S,), Spearman's rho of each, 0 where the number never changes. low, high: 95 % interval of their mean
+    rhos: float64 (S,), Spearman's rho of each, 0 where the number never changes. rho_of_means: that of the means over
+    repetitions, whose noise is less. low, high: 95 % interval of their mean
     over repetitions (Student's t, within -1..1), NaN for a single one. p: how often chance gives such a mean or a
     larger one when every order of the conditions is equally likely, in each repetition apart; p_falls: such a mean or a
     smaller one. least_p: the p of numbers that rise with every condition, in every repetition.
     """
 
     rhos: np.ndarray
+    rho_of_means: float
     low: float
     high: float
     p: float
@@ -46,7 +48,8 @@ class Trend:
         rhos = np.array([_rho(ranks, row) for row in of_numbers])
         low, high = mean_interval(rhos)
         least = max(1.0 / factorial(len(ranks)) ** len(rhos), 0.0 if len(rhos) == 1 else 1 / (_DRAWS + 1))
-        return cls(rhos, max(low, -1.0), min(high, 1.0), *_p(ranks, of_numbers, rhos), least)
+        of_means = _rho(ranks, _centred(numbers.mean(axis=0)))
+        return cls(rhos, of_means, max(low, -1.0), min(high, 1.0), *_p(ranks, of_numbers, rhos), least)
 
 
 def mean_interval(values):

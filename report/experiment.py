@@ -13,9 +13,10 @@ from report.tables import aligned, column_widths
 
 _PAGE = (8.27, 11.69)  # A4 upright, inches
 _LETTERS, _BOLD_LETTERS, _LINE, _SIZE = 122, 106, 0.0145, 8  # that fit across; height of a line, of the page; points
+_SMALL_LETTERS = 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.07, 0.96, 0.965, 0.03
-_TABLE_SIZE, _TABLE_LINE = 6.6, 0.0118
-_ACROSS = 2  # panels in a row
+_TABLE_SIZE, _TABLE_LINE, _TABLE_LETTERS, _GAP = 6.6, 0.0118, 138, 3  # points; of the page; across; between columns
+_ACROSS, _PANEL = 2, 0.2  # panels in a row, and the height of one with its labels
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,10 @@ def write_story(path, story):
     top = _write(figure, top, [story.verdict], _BOLD_LETTERS, weight="bold")
     top = _write(figure, top - 0.4 * _LINE, story.sentences)
     rows, figures = -(-len(story.panels) // _ACROSS), [figure]
-    if top < 0.22 * rows + _BOTTOM + 0.05:
+    if top < _PANEL * rows + _BOTTOM + 0.05:
         figures.append(Figure(figsize=_PAGE))
         top = _TOP
-    height = min(0.22 * rows, top - _BOTTOM - 0.25)
+    height = min(_PANEL * rows, top - _BOTTOM - 0.25)
     top -= 0.03  # for the legends
     grid = figures[-1].add_gridspec(
         rows, _ACROSS, left=_LEFT + 0.02, right=_RIGHT, top=top, bottom=top - height, wspace=0.2, hspace=0.45
@@ -116,13 +117,18 @@ def write_story(path, story):
         panel.draw(figures[-1].add_subplot(grid[place // _ACROSS, place % _ACROSS]))
     top -= height + 0.045
     for header, *body in story.tables:
-        room = int((top - _BOTTOM - 0.06) / _TABLE_LINE) - 1
+        room = int((top - _BOTTOM) / _TABLE_LINE) - 2
         if room < min(len(body), 8):
             figures.append(Figure(figsize=_PAGE))
             top = _TOP
         top = _write_table(figures[-1], top, [header, *body]) - _TABLE_LINE
-    lines = [f"{what}: {text}" for what, text in story.about.items()]
-    _write(figures[-1], top, lines, color="#555555")
+    lines = [line for what, text in story.about.items() for line in textwrap.wrap(f"{what}: {text}", _SMALL_LETTERS)]
+    if top - len(lines) * _TABLE_LINE < 0:
+        figures.append(Figure(figsize=_PAGE))
+        top = _TOP
+    for line in lines:
+        figures[-1].text(_LEFT, top, line, fontsize=_TABLE_SIZE, va="top", color="#555555")
+        top -= _TABLE_LINE
     with PdfPages(path) as pages:
         for figure in figures:
             pages.savefig(figure)
@@ -138,13 +144,15 @@ def _write(figure, top, texts, letters=_LETTERS, **style):
 
 def _write_table(figure, top, rows):
     first, *widths = column_widths(rows)
-    letter = (_RIGHT - _LEFT) / 138
+    letters = first + sum(width + _GAP for width in widths)  # bold ones are a tenth wider
+    letter = (_RIGHT - _LEFT) / max(_TABLE_LETTERS, 1.1 * letters)
+    size = _TABLE_SIZE * letter * _TABLE_LETTERS / (_RIGHT - _LEFT)
     for place, (name, *cells) in enumerate(rows):
         weight = "normal" if place else "bold"
-        figure.text(_LEFT, top, name, fontsize=_TABLE_SIZE, va="top", weight=weight)
+        figure.text(_LEFT, top, name, fontsize=size, va="top", weight=weight)
         right = _LEFT + first * letter
         for cell, width in zip(cells, widths, strict=True):
-            right += (width + 3) * letter
-            figure.text(right, top, cell, fontsize=_TABLE_SIZE, va="top", ha="right", weight=weight)
+            right += (width + _GAP) * letter
+            figure.text(right, top, cell, fontsize=size, va="top", ha="right", weight=weight)
         top -= _TABLE_LINE
     return top

@@ -53,6 +53,7 @@ def test_the_interval_of_rho_is_over_repetitions():
     expected = stats.t.interval(0.95, 2, trend.rhos.mean(), stats.sem(trend.rhos))
     assert trend.low == pytest.approx(expected[0]) and trend.high == min(1, expected[1])
     assert trend.p < 1e-4
+    assert trend.rho_of_means == 1 > trend.rho  # their means rise always
     assert mean_interval([1.0, 3.0]) == pytest.approx(stats.t.interval(0.95, 1, 2, 1))
 
 
