@@ -106,6 +106,14 @@ CHANCE_IMAGES = 512  # a whole number at least 0, or None
 GENERATE = True  # True or False
 # nl_bias.py: True draws the probabilities of every unit, per model and global concept.
 PLOT = True  # True or False
+# ablation.py: what the maps of ablated units are set to: 'zero', or 'mean', their mean over the photographs.
+ABLATE_TO = "zero"  # 'zero' or 'mean'
+# ablation.py: units to ablate together, by their numbers (UNITS=5,25). None: the sets that main.py and nl_bias.py know.
+UNITS = None  # a whole number at least 0, or a list of such, or None
+# ablation.py: random sets of units of the same size beside each set.
+RANDOM_SETS = 20  # a whole number at least 1 and at most 10000
+# ablation.py: how many units are ablated as the first by importance, IoU and bias.
+TOPK = 5  # a whole number at least 1
 # cluster_top.py: True goes on without the tasks that have not been dissected yet.
 SKIP_MISSING = False  # True or False
 
