@@ -32,6 +32,7 @@ from store.ablation import (
     predicting,
     region_sets,
     sets_stage,
+    subgroups_for,
     top_sets,
 )
 from store.arrays import load_arrays, save_arrays
@@ -54,11 +55,12 @@ def ablate_layer(config, model):
     """All about one layer. model: LoadedModel with that layer."""
     network = predicting(config, model)
     dictionary = prepare_dictionary(config, model)
-    photographs, notes = photographs_for(config, network, dictionary)
+    subgroups, notes = subgroups_for(config, network)
+    photographs, faceless = photographs_for(config, network, dictionary, subgroups)
     (store,) = layer_stores(config, model, dictionary).values()
     store.facts |= ablation_facts(config, network, photographs)
     findings, evidence, missing = dissection_of(config, store)
-    biases, more = biases_of(config, model)
+    biases, more = biases_of(config, model, subgroups)
     store.facts["bias_verdicts"] = fingerprint([of.verdicts.tolist() for of in biases])
     with locked([store]):
         alone = ablate_units(config, network, photographs, store)
@@ -67,7 +69,8 @@ def ablate_layer(config, model):
         sets = own_sets(config, len(matters[0])) or known_sets(config, network, findings, biases, matters)
         numbers, distinct, random = ablate_sets(config, network, photographs, store, sets, alone[0])
         found = Ablation(
-            store.layer, store.about, [*notes, *missing, *more], str(network.spec.predicts), config.ABLATE_TO,
+            store.layer, store.about, [*notes, *faceless, *missing, *more],
+            str(network.spec.predicts), config.ABLATE_TO,
             photographs.members(), photographs.contrasts(), sets, random, matters, findings, evidence, biases,
             agreement=spearman(matters[0], findings.top_iou) if findings else (np.nan,) * 3,
             reliability=spearman(matters[1], matters[2]),
@@ -86,7 +89,7 @@ def ablate_layer(config, model):
 
 
 def own_sets(config, units):
-    """The set that the user names. Returns list of UnitSet, empty without. Raises DissectionError for what is no unit."""
+    """The set that the user names. Returns list of UnitSet, empty without. Raises DissectionError for no unit."""
     if config.UNITS is None:
         return []
     own = [config.UNITS] if isinstance(config.UNITS, int) else list(config.UNITS)

@@ -182,7 +182,7 @@ class NetworkBehind:
                     module.forward = forward
 
     def _find_needed(self, images):
-        """The places of the calls whose output is looked at behind the layer: with NaN there, the prediction changes."""
+        """The places of the calls whose output is looked at behind the layer: NaN there changes the prediction."""
         kept, needed = self.keep(images), set()
         for place, call in enumerate(kept.calls):
             output = call.output

@@ -13,6 +13,6 @@ def places(output):
 
 
 POINTS = ("left_eye", "right_eye", "nose", "left_mouth_corner", "right_mouth_corner")
-# MTCNN shows it the faces that it found at 48 px; the dense layers behind its convolutions take nothing else.
-PREDICTS = Points(POINTS, places, side_px=48, crop=Crop("box"))
+# MTCNN shows it squares of 48 px with a face in them; the dense layers behind its convolutions take no other size.
+PREDICTS = Points(POINTS, places, side_px=48, crop=Crop("square"))
 MODEL = mtcnn_stage("O-Net", ONet, stages=4, predicts=PREDICTS)

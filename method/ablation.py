@@ -212,8 +212,8 @@ def steps(units):
 def spearman(one, other):
     """Spearman's rank correlation of two properties of units and its 95 % interval over units like these.
 
-    one, other: float (U,). The interval is Fisher's with the variance of Bonett and Wright (Psychometrika 2000). Returns
-    (rho, low, high), NaN for fewer than five units or where one never varies.
+    one, other: float (U,). The interval is Fisher's with the variance of Bonett and Wright (Psychometrika 2000).
+    Returns (rho, low, high), NaN for fewer than five units or where one never varies.
     """
     ranks = [rankdata(values) - (len(values) + 1) / 2 for values in (one, other)]
     size = np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
@@ -226,8 +226,8 @@ def spearman(one, other):
 
 
 class MeanMaps:
-    """The mean of each unit's maps over images: a consumer of a network's pass. Added up one by one, so that it does not
-    depend on the size of batches.
+    """The mean of each unit's maps over images: a consumer of a network's pass. They are added up one by one, so that
+    it does not depend on the size of batches.
     """
 
     def __init__(self):

@@ -54,10 +54,10 @@ class Ablation:
     """What came out of one layer, U units, S sets of units.
 
     layer: its name. about: {what: text}. notes: texts. predicts: what the network predicts, in words. ablate_to:
-    'zero' or 'mean'. members: {group: bool (n,)} of G groups of photographs. contrasts: pairs of them, which stand behind
-    them in every Effect. sets: list of UnitSet. random: {size: places of the random sets among of_random's}. matters:
-    float64 (3, U), each unit's importance on all photographs, their first half and their second. findings, evidence:
-    Findings and Evidence, or None. biases: list of BiasEvidence, perhaps empty. agreement: Spearman's rho of IoU and
+    'zero' or 'mean'. members: {group: bool (n,)} of G groups of photographs. contrasts: pairs of them, which stand
+    behind them in every Effect. sets: list of UnitSet. random: {size: places of the random sets among of_random's}.
+    matters: float64 (3, U), each unit's importance on all photographs, their first half and their second. findings,
+    evidence: Findings and Evidence, or None. biases: list of BiasEvidence, perhaps empty. agreement: Spearman's rho of IoU and
     importance, low, high; reliability: the same of the importance on either half. of_units, of_sets, of_random:
     {measure: Effect} of each unit alone, the sets, everything that was ablated.
     """
@@ -228,6 +228,8 @@ def _of_set(found, place, measure):
     one, words, effect = found.sets[place], wording(measure), found.of_sets[measure]
     random = found.random_of(measure, len(one.units))
     for names in _groups_told(found):
+        if one.kind == "biased" and not any(name in one.name for name in names):
+            continue  # of what they are biased about alone
         at = [found.groups.index(name) for name in names]
         if np.isnan(effect.value[place, at]).any() or (measure == "share_eyes" and names != ["all"]):
             continue
@@ -253,7 +255,10 @@ def _of_set(found, place, measure):
 
 def _called(one):
     """A set in words, with how many units it has."""
-    return one.name if one.kind == "own" else f"the {len(one.units)} units: {one.name.replace('_', ' ')},"
+    if one.kind == "own":
+        return one.name
+    count, name = len(one.units), readable(one.name)
+    return f"the {count} {name if count > 1 else name.replace('units', 'unit').replace('detectors', 'detector')}"
 
 
 def told_value(value, low, high, words):
@@ -263,12 +268,16 @@ def told_value(value, low, high, words):
 
 
 def _number(value, words):
-    return f"{words.scale * value + 0.0:.{words.digits}f}"
+    return _rounded(words.scale * value, words)
+
+
+def _rounded(value, words):
+    return f"{round(float(value), words.digits) + 0.0:.{words.digits}f}"  # no -0.0
 
 
 def _range(low, high, words):
     ends = sorted((words.scale * low, words.scale * high))
-    return " to ".join(f"{end:.{words.digits}f}" for end in ends)
+    return " to ".join(_rounded(end, words) for end in ends)
 
 
 def _people(group):
@@ -294,11 +303,11 @@ def _of_layer(found):
         f"{_rho(found.reliability)}."
     )
     if found.findings is not None:
-        rho, low, high = found.agreement
-        said = "says nothing certain" if not (low > 0 or high < 0) else "goes with it" if low > 0 else "goes against it"
+        _, low, high = found.agreement
+        said = "more important" if low > 0 else "less important" if high < 0 else "not shown to be more important"
         yield (
-            f"Whether a unit's IoU is high {said} about how important it is: Spearman's rho {_rho(found.agreement)}; 0 "
-            "is what labels dealt out at random would give."
+            f"Units with a higher IoU are {said}: Spearman's rho of IoU and importance {_rho(found.agreement)}; labels "
+            "dealt out at random would give 0."
         )
 
 

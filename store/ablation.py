@@ -34,7 +34,7 @@ from store.run import (
     views_of_subgroups,
 )
 from store.stages import CHANCE, MAPS, TALLY, THRESHOLDS
-from util.errors import DissectionError
+from util.errors import DissectionError, first_few
 from util.files import fingerprint
 
 _FEWEST = 5  # photographs of an intersection of subgroups that is looked at
@@ -125,9 +125,9 @@ def predicting(config, model):
         )
     if model.unfitted:
         raise DissectionError(
-            f"the last layers of {model.task} have no usable weights ({', '.join(model.unfitted[:3])}), so that what it "
-            "predicts means nothing: give the checkpoint of a network of as many classes (NUM_CLASSES), or add a "
-            "build to the ModelSpec that fits it"
+            f"the last layers of {model.task} have no usable weights ({first_few(model.unfitted)}), so that what it "
+            f"predicts means nothing: set NUM_CLASSES to the classes of its checkpoint, or state in the ModelSpec of "
+            f"{loader} a build=... whose last layers fit it"
         )
     if isinstance(predicts, Points):
         grid = as_grid(predicts.side_px) if predicts.side_px and config.INPUT_SIZE is None else model.grid
@@ -136,18 +136,24 @@ def predicting(config, model):
     return model
 
 
-def photographs_for(config, model, dictionary):
+def subgroups_for(config, model):
+    """The dictionary's subgroups: (list of Subgroups; notes for the reports, texts). Of points no labels are needed, so
+    that none there is no error.
+    """
+    if isinstance(model.spec.predicts, Points) and not (Path(config.DICTIONARY) / GLOBAL_FOLDER).is_dir():
+        return [], []
+    return prepare_subgroups(config, global_concepts(Path(config.DICTIONARY)))
+
+
+def photographs_for(config, model, dictionary, subgroups):
     """The photographs by which the effect of ablation is measured: those of the subgroups, for classes those whose
     class is known, for points those of the index as well. Returns (Photographs; notes for the reports, texts).
     """
-    predicts, paths, seen, notes = model.spec.predicts, {}, {}, []
-    subgroups, views, labels = [], {}, {}
-    if not isinstance(predicts, Points) or (Path(config.DICTIONARY) / GLOBAL_FOLDER).is_dir():
-        subgroups, notes = prepare_subgroups(config, global_concepts(Path(config.DICTIONARY)))
-        subgroups, views, faceless = views_of_subgroups(config, model, subgroups, search=True)
-        notes += faceless
-        paths, labels = photographs_of(subgroups)
-        seen = {digest: views[path] for digest, path in paths.items()}
+    predicts, seen, notes = model.spec.predicts, {}, []
+    if subgroups:
+        subgroups, views, notes = views_of_subgroups(config, model, subgroups, search=True)
+        seen = {digest: views[path] for of in subgroups for path, digest in of.images.items()}
+    paths, labels = photographs_of(subgroups)
     if isinstance(predicts, Classes):
         require_classes(predicts, subgroups)
         paths = {digest: path for digest, path in paths.items() if digest in labels[predicts.concept]}
@@ -160,11 +166,11 @@ def photographs_for(config, model, dictionary):
             digest = cropped.digests[row.image]
             if paths.setdefault(digest, row.image) == row.image:
                 seen[digest] = cropped.view(row)
-    digests = sorted(paths)
+    digests = sorted(paths)  # whatever the order of the rows
+    ordered = [[of[digest] for digest in digests] for of in (paths, seen)]
     of = {concept: [known.get(digest) for digest in digests] for concept, known in labels.items()}
     groups = {concept.concept: tuple(concept.groups) for concept in subgroups}
-    found = Photographs(digests, [paths[digest] for digest in digests], [seen[digest] for digest in digests], of, groups)
-    return found, notes
+    return Photographs(digests, *ordered, of, groups), notes
 
 
 def require_classes(predicts, subgroups):
@@ -249,8 +255,8 @@ def bias_sets(evidence):
             name = group_name(of.bias.concept, group)
             beyond = np.flatnonzero(of.bias.biased[:, place]).tolist()
             biased = np.flatnonzero(of.verdicts[:, place] == BIASED).tolist()
-            found += [UnitSet("biased", f"beyond the cut-off for {name}", beyond)] if beyond else []
-            found += [UnitSet("biased", f"biased towards {name}", biased)] if biased else []
+            found += [UnitSet("biased", f"units beyond the cut-off for {name}", beyond)] if beyond else []
+            found += [UnitSet("biased", f"units biased towards {name}", biased)] if biased else []
     return found
 
 
@@ -259,7 +265,7 @@ def top_sets(orders, counts, kind="top"):
     UnitSet.
     """
     return [
-        UnitSet(kind, f"first {count} by {name}", one[:count].tolist(), other[:count].tolist())
+        UnitSet(kind, f"units first by {name}", one[:count].tolist(), other[:count].tolist())
         for name, (one, other) in orders.items() for count in counts
     ]  # fmt: skip
 
@@ -305,23 +311,26 @@ def dissection_of(config, store):
             store.require_current(stage)
     except DissectionError as error:
         store.facts["dissection"] = None
-        words = shlex.join(["python", "main.py", *(word for word in config.words if word.split("=")[0] not in OWN_WORDS)])
-        return None, None, [f"no labels of units, no regions: {error}; run {words}"]
+        command = shlex.join(["python", "main.py", *_words_without(config, *OWN_WORDS)])
+        return None, None, [f"no labels of units, no regions: {error}; run {command}"]
     store.facts["dissection"] = [store.content(stage.suffix) for stage in (TALLY, CHANCE)]
     arrays = load_arrays(store.path(CHANCE.suffix))
     evidence = Evidence.of_arrays(arrays, None, config.SCORE_THRESHOLD, config.ALPHA)
     return Findings(load_as(Tally, store.path(TALLY.suffix)), config.SCORE_THRESHOLD), evidence, []
 
 
-def biases_of(config, model):
+def _words_without(config, *names):
+    return [word for word in config.words if word.partition("=")[0] not in names]
+
+
+def biases_of(config, model, subgroups):
     """What nl_bias.py found out about the bias of a layer under the present settings, as far as it is there.
 
     Returns (list of BiasEvidence; notes on what is missing, texts).
     """
     (layer,) = model.layers
-    if not (Path(config.DICTIONARY) / GLOBAL_FOLDER).is_dir():
+    if not subgroups:
         return [], ["no units biased towards subgroups: the dictionary has none"]
-    subgroups, _ = prepare_subgroups(config, global_concepts(Path(config.DICTIONARY)))
     _, labels = photographs_of(subgroups)
     images, views, _ = views_of_subgroups(config, model, subgroups, search=True)
     samples = samples_of(config, images, labels)
@@ -337,6 +346,6 @@ def biases_of(config, model):
             found.append(evidence_of(config, own, twins, concept))
         else:
             missing.append(concept)
-    words = [word for word in config.words if word.split("=")[0] not in (*OWN_WORDS, "TASK", "LAYER_NAME")]
+    words = _words_without(config, *OWN_WORDS, "TASK", "LAYER_NAME")
     command = shlex.join(["python", "nl_bias.py", f"TASKS={model.task}", f"LAYER_NAME={layer}", *words])
     return found, [f"no units biased by {', '.join(missing)}: run {command}"] if missing else []
