@@ -57,9 +57,9 @@ class Ablation:
     'zero' or 'mean'. members: {group: bool (n,)} of G groups of photographs. contrasts: pairs of them, which stand
     behind them in every Effect. sets: list of UnitSet. random: {size: places of the random sets among of_random's}.
     matters: float64 (3, U), each unit's importance on all photographs, their first half and their second. findings,
-    evidence: Findings and Evidence, or None. biases: list of BiasEvidence, perhaps empty. agreement: Spearman's rho of IoU and
-    importance, low, high; reliability: the same of the importance on either half. of_units, of_sets, of_random:
-    {measure: Effect} of each unit alone, the sets, everything that was ablated.
+    evidence: Findings and Evidence, or None. biases: list of BiasEvidence, perhaps empty. agreement: Spearman's rho of
+    IoU and importance, low, high; reliability: the same of the importance on either half. of_units, of_sets,
+    of_random: {measure: Effect} of each unit alone, the sets, everything that was ablated.
     """
 
     layer: str
