@@ -50,10 +50,10 @@ DICTIONARY = "visual_dictionary/rendered"  # a text that is not empty
 # The network's input and the grid on which pixels are counted, pixels: the side of a square, or height and width
 # (INPUT_SIZE=112,96). None: the task's own.
 INPUT_SIZE = None  # a whole number at least 8 and at most 4096, or a list of such, or None
-# What the network sees of a photograph: 'whole'; 'box', the box in which MTCNN finds the face; 'square', that box
-# widened to a square; 'dlib' or 'arcface', the face turned and scaled so that eyes, nose and mouth lie where the
-# template of that name has them. A number behind it, as in 'dlib 0.2', adds that share of the face on each side. None:
-# the task's own.
+# What the network sees of a photograph: 'whole'; 'box', the box in which MTCNN finds the face; 'square', the square in
+# which its O-Net sought that box; 'dlib' or 'arcface', the face turned and scaled so that eyes, nose and mouth lie
+# where the template of that name has them. A number behind it, as in 'dlib 0.2', adds that share of the face on each
+# side. None: the task's own.
 CROP = None  # a text that is not empty, or True or False, or None
 # Moves and scales every crop at random by up to this share of its side, each photograph in its own way, always the
 # same. Aligned parts of the face lie in one place, where a unit that fires there always is told from none.

@@ -30,20 +30,26 @@ def main():
     images = np.random.default_rng(0).integers(0, 256, (options.batch, *model.grid, 3), np.uint8)
     behind = NetworkBehind(model, images)
     sets = [[unit] for unit in range(behind.units)]
-    _, seconds = timed(
+    seconds, cores = measured(
         ablated_pass, model, sets, options.images, lambda place: images[place % options.batch], value=None,
-        batch_size=options.batch, workers=2, label="split",
+        batch_size=options.batch, workers=0, label="split",
     )  # fmt: skip
-    cpu = time.process_time()
     kept = behind.keep(images[: options.whole])
     behind.split = False
-    _, whole = timed(lambda: [behind.run(kept, units) for units in sets[: options.sets]])
+    whole, of_whole = measured(lambda: [behind.run(kept, units) for units in sets[: options.sets]])
     share = options.images / len(kept.inputs) * len(sets) / options.sets
     print(
-        f"{options.architecture} {options.layer}, {options.side} px, {len(sets)} units x {options.images} images: "
-        f"{seconds:.0f} s from kept maps; whole {whole * share:.0f} s, extrapolated from {options.sets} units x "
-        f"{len(kept.inputs)} images ({whole:.1f} s, {time.process_time() - cpu:.1f} s of cores); {peak_mib():.0f} MiB"
+        f"{options.architecture} {options.layer}, {options.side} px, {len(sets)} units x {options.images} images: from "
+        f"kept maps {seconds:.0f} s ({cores:.0f} s of cores); whole {whole * share:.0f} s ({of_whole * share:.0f} s), "
+        f"extrapolated from {options.sets} units x {len(kept.inputs)} images; {peak_mib():.0f} MiB"
     )
+
+
+def measured(function, *arguments, **options):
+    """Seconds on the clock, and those of all cores."""
+    cores = time.process_time()
+    _, seconds = timed(function, *arguments, **options)
+    return seconds, time.process_time() - cores
 
 
 if __name__ == "__main__":

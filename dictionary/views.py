@@ -17,6 +17,10 @@ from util.files import fingerprint
 # The side of the samples that an aligned view is averaged from, at most: 200 MB of them.
 _MOST_SAMPLES = 8192
 
+# How the box in which MTCNN finds a face lies to the square that O-Net was shown, in sides of the square: its longer
+# side, and how much higher its centre lies. Means of O-Net's own corrections over 536 portraits.
+_BOX_OF_SQUARE, _BOX_ABOVE = 1.058, 0.0275
+
 
 @dataclass(frozen=True)
 class Part:
@@ -129,8 +133,9 @@ def view_of(face, crop, jitter=0.0, digest=""):
         return Chip((scale.real, scale.imag, shift.real, shift.imag), face.size)
     left, top, right, bottom = face.box
     if crop.kind == "square":
-        side = max(right - left, bottom - top) * (1 + 2 * crop.margin) / grow
-        x, y = (left + right) / 2 + move_x * side, (top + bottom) / 2 + move_y * side
+        longer = max(right - left, bottom - top) / _BOX_OF_SQUARE
+        side = longer * (1 + 2 * crop.margin) / grow
+        x, y = (left + right) / 2 + move_x * side, (top + bottom) / 2 + _BOX_ABOVE * longer + move_y * side
         return Chip((1 / side, 0.0, 0.5 - x / side, 0.5 - y / side), face.size) if side > 0 else None
     if crop.margin or jitter:
         half_width, half_height = (length * (0.5 + crop.margin) for length in (right - left, bottom - top))

@@ -206,6 +206,9 @@ def told(config, network, found, findings, missing, about):
     sentences = [f"{config.FACES} rendered faces, each with and without the concept and else the same; in {unit}."]
     for of in found:
         top, moved = carried_share(of.top, of.movements, weights), means[of.concept]
+        if moved.low <= 0 <= moved.high:  # then shares of it say nothing
+            sentences.append(f"{of.concept}: not shown to move it, on the whole: {_said(moved)}.")
+            continue
         random = of.random.sum(axis=1) / of.movements.sum()
         low, high = np.percentile(random, (2.5, 97.5))
         sentences.append(

@@ -3,7 +3,7 @@ dictionary/views.py's.
 
     None            the whole photograph
     box 0.2         the box that MTCNN finds, and 0.2 of its width and height more on each side
-    square          the same box widened to a square, as MTCNN shows it to O-Net; beyond the photograph it is black
+    square          the square in which O-Net sought that box, as far as the box tells; black beyond the photograph
     dlib 0.2        the face brought onto dlib's mean face, and 0.2 of that face's size more on each side
     arcface         the face brought onto the template of ArcFace's 112 x 112 pixels
 """

@@ -228,9 +228,11 @@ def _of_set(found, place, measure):
     one, words, effect = found.sets[place], wording(measure), found.of_sets[measure]
     random = found.random_of(measure, len(one.units))
     for names in _groups_told(found):
+        at = [found.groups.index(name) for name in names]
         if one.kind == "biased" and not any(name in one.name for name in names):
             continue  # of what they are biased about alone
-        at = [found.groups.index(name) for name in names]
+        if measure == "accuracy" and not effect.value[place, at].any():
+            continue  # nobody is told otherwise: the log-odds say more
         if np.isnan(effect.value[place, at]).any() or (measure == "share_eyes" and names != ["all"]):
             continue
         parts = [

@@ -416,7 +416,7 @@ def test_what_main_and_nl_bias_found_is_put_beside(faces, run, capsys, planted):
     planted()
     words = {"SCORE_THRESHOLD": 0.0, "QUANTILE": 0.2}
     run(main, **words)
-    run(nl_bias, TASKS="planted", **words)
+    run(nl_bias, TASKS="planted", TASK_LAYERS="{'planted': 'layer3'}", **words)
     result = run(**words)
     kinds = {row["kind"] for row in rows_of(result / "planted_layer3_ablation.csv")}
     assert kinds == {"region", "biased", "top", "curve"}
@@ -496,12 +496,13 @@ def test_points_are_told_of_the_faces_that_mtcnn_shows(small_dictionary, run):
     assert load_arrays(result / "onet_layer3_ablation_units.npz")["numbers"].shape == (65, 12, 10)
 
 
-def test_a_square_is_the_box_widened_and_black_beyond_the_photograph():
+def test_a_square_lies_as_mtcnns_own_and_is_black_beyond_the_photograph():
     photograph = np.random.default_rng(0).integers(1, 256, (60, 50, 3), np.uint8)
     face = Face((10.0, 20.0, 30.0, 60.0), ((0.0, 0.0),) * 5, (50, 60))
     view = view_of(face, Crop("square"))
-    assert np.array_equal(view.image(photograph, (40, 40)), photograph[20:60, 0:40])
-    assert view.mask(photograph[:, :, 0], (40, 40)).tolist() == photograph[20:60, 0:40, 0].tolist()
+    column, row = view.place(np.array([20.0, 20]), np.array([20.0, 60]), None, (100, 100))
+    assert column.tolist() == pytest.approx([50, 50])
+    assert row.tolist() == pytest.approx([50 - 2.75 - 52.9, 50 - 2.75 + 52.9])  # the box's edges, 1.058 sides apart
     beyond = view_of(face, Crop("square", 0.5)).image(photograph, (80, 80))
-    assert not beyond[:, :20].any() and not beyond[60:].any() and beyond[0:60, 20:70].all()
+    assert not beyond[:, :10].any() and not beyond[70:].any() and beyond[20:50, 25:55].all()
     assert read_crop("square 0.2") == Crop("square", 0.2)
