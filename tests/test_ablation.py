@@ -16,6 +16,7 @@ import ablation
 import predict
 from dictionary.faces import Face, write_known_faces
 from dictionary.views import view_of
+from experiments import counterfactual
 from loader import tasks
 from loader.ablation import NetworkBehind, ablated_pass
 from loader.batch import Batch
@@ -36,6 +37,7 @@ from method.ablation import (
     weighted_auc,
     year_measures,
 )
+from method.counterfactual import carried_by, carried_share, paired_mean
 from store.ablation import UnitSet, listed, of_sets
 from store.arrays import load_arrays
 from tests.conftest import LITTLE_CHANCE
@@ -506,3 +508,28 @@ def test_a_square_lies_as_mtcnns_own_and_is_black_beyond_the_photograph():
     beyond = view_of(face, Crop("square", 0.5)).image(photograph, (80, 80))
     assert not beyond[:, :10].any() and not beyond[70:].any() and beyond[20:50, 25:55].all()
     assert read_crop("square 0.2") == Crop("square", 0.2)
+
+
+# ------------------------------------------------------------------------------------------------- counterfactual twins
+
+
+def test_of_a_switch_the_deciding_unit_carries_all_and_no_other_anything(planted, small_dictionary, run):
+    planted()
+    result = run(counterfactual, SWITCHED="skin_tone,Eyeglasses", FACES=16, TOPK=1)
+    moved = {(row["concept"], row["group"]): row for row in rows_of(result / "planted_layer3_counterfactual_table.csv")}
+    darker = moved["skin_tone", "all"]
+    assert darker["faces"] == "16" and float(darker["high"]) < 0 and float(darker["share_up"]) == 0
+    assert moved["skin_tone", "gender: male"]["faces"] == "8" and ("skin_tone", "skin_tone: dark") not in moved
+    units = rows_of(result / "planted_layer3_counterfactual_units.csv")
+    carried = {row["unit"]: float(row["share"]) for row in units if row["concept"] == "skin_tone"}
+    assert carried.pop("2") == pytest.approx(1) and set(carried.values()) == {0}
+
+
+def test_what_is_carried_equals_plain_numbers():
+    off, on = np.array([0.0, 2]), np.array([4.0, 2])
+    assert carried_by(off, on, off_with=np.array([1.0, 2]), on_without=np.array([1.0, 2])).tolist() == [2, 0]
+    weights = np.array([[1, 2], [1, 0]])
+    share = carried_share(np.array([2.0, 0]), on - off, weights)
+    assert (share.value, share.low, share.high) == (0.5, 0.5, 0.5)
+    assert paired_mean(on - off, weights).value == 2 and paired_mean(on - off, weights).high == pytest.approx(3.95)
+    assert np.isnan(paired_mean(np.empty(0), weights[:0]).value)
