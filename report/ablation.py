@@ -199,14 +199,14 @@ def ablation_reports(name=""):
 
 
 def sentences(found):
-    """What was found, made from the numbers: list of texts, the sets one by one, then the layer as a whole."""
+    """What was found, made from the numbers: list of texts, the layer as a whole, then the sets one by one."""
     told = [
         sentence
         for place in found.told_sets
         for measure in ("accuracy", *_measures_told(found)) if measure in found.of_sets
         for sentence in _of_set(found, place, measure)
     ]  # fmt: skip
-    return [*told, *_of_layer(found)]
+    return [*_of_layer(found), *told]
 
 
 def _measures_told(found):
