@@ -72,9 +72,8 @@ class NetworkBehind:
         model.output(images[:1])  # fails in words
         self._needed = None  # places of the calls whose output is needed, None before they are known
         self._needed = self._find_needed(images[:2])
-        self.split = self._agrees(images)
-        if not self.split:
-            log.info("%s: the network cannot be split at %s, and runs whole for each set of units", model.task, path)
+        if not self._agrees(images):
+            self._go_whole()
 
     def keep(self, images):
         """Run the whole network once and keep what run() needs. images: uint8 (N, rows, columns, 3). Returns Kept."""
@@ -95,11 +94,17 @@ class NetworkBehind:
         DissectionError for numbers that are not finite.
         """
         ablate = self._ablation(units, value)
-        with torch.inference_mode():
-            if self.split:
-                with self._replaying(kept, ablate(kept.maps.clone())):
-                    return self._numbers(self.module(kept.inputs))
-            return self._whole(kept.inputs, ablate)
+        if self.split:
+            try:
+                return self._behind(kept, ablate)
+            except _Diverged:  # after all
+                self._go_whole()
+        return self._whole(kept.inputs, ablate)
+
+    def _go_whole(self):
+        self.split = False
+        where = self.model.layers[self.layer]
+        log.info("%s: the network cannot be split at %s, and runs whole for each set of units", self.model.task, where)
 
     def _ablation(self, units, value):
         """A function that replaces the maps of some units in an output of the layer, in place."""
@@ -113,6 +118,10 @@ class NetworkBehind:
             return output
 
         return ablate
+
+    def _behind(self, kept, ablate):
+        with torch.inference_mode(), self._replaying(kept, ablate(kept.maps.clone())):
+            return self._numbers(self.module(kept.inputs))
 
     def _whole(self, inputs, ablate):
         handle = self.hooked.register_forward_hook(lambda _module, _inputs, output: ablate(output.clone()))
@@ -188,7 +197,7 @@ class NetworkBehind:
             output = call.output
             call.forget()
             try:
-                same = np.array_equal(self.run(kept), kept.numbers)
+                same = np.array_equal(self._behind(kept, self._ablation((), None)), kept.numbers)
             except Exception:  # for NaN in the prediction, or whatever a network raises for it on the way
                 same = False
             if not same:
@@ -201,7 +210,8 @@ class NetworkBehind:
         try:
             kept = self.keep(images)
             for units in ([], list(range(0, self.units, 2))):
-                whole, split = self._whole(kept.inputs, self._ablation(units, None)), self.run(kept, units)
+                ablate = self._ablation(units, None)
+                whole, split = self._whole(kept.inputs, ablate), self._behind(kept, ablate)
                 if np.abs(whole - split).max() > _TOLERANCE * max(1, np.abs(whole).max()):
                     return False
         except DissectionError:

@@ -123,11 +123,11 @@ class Restless(nn.Module):
     def __init__(self):
         super().__init__()
         self.one, self.other, self.layer = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
-        self.passes = 0
+        self.passes, self.calm = 0, False
 
     def forward(self, images):
         self.passes += 1
-        first, second = (self.one, self.other) if self.passes // 2 % 2 else (self.other, self.one)
+        first, second = (self.one, self.other) if self.calm or self.passes // 2 % 2 else (self.other, self.one)
         both = first(images) + second(images)
         return (self.layer(both) + both).mean((2, 3))[:, :2]
 
@@ -141,6 +141,11 @@ def test_a_network_that_cannot_be_split_runs_whole(caplog):
     behind = NetworkBehind(model, images)
     assert not behind.split and "cannot be split at layer" in caplog.text
     found = behind.run(behind.keep(images), [1])
+    model.module.calm = True
+    calm = NetworkBehind(model, images)
+    kept = calm.keep(images)
+    model.module.calm = False
+    assert calm.split and all(np.array_equal(calm.run(kept, [1]), found) for _ in range(4)) and not calm.split
     with torch.no_grad():
         model.module.layer.weight[1] = model.module.layer.bias[1] = 0
     assert np.abs(found - GENDERS.statement(model.output(images))).max() < 1e-6
