@@ -21,6 +21,7 @@ from loader.batch import NOT_FINITE
 from loader.predictions import Classes, Years
 from method.accuracy import mean, share, years_outside
 from report.tables import write_csv
+from store.ablation import require_classes
 from store.layer import locked
 from store.run import (
     prediction_store,
@@ -41,7 +42,8 @@ def main():
     require_prediction(model)
     ensure_rendered(config.DICTIONARY)
     subgroups, _ = prepare_subgroups(config, global_concepts(Path(config.DICTIONARY)))
-    require_classes(model.spec.predicts, subgroups)
+    if isinstance(model.spec.predicts, Classes):
+        require_classes(model.spec.predicts, subgroups)
     subgroups, views, _ = views_of_subgroups(config, model, subgroups, search=True)
     paths, labels = photographs_of(subgroups)
     predicted = predict(config, model, paths, views)
@@ -69,16 +71,6 @@ def require_prediction(model):
             "loader/predictions.py"
         )  # fmt: skip
         raise DissectionError(f"the loader file of {model.task} {found}")
-
-
-def require_classes(predicts, subgroups):
-    """Raise DissectionError when the dictionary has no subgroups by the names of the network's classes."""
-    if isinstance(predicts, Classes):
-        groups = {concept.concept: tuple(concept.groups) for concept in subgroups}.get(predicts.concept, ())
-        unknown = [name for name in groups if name not in predicts.names]
-        if unknown or not groups:
-            found = f"has {', '.join(unknown)} of it" if groups else "has no subgroups of it"
-            raise DissectionError(f"the network tells {predicts} apart, but the dictionary {found}")
 
 
 def predict(config, model, paths, views):

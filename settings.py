@@ -50,9 +50,10 @@ DICTIONARY = "visual_dictionary/rendered"  # a text that is not empty
 # The network's input and the grid on which pixels are counted, pixels: the side of a square, or height and width
 # (INPUT_SIZE=112,96). None: the task's own.
 INPUT_SIZE = None  # a whole number at least 8 and at most 4096, or a list of such, or None
-# What the network sees of a photograph: 'whole'; 'box', the box in which MTCNN finds the face; 'dlib' or 'arcface', the
-# face turned and scaled so that eyes, nose and mouth lie where the template of that name has them. A number behind it,
-# as in 'dlib 0.2', adds that share of the face on each side. None: the task's own.
+# What the network sees of a photograph: 'whole'; 'box', the box in which MTCNN finds the face; 'square', the square in
+# which its O-Net sought that box; 'dlib' or 'arcface', the face turned and scaled so that eyes, nose and mouth lie
+# where the template of that name has them. A number behind it, as in 'dlib 0.2', adds that share of the face on each
+# side. None: the task's own.
 CROP = None  # a text that is not empty, or True or False, or None
 # Moves and scales every crop at random by up to this share of its side, each photograph in its own way, always the
 # same. Aligned parts of the face lie in one place, where a unit that fires there always is told from none.
@@ -106,6 +107,14 @@ CHANCE_IMAGES = 512  # a whole number at least 0, or None
 GENERATE = True  # True or False
 # nl_bias.py: True draws the probabilities of every unit, per model and global concept.
 PLOT = True  # True or False
+# ablation.py: what the maps of ablated units are set to: 'zero', or 'mean', their mean over the photographs.
+ABLATE_TO = "zero"  # 'zero' or 'mean'
+# ablation.py: units to ablate together, by their numbers (UNITS=5,25). None: the sets that main.py and nl_bias.py know.
+UNITS = None  # a whole number at least 0, or a list of such, or None
+# ablation.py: random sets of units of the same size beside each set.
+RANDOM_SETS = 20  # a whole number at least 1 and at most 10000
+# ablation.py: how many units are ablated as the first by importance, IoU and bias.
+TOPK = 5  # a whole number at least 1
 # cluster_top.py: True goes on without the tasks that have not been dissected yet.
 SKIP_MISSING = False  # True or False
 

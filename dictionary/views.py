@@ -17,6 +17,10 @@ from util.files import fingerprint
 # The side of the samples that an aligned view is averaged from, at most: 200 MB of them.
 _MOST_SAMPLES = 8192
 
+# How the box in which MTCNN finds a face lies to the square that O-Net was shown, in sides of the square: its longer
+# side, and how much higher its centre lies. Means of O-Net's own corrections over 536 portraits.
+_BOX_OF_SQUARE, _BOX_ABOVE = 1.058, 0.0275
+
 
 @dataclass(frozen=True)
 class Part:
@@ -60,7 +64,7 @@ WHOLE = Part()
 
 @dataclass(frozen=True)
 class Chip:
-    """A face brought onto a template by a similarity transform, sampled once from the photograph.
+    """A face brought onto a template or a square by a similarity transform, sampled once from the photograph.
 
     transform: (a, b, x, y), by which the place z = x + iy of the photograph, as a complex number, lies at
     (a + ib) z + (x + iy) in the template's square, whose side is 1. The grid is laid centred over the square, whose
@@ -128,6 +132,11 @@ def view_of(face, crop, jitter=0.0, digest=""):
         scale, shift = scale * grow, (shift - centre) * grow + centre + complex(move_x, move_y)
         return Chip((scale.real, scale.imag, shift.real, shift.imag), face.size)
     left, top, right, bottom = face.box
+    if crop.kind == "square":
+        longer = max(right - left, bottom - top) / _BOX_OF_SQUARE
+        side = longer * (1 + 2 * crop.margin) / grow
+        x, y = (left + right) / 2 + move_x * side, (top + bottom) / 2 + _BOX_ABOVE * longer + move_y * side
+        return Chip((1 / side, 0.0, 0.5 - x / side, 0.5 - y / side), face.size) if side > 0 else None
     if crop.margin or jitter:
         half_width, half_height = (length * (0.5 + crop.margin) for length in (right - left, bottom - top))
         x, y = (left + right) / 2 + move_x * 2 * half_width, (top + bottom) / 2 + move_y * 2 * half_height

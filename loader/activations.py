@@ -21,7 +21,7 @@ def one_pass(model, layers, batches, load, begin, *, workers, label, total):
     """
 
     def read(batch):
-        return _stacked(model.grid, load, [place for place, _ in batch])
+        return stacked(model.grid, load, [place for place, _ in batch])
 
     paths = {layer: model.layers[layer] for layer in layers}
     with ActivationRecorder(model.module, paths, {layer: model.stated_layout(layer) for layer in layers}) as recorder:
@@ -39,7 +39,7 @@ def one_pass(model, layers, batches, load, begin, *, workers, label, total):
                 bar.update(places[-1] + 1 - bar.n)
 
 
-def _stacked(grid, load, places):
+def stacked(grid, load, places):
     images = np.empty((len(places), *grid, 3), np.uint8)
     for image, place in zip(images, places, strict=True):
         image[:] = load(place)
@@ -55,7 +55,7 @@ def whole_pass(model, count, load, batch_size, workers, label):
     batches = [range(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
     with progress(count, label, "image") as bar:
         for places, images in zip(
-            batches, ordered_map(lambda places: _stacked(model.grid, load, places), batches, workers), strict=True
+            batches, ordered_map(lambda places: stacked(model.grid, load, places), batches, workers), strict=True
         ):
             yield places, model.output(images)
             bar.update(len(places))

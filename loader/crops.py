@@ -3,6 +3,7 @@ dictionary/views.py's.
 
     None            the whole photograph
     box 0.2         the box that MTCNN finds, and 0.2 of its width and height more on each side
+    square          the square in which O-Net sought that box, as far as the box tells; black beyond the photograph
     dlib 0.2        the face brought onto dlib's mean face, and 0.2 of that face's size more on each side
     arcface         the face brought onto the template of ArcFace's 112 x 112 pixels
 """
@@ -24,7 +25,7 @@ TEMPLATES = {
         for x, y in ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
     ),
 }  # fmt: skip
-_KINDS = ("box", *TEMPLATES)
+_KINDS = ("box", "square", *TEMPLATES)
 _MOST_MARGIN = 5.0
 
 
@@ -32,8 +33,8 @@ _MOST_MARGIN = 5.0
 class Crop:
     """A face cut out of its photograph. Raises DissectionError when a value makes no sense.
 
-    kind: 'box', or 'dlib' or 'arcface' for a face aligned to that template. margin: added on each side, as a share of
-    the box or of the template's square; below 0 cuts off.
+    kind: 'box', 'square', or 'dlib' or 'arcface' for a face aligned to that template. margin: added on each side, as a
+    share of the box or of the square; below 0 cuts off.
     """
 
     kind: str

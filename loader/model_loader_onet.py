@@ -2,6 +2,7 @@
 
 from facenet_pytorch.models.mtcnn import ONet
 
+from loader.crops import Crop
 from loader.mtcnn import mtcnn_stage
 from loader.predictions import Points
 
@@ -12,4 +13,6 @@ def places(output):
 
 
 POINTS = ("left_eye", "right_eye", "nose", "left_mouth_corner", "right_mouth_corner")
-MODEL = mtcnn_stage("O-Net", ONet, stages=4, predicts=Points(POINTS, places))
+# MTCNN shows it squares of 48 px with a face in them; the dense layers behind its convolutions take no other size.
+PREDICTS = Points(POINTS, places, side_px=48, crop=Crop("square"))
+MODEL = mtcnn_stage("O-Net", ONet, stages=4, predicts=PREDICTS)

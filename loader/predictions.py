@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from loader.crops import Crop
 from util.errors import DissectionError
 
 
@@ -37,6 +38,15 @@ class Classes:
         """float tensor (N, C) -> float64 numpy (N, C), rows that add up to 1. Raises DissectionError."""
         return _softmax(self.numbers(output)) if self.are_logits else self.numbers(output)
 
+    def statement(self, output):
+        """The log-odds of each class against all others: float tensor (N, C) -> float64 numpy (N, C)."""
+        scores = self.numbers(output)
+        if not self.are_logits:  # a probability that was rounded to 0 has the least log-odds that float32 can tell
+            scores = np.log(np.maximum(scores, np.finfo(np.float32).tiny))
+        with np.errstate(invalid="ignore"):  # as in _softmax
+            others = [np.logaddexp.reduce(np.delete(scores, of, axis=1), axis=1) for of in range(len(self.names))]
+        return scores - np.stack(others, axis=1)
+
     def __str__(self):
         return f"{self.concept} ({', '.join(self.names)})"
 
@@ -61,6 +71,10 @@ class Years:
             return numbers[:, 0]
         return (_softmax(numbers) if self.are_logits else numbers) @ self.ages
 
+    def statement(self, output):
+        """The age in years: float tensor (N, C) -> float64 numpy (N, 1)."""
+        return self.years(output)[:, None]
+
     def __str__(self):
         return "age in years" + (f", the mean over {len(self.ages)} classes" if self.ages else "")
 
@@ -68,11 +82,28 @@ class Years:
 @dataclass(frozen=True)
 class Points:
     """The network tells places in the face. names: of the points. places: its output -> tensor (N, P, 2), (x, y) as
-    shares of the input's width and height.
+    shares of the input's width and height. eyes: which two of the points are the eyes. side_px, crop: the input, as in
+    ModelSpec, on which it tells them, where its layers are dissected on another. Raises DissectionError.
     """
 
     names: tuple
     places: Callable
+    eyes: tuple = (0, 1)
+    side_px: int | None = None
+    crop: Crop | None = None
+
+    def __post_init__(self):
+        if len(set(self.eyes)) != 2 or not set(self.eyes) <= set(range(len(self.names))):
+            raise DissectionError(f"Points: eyes must be the numbers of two of {', '.join(self.names)}: {self.eyes!r}")
+
+    def numbers(self, output):
+        """As of Classes: (N, 2 P), x and y of each point in turn. Raises DissectionError for what is no such thing."""
+        places = self.places(output)
+        return _numbers(places.flatten(1), 2 * len(self.names))
+
+    def statement(self, output):
+        """As numbers."""
+        return self.numbers(output)
 
     def __str__(self):
         return f"points ({', '.join(self.names)})"

@@ -133,7 +133,8 @@ def crop_of(config, model):
     return model.spec.crop if config.CROP is None else read_crop(config.CROP)
 
 
-def _finding(config, model):
+def finding(config, model):
+    """How faces are looked for: arguments of dictionary.faces.find_views and crop_to_faces."""
     return {"memory_folder": config.CACHE_FOLDER, "device": model.device, "workers": config.WORKERS}
 
 
@@ -147,7 +148,7 @@ def prepare_dictionary(config, model):
     )  # fmt: skip
     if crop is not None:
         dictionary = crop_to_faces(
-            dictionary, crop, config.ALIGN_JITTER, skip_bad=config.SKIP_BAD_IMAGES, **_finding(config, model)
+            dictionary, crop, config.ALIGN_JITTER, skip_bad=config.SKIP_BAD_IMAGES, **finding(config, model)
         )
     _told(dictionary.problems)
     sizes = len(dictionary.usable_rows), len(dictionary.concepts)
@@ -193,7 +194,7 @@ def _seen(config, model, subgroups, search):
     if crop is None:
         return subgroups, dict.fromkeys(digests, WHOLE), []
     views = find_views(
-        config.DICTIONARY, digests, crop, config.ALIGN_JITTER, **_finding(config, model),
+        config.DICTIONARY, digests, crop, config.ALIGN_JITTER, **finding(config, model),
         search=search,
     )  # fmt: skip
     problems = [Problem(GLOBAL_FOLDER, missing_face(path)) for path, view in views.items() if view is None]

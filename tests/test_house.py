@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the top floor down; a room may import what lies below it, and itself.
 FLOORS = (
-    ("main", "nl_bias", "cluster_top", "predict"),
+    ("main", "nl_bias", "cluster_top", "predict", "ablation"),
     ("experiments",), ("report",), ("feature_operation",), ("store",), ("method",),
     ("dictionary",), ("rendering",), ("loader",), ("util",),
 )  # fmt: skip
