@@ -12,6 +12,8 @@ from report.tables import aligned, cell, write_csv
 from store.ablation import report_inputs
 from store.layer import Stage
 
+_STRIKING = 0.05  # of random sets that do as much, the most at which a set is spoken of
+
 
 class Wording(NamedTuple):
     """How a measure is told. says: with {group} and {value}. scale: from its numbers to those told. short: for tables
@@ -199,14 +201,19 @@ def ablation_reports(name=""):
 
 
 def sentences(found):
-    """What was found, made from the numbers: list of texts, the layer as a whole, then the sets one by one."""
+    """What was found, made from the numbers: list of texts, the layer as a whole, then the sets that do to a group what
+    at most one in twenty random ones does, then which others do not.
+    """
     told = [
-        sentence
+        of_set
         for place in found.told_sets
         for measure in ("accuracy", *_measures_told(found)) if measure in found.of_sets
-        for sentence in _of_set(found, place, measure)
+        for of_set in _of_set(found, place, measure)
     ]  # fmt: skip
-    return [*_of_layer(found), *told]
+    striking = [sentence for sentence, is_striking, _ in told if is_striking]
+    others = list(dict.fromkeys(name for _, is_striking, name in told if not is_striking))
+    alike = [f"To no group more than what one in twenty random sets does: {'; '.join(others)}."] if others else []
+    return [*_of_layer(found), *striking, *alike]
 
 
 def _measures_told(found):
@@ -224,7 +231,9 @@ def _groups_told(found):
 
 
 def _of_set(found, place, measure):
-    """A sentence per concept on one set: what it does to each of its subgroups, beside random sets."""
+    """A sentence per concept on one set: what it does to each of its subgroups, beside random sets; whether it is to be
+    told, as the user's own sets always are; and what it is about, in a few words.
+    """
     one, words, effect = found.sets[place], wording(measure), found.of_sets[measure]
     random = found.random_of(measure, len(one.units))
     for names in _groups_told(found):
@@ -249,10 +258,13 @@ def _of_set(found, place, measure):
             for person, group in zip(people, at, strict=True)
         )
         count = len(one.units)
-        yield (
+        sentence = (
             f"Removing {_called(one)} {first}{rest}; {len(random)} random sets of {count} unit{'s' * (count > 1)}: "
             f"{chance}."
         )
+        concept = "" if names == ["all"] else f" by {names[0].partition(': ')[0]}"
+        is_striking = one.kind == "own" or reached[at].min() <= max(_STRIKING, 1 / (len(random) + 1))
+        yield sentence, is_striking, readable(f"{_called(one)} ({words.short}{concept})")
 
 
 def _called(one):
