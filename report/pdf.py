@@ -164,7 +164,7 @@ def _render(dissection, unit, index, room_mm):
     if index < 0:
         return None
     row = dissection.dictionary.rows[index]
-    image = dissection.dictionary.photograph(row)  # (H, W, 3)
+    image = dissection.photograph(row)  # (H, W, 3)
     height, width = image.shape[:2]
     scale = min(room_mm[0] / width, room_mm[1] / height)  # mm per pixel
     shown = min(1.0, scale * _PIXELS_PER_MM)  # shown pixels per pixel of the photograph
