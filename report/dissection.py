@@ -13,8 +13,8 @@ class Dissection:
 
     findings: method.findings.Findings. evidence: method.evidence.Evidence. dictionary: Dictionary, for its photographs.
     maps: FeatureMaps. grid: (rows, columns) on which pixels are counted. top_images: TOPN, images shown per unit, at
-    most the number kept in the tally. workers: threads. made_with: what the numbers rest on, for every page's foot. photographs: whether the page
-    may show them.
+    most the number kept in the tally. workers: threads. made_with: what the numbers rest on, for every page's foot.
+    photographs: whether the page may show them.
     """
 
     layer: str

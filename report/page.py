@@ -42,8 +42,9 @@ def write_pages(folder, nl_folder):
     """
     stores = layers_in(folder)
     others = other_layers(stores)
+    folders = list(dict.fromkeys((Path(folder), Path(nl_folder))))
     for store in stores:
-        beside = {**tables_of(store, dict.fromkeys((Path(folder), Path(nl_folder)))), "layers": _seen_from(store, others)}
+        beside = {**tables_of(store, folders), "layers": _seen_from(store, others)}
         store.facts.update(beside=fingerprint(beside), form=_form())
         if not store.is_current(PAGE, quiet=True):
             try:

@@ -156,7 +156,8 @@ def _pairs(findings, evidence):
     chance, presence = evidence.chance, evidence.presence
     low, high = np.full((2, *chance.iou.shape), np.nan)
     if chance.boot_region_iou.shape[2]:
-        inside = [concept for concept, name in enumerate(findings.concepts) if findings.region_of[name] != UNLOCALIZABLE]
+        regions = map(findings.region_of.get, findings.concepts)
+        inside = [concept for concept, region in enumerate(regions) if region != UNLOCALIZABLE]
         low[:, inside], high[:, inside] = interval(chance.boot_region_iou)
     arrays = {
         "iou": findings.tally.tally, "iou_all": chance.iou, "location": chance.location_iou, "low": low, "high": high,
