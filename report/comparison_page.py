@@ -17,7 +17,8 @@ from util.files import replacing
 class Kind:
     """A table of comparisons. title: of its page. lead: what a number in it is. division, count: names of its columns.
 
-    words: function (division, group) -> {word of the address: value}, of the units behind a number.
+    words: function (division, group) -> {word of the address: value}, of the units behind a number. headings: of
+    divisions, where their names do not say it.
     """
 
     title: str
@@ -25,6 +26,7 @@ class Kind:
     division: str
     count: str
     words: object
+    headings: dict
 
 
 def _of_concepts(division, group):
@@ -39,10 +41,11 @@ def _of_bias(concept, group):
 CONCEPTS = Kind(
     "Concepts compared", "Share of each layer's units that are confirmed detectors, with 95 % intervals; the tick is "
     "the mean of the layer's untrained twins.", "division", "confirmed", _of_concepts,
+    {"all": "All concepts", "region": "Per region", "type": "Per type"},
 )  # fmt: skip
 BIAS = Kind(
     "Bias compared", "Share of each layer's units that are biased, beyond chance and beyond what its untrained twins "
-    "have, with 95 % intervals.", "concept", "biased", _of_bias,
+    "have, with 95 % intervals.", "concept", "biased", _of_bias, {},
 )  # fmt: skip
 
 
@@ -55,7 +58,8 @@ def write_comparison_page(path, kind, table, pages, notes=()):
     for division in dict.fromkeys(row[kind.division] for row in rows):
         of_division = [row for row in rows if row[kind.division] == division]
         sections.append({
-            "name": division, "layers": list(dict.fromkeys(row["layer"] for row in of_division if row["share"] != "")),
+            "name": kind.headings.get(division, division),
+            "layers": list(dict.fromkeys(row["layer"] for row in of_division if row["share"] != "")),
             "groups": _groups(kind, division, of_division, path, pages),
             "differences": [_difference(row) for row in of_division if row["difference"] not in ("", None)],
         })  # fmt: skip

@@ -37,7 +37,7 @@ def write_site(root):
         beside = [other for other in nl_folders if other.name.endswith("_test") == folder.name.endswith("_test")]
         write_pages(folder, beside[0] if beside else folder)
         lines = [_line(root, folder, store) for store in layers_in(folder)]
-        parts.append({"name": str(folder.relative_to(root)), "layers": lines})
+        parts.append({"name": "Layers" if folder == root else folder.name, "layers": lines})
     compared = [
         {"name": f"{path.stem.replace('_', ' ')} ({path.parent.name})", "href": _href(root, path)}
         for folder in _folders(root) for name in _COMPARISONS for path in sorted(folder.glob(f"{name}*.html"))
