@@ -52,7 +52,7 @@ _OF_PICTURES = (
 )  # fmt: skip
 
 REPORTS = (
-    Stage("_conv.pdf", "report", _OF_PICTURES, version=6, make=pdf.write),
+    Stage("_conv.pdf", "report", _OF_PICTURES, version=7, make=pdf.write),
     Stage("_units.csv", "table of units", _OF_NUMBERS, version=4, make=tables.write_units),
     Stage("_presence.csv", "what units tell", (CHANCE.suffix, "alpha"), make=tables.write_presence),
     Stage("_iou.csv", "IoU matrix", (TALLY.suffix,), version=2, make=tables.write_iou_matrix),
