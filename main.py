@@ -76,7 +76,7 @@ def write_reports(config, operator, stores):
             dissection = Dissection(
                 store.layer, store.about_of(TALLY.suffix), *findings_of(config, store), operator.dictionary,
                 maps_of(operator, store), grid=operator.grid, top_images=config.TOPN, workers=config.WORKERS,
-                photographs=config.PAGE_PHOTOGRAPHS,
+                photographs=config.PAGE_PHOTOGRAPHS, masks_of=operator.masks_of,
                 made_with="{} images, input {} x {} px, QUANTILE={:g}, IOU_UNION={}".format(
                     len(operator.dictionary.usable_rows), *operator.grid, config.QUANTILE, config.IOU_UNION
                 ),

@@ -14,7 +14,8 @@ class Dissection:
     findings: method.findings.Findings. evidence: method.evidence.Evidence. dictionary: Dictionary, for its photographs.
     maps: FeatureMaps. grid: (rows, columns) on which pixels are counted. top_images: TOPN, images shown per unit, at
     most the number kept in the tally. workers: threads. made_with: what the numbers rest on, for every page's foot.
-    photographs: whether the page may show them.
+    photographs: whether the page may show them. masks_of: function of a row that gives its masks on the grid, as
+    Dictionary.masks does; that by default.
     """
 
     layer: str
@@ -28,6 +29,7 @@ class Dissection:
     workers: int
     made_with: str = ""
     photographs: bool = True
+    masks_of: object = None
     _small: dict = field(default_factory=dict)
 
     def photograph(self, row):
@@ -38,6 +40,10 @@ class Dissection:
         if row.index not in self._small:
             self._small[row.index] = photograph.shape[1::-1], shown.small_picture(photograph)
         return photograph
+
+    def masks(self, row):
+        """The masks of a row on the grid, see Dictionary.masks."""
+        return self.masks_of(row) if self.masks_of else self.dictionary.masks(row, self.grid)
 
     def small(self, row):
         """A photograph's (width, height), pixels, and what pages show of it, see report.shown.small_picture."""

@@ -49,7 +49,7 @@ def write_pages(folder, nl_folder):
         if not store.is_current(PAGE, quiet=True):
             try:
                 with locked([LayerStore(folder, store.layer)]):
-                    store.make(PAGE, _write, store.path(SHOWN.suffix), beside)
+                    store.make(PAGE, write_page, store.path(SHOWN.suffix), beside)
             except DissectionError as error:
                 log.info("%s: %s", page_of(store.layer), error)
     return {store.layer: store.path(PAGE.suffix) for store in stores if store.path(PAGE.suffix).exists()}
@@ -66,7 +66,8 @@ def _seen_from(store, others):
     ]  # fmt: skip
 
 
-def _write(path, shown, beside):
+def write_page(path, shown, beside):
+    """Write a layer's page. shown: path of what report/shown.py left. beside: what else is known, JSON value."""
     data = Path(shown).read_text(encoding="utf-8")
     layer = json.loads(re.match(r'\{"layer":("(?:[^"\\]|\\.)*")', data)[1])
     text = render("layer.html", *_SCRIPTS, title=layer, shown=data, beside=json.dumps(beside))

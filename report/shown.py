@@ -105,14 +105,15 @@ def chosen_images(findings, top_images):
 
 def _best(findings, top_images, place_of):
     """Of each unit and concept the best images that the page has: {unit: {concept: [[picture, IoU], ...]}}."""
-    found = {}
-    for unit in range(findings.units):
-        of_unit = found[unit] = {}
-        for concept in np.flatnonzero(findings.tally.tally[unit] > 0).tolist():
-            pairs = zip(findings.tally.maps[unit, concept].tolist(), findings.tally.scores[unit, concept], strict=True)
-            there = [[place_of[row], round(float(score), 3)] for row, score in pairs if row in place_of]
-            if there:
-                of_unit[concept] = there[:top_images]
+    best = findings.tally.maps
+    places = np.full(best.max(initial=-1) + 2, -1)  # the last for -1, where an image is missing
+    places[list(place_of)] = list(place_of.values())
+    at, scores = places[best], findings.tally.scores.round(3)  # (U, C, K)
+    found = {unit: {} for unit in range(findings.units)}
+    for unit, concept in np.argwhere((at >= 0).any(axis=2) & (findings.tally.tally > 0)).tolist():
+        there = np.flatnonzero(at[unit, concept] >= 0)[:top_images]
+        pairs = zip(at[unit, concept, there].tolist(), scores[unit, concept, there].tolist(), strict=True)
+        found[unit][concept] = list(map(list, pairs))
     return found
 
 
@@ -136,7 +137,7 @@ def _picture(dissection, index):
     dictionary, grid = dissection.dictionary, dissection.grid
     row, thresholds = dictionary.rows[index], dissection.findings.tally.thresholds
     (photograph_size, (width, height, jpeg)) = dissection.small(row)
-    concepts, masks = dictionary.masks(row, grid)
+    concepts, masks = dissection.masks(row)
     maps = dissection.maps.read(index, index + 1)[0]  # (U, H, W)
     active = np.flatnonzero(maps.max(axis=(1, 2)) > thresholds)
     pixels = active_pixels(maps[active], thresholds[active], grid)
@@ -217,7 +218,7 @@ def _face(dissection, rows):
     for row in rows:
         if dissection.photographs:
             total += dictionary.image(row, grid)
-        concepts, masks = dictionary.masks(row, grid)
+        concepts, masks = dissection.masks(row)
         for place, region in enumerate(regions):
             of_region = masks[np.isin(concepts, findings.members(region))]
             carrying[place] += len(of_region) > 0
