@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 _BY_SUFFIX = {stage.suffix: stage for stage in (*REPORTS, *HIERARCHY_REPORTS, *bias_reports(()))}
 SHOWN, UNITS = _BY_SUFFIX["_shown.json"], _BY_SUFFIX["_units.csv"]
 _HIERARCHY, _BIAS = _BY_SUFFIX["_hierarchy.csv"], _BY_SUFFIX["_nl_chance.csv"]
-_ABLATION = "_ablation.csv"
+_ABLATION = "_ablation_units.csv"  # a line per unit; effects are the columns "<measure>, <group>"
 _OF_NETWORK = ("network", "weights", "input")  # of what is said of a layer, what decides its units
 _OF_RUN = (*_OF_NETWORK, "dictionary")
 
@@ -81,7 +81,7 @@ def _bias(store, folders):
 
 
 def _ablation(store, folders):
-    """{unit: rows of <layer>_ablation.csv}, None where there is none. Its columns are shown as they are called."""
+    """{unit: rows of <layer>_ablation_units.csv}, one each, None where there is none."""
     for folder in folders:
         other = LayerStore(folder, store.layer)
         if other.content(_ABLATION):

@@ -17,8 +17,11 @@ def contours(pixels):
     the grid's width and height. Filled by the even-odd rule they cover the set to within half a pixel of the grid.
     """
     rows, columns = pixels.shape
-    finer = cv2.resize(pixels.view(np.uint8), None, fx=_FINER, fy=_FINER, interpolation=cv2.INTER_NEAREST)
-    traced, _ = cv2.findContours(finer, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    left, top, width, height = cv2.boundingRect(pixels.view(np.uint8))
+    part = pixels[top : top + height, left : left + width].view(np.uint8)
+    finer = np.repeat(np.repeat(part, _FINER, axis=0), _FINER, axis=1)
+    offset = (_FINER * left, _FINER * top)
+    traced, _ = cv2.findContours(finer, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=offset) if width else ((), None)
     encoded = bytearray()
     for contour in traced:
         corners = _simplified(contour)

@@ -108,12 +108,14 @@ def _best(findings, top_images, place_of):
     best = findings.tally.maps
     places = np.full(best.max(initial=-1) + 2, -1)  # the last for -1, where an image is missing
     places[list(place_of)] = list(place_of.values())
-    at, scores = places[best], findings.tally.scores.round(3)  # (U, C, K)
+    at, scores = places[best], findings.tally.scores.round(3).tolist()  # (U, C, K)
+    there = ((at >= 0).any(axis=2) & (findings.tally.tally > 0)).tolist()
     found = {unit: {} for unit in range(findings.units)}
-    for unit, concept in np.argwhere((at >= 0).any(axis=2) & (findings.tally.tally > 0)).tolist():
-        there = np.flatnonzero(at[unit, concept] >= 0)[:top_images]
-        pairs = zip(at[unit, concept, there].tolist(), scores[unit, concept, there].tolist(), strict=True)
-        found[unit][concept] = list(map(list, pairs))
+    for unit, of_unit in enumerate(at.tolist()):
+        for concept, pictures in enumerate(of_unit):
+            if there[unit][concept]:
+                pairs = zip(pictures, scores[unit][concept], strict=True)
+                found[unit][concept] = [[picture, score] for picture, score in pairs if picture >= 0][:top_images]
     return found
 
 

@@ -23,6 +23,8 @@ from report.contours import SCALE, contours, onto_picture
 from report.page import inline
 from report.shown import chosen_images, without_places
 from report.site import write_site
+from report.tables import write_csv
+from store.layer import LayerStore, Stage
 from tests.conftest import LITTLE_CHANCE, DictionaryMaker
 
 HOSTILE = "<script>hostile=1<"
@@ -243,6 +245,22 @@ def test_bias_and_hierarchy_stand_beside_the_unit(view, results, units):
     verdict = sorted(counted)[0]
     page = view(f"view=units&group=any&verdict={verdict}")
     assert set(cards(page)) == {int(row["unit"]) for row in bias if row["verdict"] == verdict}
+
+
+def test_ablation_stands_beside_the_unit_where_there_is_any(view, results):
+    store = LayerStore(results.root / "local", "onet_layer3")
+    store.about = {name: text for name, text in store.about_of("_shown.json").items() if name != "date"}
+    header = ["unit", "importance", "low", "high", "label", "points, all", "points, gender: male"]
+    rows = [[unit, "1", "0.01", "0.03", "nose", f"{unit / 1000}", "" if unit else "0.5"] for unit in range(64)]
+    store.make(Stage("_ablation_units.csv", "single units", ()), write_csv, [header, *rows])
+    try:
+        results(main)
+        lines = [row.text for row in view("view=unit&unit=48").all("#ablation tbody tr")]
+        assert lines == ["points, all 0.0480 0.0100 to 0.0300 25 %"]
+    finally:
+        store.forget("_ablation_units.csv")
+        results(main)
+    assert not view("view=unit&unit=48").all("#ablation")
 
 
 def test_switches_draw_and_the_address_keeps_them(view, units):

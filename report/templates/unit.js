@@ -116,11 +116,14 @@ function hierarchyTable(unit) {
     row.detected === "1" ? "yes" : "no", { 1: "yes", 0: "no" }[row.tells] || "–"]), { class: "bars", id: "hierarchy" }));
 }
 
+// Effects are the columns called "<measure>, <group>". What any unit of the layer does is the chance level of one.
 function ablationTable(unit) {
-  const rows = (beside.ablation || {})[unit.unit];
-  if (!rows || !rows.length) return null;
-  const names = Object.keys(rows[0]);
-  const cell = (text) => (known(text) && !Number.isNaN(Number(text)) && !Number.isInteger(Number(text)) ? number(text, 4) : text);
-  return h("section", null, h("h3", null, "Without this unit"), table("What the network loses when the unit is set to 0", names.map((name, place) => ({ name: readable(name), right: place > 0 })),
-    rows.map((row) => names.map((name) => cell(row[name]))), { id: "ablation" }));
+  const [row] = (beside.ablation || {})[unit.unit] || [];
+  if (!row) return null;
+  const names = Object.keys(row).filter((name) => name.includes(", ") && known(row[name]));
+  const others = Object.values(beside.ablation).map(([one]) => one);
+  const reach = (name) => others.filter((one) => known(one[name]) && Math.abs(one[name]) >= Math.abs(row[name])).length / others.length;
+  return h("section", null, h("h3", null, "Without this unit"), table("What changes when the unit's maps are set aside; beside it the share of the layer's units, itself included, that change as much",
+    [{ name: "what" }, { name: "effect", right: true }, { name: "95 %", right: true }, { name: "units that reach it", right: true }],
+    names.map((name, place) => [readable(name), number(row[name], 4), place === 0 ? interval(row.low, row.high, 4) : "–", percent(reach(name))]), { id: "ablation" }));
 }
