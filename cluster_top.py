@@ -20,7 +20,9 @@ from method.hierarchy import Hierarchy
 from method.resampling import poisson_weights
 from method.tally import Tally
 from report.compared import compare
+from report.comparison_page import CONCEPTS, write_comparison_page
 from report.hierarchy import HIERARCHY_REPORTS, counts_of, found_in, left_out, lonely_notes
+from report.page import write_pages
 from report.summary import summary
 from store.arrays import load_arrays, load_as
 from store.feature_file import open_maps
@@ -53,7 +55,10 @@ def main():
     print()
     for difference in beyond_chance:
         print(f"beyond chance: {difference}")
-    print(f"comparison: {path}\n            {table}\nplots: {config.PLOT_FOLDER}")
+    write_pages(config.OUTPUT_FOLDER, config.NL_FOLDER)
+    place = Path(config.OUTPUT_FOLDER) / f"concepts_comparison{twin}.html"
+    page = write_comparison_page(place, CONCEPTS, table, config.OUTPUT_FOLDER, remarks)
+    print(f"comparison: {path}\n            {table}\nplots: {config.PLOT_FOLDER}\nopen {page}")
     used = {store.layer: {name: of[-1] for name, of in store.settings_of(TALLY.suffix).items()} for store in layers}
     text = snapshot(config, **{"dissected with": used})
     replace_text(Path(config.OUTPUT_FOLDER) / f"hierarchy{twin}_settings.json", text)

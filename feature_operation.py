@@ -72,7 +72,7 @@ class FeatureOperator:
             self._images[index] = image
         return image
 
-    def _masks(self, row):
+    def masks_of(self, row):
         """The masks of a row, decoded once, since their outlines are small: see Dictionary.masks."""
         if row.index not in self._outlines:
             concepts, masks = self.dictionary.masks(row, self.grid)
@@ -135,7 +135,7 @@ class FeatureOperator:
             batch = [row for row in batch if self.dictionary.usable[row.index] and row.masks]
             if not batch:
                 return {}
-            masks = [self._masks(row) for row in batch]
+            masks = [self.masks_of(row) for row in batch]
             images = np.array([row.index for row in batch])
             first, last = images[0], images[-1] + 1
             measured = {}
@@ -211,7 +211,7 @@ class FeatureOperator:
         seen, outlines = [[] for _ in dictionary.concepts], [[] for _ in dictionary.concepts]
 
         def read(row):
-            self._masks(row)
+            self.masks_of(row)
             return self._outlines[row.index]
 
         rows = [row for row in dictionary.usable_rows if row.masks]

@@ -11,6 +11,7 @@ import settings
 from dictionary.render import ensure_rendered
 from feature_operation import FeatureOperator
 from report.dissection import REPORTS, Dissection
+from report.page import write_pages
 from report.summary import found, summary
 from store.dissection import (
     Twin,
@@ -53,8 +54,10 @@ def main():
         dissect_twins(config, operator, twins, unfinished)
         write_reports(config, operator, unfinished)
         tidy_up(config, stores)
-        for layer, store in stores.items():
-            summarise(config, dictionary, store, reused=layer not in unfinished)
+    pages = write_pages(config.OUTPUT_FOLDER, config.NL_FOLDER)
+    for layer, store in stores.items():
+        summarise(config, dictionary, store, reused=layer not in unfinished)
+    print(f"\nopen {pages[next(iter(stores.values())).layer]}")
 
 
 def is_finished(config, store):
@@ -73,6 +76,7 @@ def write_reports(config, operator, stores):
             dissection = Dissection(
                 store.layer, store.about_of(TALLY.suffix), *findings_of(config, store), operator.dictionary,
                 maps_of(operator, store), grid=operator.grid, top_images=config.TOPN, workers=config.WORKERS,
+                photographs=config.PAGE_PHOTOGRAPHS, masks_of=operator.masks_of,
                 made_with="{} images, input {} x {} px, QUANTILE={:g}, IOU_UNION={}".format(
                     len(operator.dictionary.usable_rows), *operator.grid, config.QUANTILE, config.IOU_UNION
                 ),

@@ -17,6 +17,8 @@ from dictionary.render import ensure_rendered
 from dictionary.subgroups import photographs_of
 from report.bias import Told, bias_reports, notes_of, plot_of, printed
 from report.bias_comparison import compare, comparison_plots
+from report.comparison_page import BIAS, write_comparison_page
+from report.page import write_pages
 from report.summary import summary
 from store.bias import bias_stores, concept_of, features_stage, note_twins, samples_of
 from store.bias_stages import chance, evidence_of, read_features
@@ -75,8 +77,11 @@ def main():
                 about[store.layer] = about_of(store, samples)
                 set_aside(config, [store, *beside], samples)
     twin = run_name(config, "")  # its comparison stands beside the one that it is the baseline of
-    paths = compare(found, about, concepts, notes, twin, config.NL_FOLDER, config.PLOT_FOLDER)
-    print("\ncomparison: {}\n            {}\nplots: {}".format(*paths, config.PLOT_FOLDER))
+    pdf, table = compare(found, about, concepts, notes, twin, config.NL_FOLDER, config.PLOT_FOLDER)
+    write_pages(config.OUTPUT_FOLDER, config.NL_FOLDER)
+    place = Path(config.NL_FOLDER) / f"bias_comparison{twin}.html"
+    page = write_comparison_page(place, BIAS, table, config.OUTPUT_FOLDER)
+    print(f"\ncomparison: {pdf}\n            {table}\nplots: {config.PLOT_FOLDER}\nopen {page}")
     replace_text(Path(config.NL_FOLDER) / f"nl_bias{twin}_settings.json", snapshot(config))
 
 

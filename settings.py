@@ -84,6 +84,10 @@ PRESET = None  # 'published', or None
 # Images shown per unit in the report.
 TOPN = 4  # a whole number at least 1 and at most 20
 
+# Whether the page shows photographs. False leaves them out, with outlines of concepts and units alone, for a page that
+# goes to people who may not see them.
+PAGE_PHOTOGRAPHS = True  # True or False
+
 # ------------------------------------------------------------------------------------------------------ what is chance
 
 # Of the share of false ones among what is called confirmed, told apart or biased, the most that is tolerated. None

@@ -1,8 +1,8 @@
 """The reports on a dissected layer: a row each in REPORTS, whose writer is a function of a path and a Dissection."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from report import pdf, tables
+from report import pdf, shown, tables
 from store.layer import Stage
 from store.stages import CHANCE, TALLY, TWINS
 
@@ -14,6 +14,8 @@ class Dissection:
     findings: method.findings.Findings. evidence: method.evidence.Evidence. dictionary: Dictionary, for its photographs.
     maps: FeatureMaps. grid: (rows, columns) on which pixels are counted. top_images: TOPN, images shown per unit, at
     most the number kept in the tally. workers: threads. made_with: what the numbers rest on, for every page's foot.
+    photographs: whether the page may show them. masks_of: function of a row that gives its masks on the grid, as
+    Dictionary.masks does; that by default.
     """
 
     layer: str
@@ -26,6 +28,28 @@ class Dissection:
     top_images: int
     workers: int
     made_with: str = ""
+    photographs: bool = True
+    masks_of: object = None
+    _small: dict = field(default_factory=dict)
+
+    def photograph(self, row):
+        """The whole photograph of a row, uint8 (H, W, 3); what the page shows of it is kept, so that PDF and page
+        decode it once.
+        """
+        photograph = self.dictionary.photograph(row)
+        if row.index not in self._small:
+            self._small[row.index] = photograph.shape[1::-1], shown.small_picture(photograph)
+        return photograph
+
+    def masks(self, row):
+        """The masks of a row on the grid, see Dictionary.masks."""
+        return self.masks_of(row) if self.masks_of else self.dictionary.masks(row, self.grid)
+
+    def small(self, row):
+        """A photograph's (width, height), pixels, and what pages show of it, see report.shown.small_picture."""
+        if row.index not in self._small:
+            self.photograph(row)
+        return self._small[row.index]
 
 
 _OF_NUMBERS = (TALLY.suffix, CHANCE.suffix, TWINS.suffix, "score_threshold", "alpha")
@@ -34,8 +58,9 @@ _OF_PICTURES = (
 )  # fmt: skip
 
 REPORTS = (
-    Stage("_conv.pdf", "report", _OF_PICTURES, version=6, make=pdf.write),
+    Stage("_conv.pdf", "report", _OF_PICTURES, version=7, make=pdf.write),
     Stage("_units.csv", "table of units", _OF_NUMBERS, version=4, make=tables.write_units),
     Stage("_presence.csv", "what units tell", (CHANCE.suffix, "alpha"), make=tables.write_presence),
     Stage("_iou.csv", "IoU matrix", (TALLY.suffix,), version=2, make=tables.write_iou_matrix),
+    Stage("_shown.json", "data of the page", (*_OF_PICTURES, "dictionary_masks", "photographs"), make=shown.write),
 )

@@ -2,21 +2,22 @@
 
 import io
 import logging
-from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from fpdf import FPDF
 
 from dictionary.images import ImageError, darken_outside
 from method.segmentation import active_pixels
 from report.chance import MEANING, unit_line
+from report.fonts import add_fonts
 from report.plots import iou_by_location, top_iou_beside_twins
 from report.summary import found
+from report.summary import sentences as told
 from util.parallel import mapped
 
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells at length how it cuts a font down
+logging.getLogger("fpdf.svg").setLevel(logging.ERROR)  # a plot says by which program it was drawn
 
 UNITS_PER_PAGE = 4
 _FIRST_PAGES = 3  # what was dissected and found, what the figures mean, plots
@@ -27,7 +28,8 @@ _MARGIN, _HEADER, _TITLE, _CAPTION, _GAP = 12, 8, 10, 4, 3
 _UNIT_HEIGHT = (_PAGE_HEIGHT - 2 * _MARGIN - _HEADER) / UNITS_PER_PAGE
 _WORD_WIDTH, _LINE = 34, 5.5  # of the first page
 _PIXELS_PER_MM = 5.5  # about 140 dpi
-_JPEG_QUALITY, _PLOT_DPI = 85, 200
+_MM_PER_INCH = 25.4
+_JPEG_QUALITY = 85
 _FONT = "DejaVuSans"  # comes with matplotlib; unlike PDF's own fonts it has letters beyond Latin-1
 
 
@@ -37,10 +39,12 @@ def write(path, dissection):
     """
     findings, top_images = dissection.findings, dissection.top_images
     order = findings.units_by_iou()
-    pdf = _new_pdf(dissection.layer, findings, dissection.made_with)
+    pdf = _new_pdf(dissection.layer, findings, dissection.made_with, dissection.about)
     room_mm = _picture_room(top_images)
     pdf.add_page()
-    _draw_words(pdf, f"Dissection of {dissection.layer}", dissection.about, found(findings, dissection.evidence))
+    sentences = " ".join(told(findings, dissection.evidence))
+    numbers = found(findings, dissection.evidence)
+    _draw_words(pdf, f"Dissection of {dissection.layer}", {"found": sentences}, dissection.about, numbers)
     pdf.add_page()
     _draw_words(pdf, "What the figures mean", MEANING)
     pdf.add_page()
@@ -59,7 +63,7 @@ def write(path, dissection):
     pdf.output(str(path))
 
 
-def _new_pdf(name, findings, made_with):
+def _new_pdf(name, findings, made_with, about):
     class Report(FPDF):
         def header(self):
             pages = _FIRST_PAGES + -(-findings.units // UNITS_PER_PAGE)
@@ -80,9 +84,7 @@ def _new_pdf(name, findings, made_with):
 
     pdf = Report(unit="mm", format="A4")
     pdf.set_auto_page_break(False)
-    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    pdf.add_font(_FONT, fname=fonts / "DejaVuSans.ttf")
-    pdf.add_font(_FONT, style="B", fname=fonts / "DejaVuSans-Bold.ttf")
+    add_fonts(pdf, _FONT, (name, made_with, *findings.concepts, *about.values()))
     pdf.set_title(f"Dissection of {name}")
     pdf.set_subject(f"tally {findings.tally.fingerprint}")
     return pdf
@@ -116,13 +118,14 @@ def _draw_plots(pdf, dissection):
         top_iou_beside_twins("Top IoU beside untrained twins", findings.top_iou, evidence.twins.top_iou,
                              findings.score_threshold),
     ]  # fmt: skip
-    top = _MARGIN + _HEADER
+    width, top = _PAGE_WIDTH - 2 * _MARGIN, _MARGIN + _HEADER / 2
+    height = (_PAGE_HEIGHT - _MARGIN - top) / len(figures) - _GAP
     for figure in figures:
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=_PLOT_DPI)
-        width = _PAGE_WIDTH - 2 * _MARGIN
-        pdf.image(picture, x=_MARGIN, y=top, w=width)
-        top += width * figure.get_figheight() / figure.get_figwidth() + _GAP
+        figure.set_size_inches(width / _MM_PER_INCH, height / _MM_PER_INCH)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="svg")  # lines and letters, no pixels
+        pdf.image(drawn, x=_MARGIN, y=top, w=width)
+        top += height + _GAP
 
 
 def _picture_room(top_images):
@@ -164,7 +167,7 @@ def _render(dissection, unit, index, room_mm):
     if index < 0:
         return None
     row = dissection.dictionary.rows[index]
-    image = dissection.dictionary.photograph(row)  # (H, W, 3)
+    image = dissection.photograph(row)  # (H, W, 3)
     height, width = image.shape[:2]
     scale = min(room_mm[0] / width, room_mm[1] / height)  # mm per pixel
     shown = min(1.0, scale * _PIXELS_PER_MM)  # shown pixels per pixel of the photograph

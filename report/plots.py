@@ -13,8 +13,13 @@ from matplotlib.figure import Figure
 from method.bias import UNBIASED
 from method.bias_chance import NOT_JUDGED, VERDICTS
 from method.findings import UNLOCALIZABLE
+from report.fonts import prepare_plots
 from util.files import replacing
 
+prepare_plots()
+
+_MARGIN = 0.3  # of a plot on its page, inches
+PAGE = (11.69, 8.27)  # A4 sideways, inches: of every page, so that plots fill it and a report has one format
 _PALETTE = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000",
     "#003A5A", "#735000", "#00503A", "#673C54", "#B4DCF4", "#F0B080", "#8A8427", "#666666",
@@ -181,8 +186,8 @@ def top_iou_beside_twins(title, iou, twins, score_threshold):
     return figure
 
 
-_LINE, _LOWEST = 0.017, 0.05  # height of a line and end of the page, shares of its height
-_LETTERS, _MOST_ROWS = 110, 48  # that fit across and down a page
+_LINE, _LOWEST = 0.024, 0.05  # height of a line and end of the page, shares of its height
+_LETTERS, _MOST_ROWS = 155, 33  # that fit across and down a page
 _TEXT_SIZE = 8.5  # points
 
 
@@ -205,7 +210,7 @@ def table_pages(title, about, notes, tables):
         *((part, _columns_of(part)) for whole in tables for part in _in_pages(whole, header=1)),
     ]:
         if not figures or top - _LINE * (len(rows) + 2) < _LOWEST:
-            figures.append(Figure(figsize=(8.27, 11.69)))
+            figures.append(Figure(figsize=PAGE))
             name = title if len(figures) == 1 else f"{title} (continued)"
             figures[-1].text(0.08, 0.95, name, fontsize=15, weight="bold")
             top = 0.93
@@ -219,9 +224,24 @@ def table_pages(title, about, notes, tables):
 
 
 def _in_pages(rows, header):
-    """A table cut into parts that fit a page each, every one with the header, the first rows of all."""
-    starts = range(header, max(len(rows), header + 1), _MOST_ROWS)
-    return [[*rows[:header], *rows[start : start + _MOST_ROWS]] for start in starts if rows]
+    """A table cut into parts that fit a page each, every one with the header, the first rows of all.
+
+    Rows that begin with a blank belong to the one before, and stay with it where a page has room for them.
+    """
+    parts, start = [], header
+    while start < max(len(rows), header + 1) and rows:
+        stop = min(start + _MOST_ROWS, len(rows))
+        whole = stop
+        while start < whole < len(rows) and _continues(rows[whole]):
+            whole -= 1
+        stop = whole if whole > start else max(stop, start + 1)
+        parts.append([*rows[:header], *rows[start:stop]])
+        start = stop
+    return parts
+
+
+def _continues(row):
+    return not row[0] or row[0].startswith(" ")
 
 
 # A column of a first page: (x, side at which its cells begin or end there, size in points, whether a cell is bold).
@@ -241,7 +261,7 @@ def _columns_of(rows):
     numbers = len(rows[0]) - 1
     step = min(0.19, 0.62 / max(numbers, 1))  # width of a column of numbers, share of the page's
     longest = max((len(cell) for row in rows for cell in row[1:]), default=1)
-    size = min(_TEXT_SIZE, step * 595 / (0.68 * max(longest, 1)))  # a letter is about 0.68 of its size wide
+    size = min(_TEXT_SIZE, step * 72 * PAGE[0] / (0.68 * max(longest, 1)))  # a letter is about 0.68 of its size wide
 
     def bold(place, _):
         return place == 0
@@ -258,7 +278,10 @@ def save_png(figure, path):
 
 
 def write_pdf(path, title, about, notes, tables, figures):
-    """Write a report: its first pages (see table_pages), then figures. path: made safe by the caller."""
+    """Write a report: its first pages (see table_pages), then figures, a page each. path: made safe by the caller."""
     with PdfPages(path) as pages:
         for figure in (*table_pages(title, about, notes, tables), *figures):
+            figure.set_size_inches(PAGE)
+            if figure.get_layout_engine():  # a plot, that otherwise reaches to the page's edge
+                figure.get_layout_engine().set(w_pad=_MARGIN, h_pad=_MARGIN)
             pages.savefig(figure)

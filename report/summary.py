@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from method.findings import UNLOCALIZABLE
+
 
 def found(findings, evidence):
     """What was found in a layer, in words: {what: text}. findings: Findings. evidence: Evidence."""
@@ -18,6 +20,38 @@ def found(findings, evidence):
         "best": ", ".join(named) or "no unit touches a concept",
         **({"warning": "; ".join(findings.warnings)} if findings.warnings else {}),
     }
+
+
+def sentences(findings, evidence):
+    """What was found in a layer, in sentences: list of text."""
+    units, detectors, unique = findings.units, findings.detectors, findings.unique_detectors
+    if findings.warnings:
+        return [f"{units} units were dissected. {warning}." for warning in findings.warnings]
+    told = [
+        f"Of {units} units {detectors} detect a concept: their IoU with it is above {findings.score_threshold:g}. "
+        f"Together they detect {unique} different concepts."
+    ]
+    if evidence.judged:
+        told.append(
+            f"{int(evidence.confirmed.sum())} of them are confirmed: that their place in the face alone gives such an "
+            "IoU is not what explains it."
+        )
+    else:
+        told.append("Whether chance explains that was not asked (PERMUTATIONS, ALPHA).")
+    counts = evidence.twin_counts()
+    if counts:
+        of_twins, standing, _ = (_listed(column) for column in zip(*counts, strict=True))
+        told.append(f"In the same network without training {of_twins} units detect a concept and {standing} are "
+                    "confirmed.")  # fmt: skip
+    most = max(findings.units_per_region().items(), key=lambda of: of[1] * (of[0] != UNLOCALIZABLE))
+    if detectors and most[0] != UNLOCALIZABLE:
+        told.append(f"Most detectors, {most[1]}, belong to {most[0].replace('_', ' ')}.")
+    return told
+
+
+def _listed(numbers):
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def confirmed_of(evidence):

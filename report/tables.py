@@ -36,6 +36,11 @@ def write_units(path, dissection):
     """Write one line per unit: its concept, whether it is interpretable, the next two concepts, the threshold, and what
     of it is more than chance (method.md §8); a cell is empty where that was left out.
     """
+    write_csv(path, unit_rows(dissection))
+
+
+def unit_rows(dissection):
+    """The same as rows, a header, then one per unit: list of lists."""
     findings, evidence = dissection.findings, dissection.evidence
     header = [
         "unit", "top_concept", "type", "region", "iou", "interpretable", "second_concept", "second_iou",
@@ -43,7 +48,7 @@ def write_units(path, dissection):
         "label_plain",
     ]  # fmt: skip
     lines = (_unit_line(findings, unit) + _chance_line(findings, evidence, unit) for unit in range(findings.units))
-    write_csv(path, [header, *lines])
+    return [header, *lines]
 
 
 # Arrays of method.chance.Chance that become columns: of the unit with its label, which is its top concept unless that

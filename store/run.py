@@ -244,6 +244,7 @@ def layer_stores(config, model, dictionary, twin=None):
         "seg_threshold": config.SEG_THRESHOLD,
         "score_threshold": config.SCORE_THRESHOLD,
         "images_shown": config.TOPN,
+        "photographs": config.PAGE_PHOTOGRAPHS,
         "permutations": config.PERMUTATIONS or 0,
         "bootstraps": config.BOOTSTRAPS or 0 if twin is None else 0,
         "chance_images": config.CHANCE_IMAGES or 0,

@@ -25,7 +25,7 @@ from loader.recorder import ActivationRecorder
 from method.bias import BiasFeatures
 from method.bias_chance import bias_chance, rank_sums
 from method.tally import Tally
-from report import bias_comparison
+from report import bias_comparison, plots
 from report.plots import colours, table_pages
 from store import bias_stages
 from store.arrays import load_as
@@ -822,7 +822,7 @@ def test_tables_that_do_not_fit_begin_a_new_page():
         *((f"a rather long name of a layer {number}", "1", "2") for number in range(20)),
     ]
     figures = table_pages("Title", {"network": "n " * 90}, ["a note"], [rows] * 6)
-    assert len(figures) == 3
+    assert len(figures) == 6
     lowest = min(text.get_position()[1] for figure in figures for text in figure.texts)
     assert lowest > 0
     assert min(text.get_fontsize() for figure in figures for text in figure.texts) > 7
@@ -831,6 +831,23 @@ def test_tables_that_do_not_fit_begin_a_new_page():
     renderer = FigureCanvasAgg(long_names).get_renderer()
     extents = [text.get_window_extent(renderer) for text in long_names.texts if text.get_text().startswith("torch")]
     assert all(left.x1 < right.x0 for left, right in zip(extents, extents[1:], strict=False))
+
+
+def test_rows_that_belong_together_stand_on_one_page():
+    rows = [("unit", "P"), *((name, "1") for number in range(40) for name in (f"unit {number}", "   nose", "   mouth"))]
+    figures = table_pages("Title", {}, [], [rows])
+    pages = [[text.get_text() for text in figure.texts][1::2] for figure in figures]  # behind the title, names alone
+    assert len(pages) == 4 and all(page[0] == "unit" and page[1].startswith("unit ") for page in pages)
+    assert [name for page in pages for name in page[1:]] == [name for name, _ in rows[1:]]
+    assert len(table_pages("Title", {}, [], [[("unit", "P"), *[("  one", "1")] * 90]])) == 3  # one that no page holds
+
+
+def test_a_report_has_one_format_and_carries_its_fonts(tmp_path):
+    figure = plots.stacked_probabilities("鼻 and nose", ["a", "b"], np.full((9, 2), 0.5), ["a", "b"], 0.55)
+    plots.write_pdf(tmp_path / "a.pdf", "Title", {"network": "n"}, [], [[("a", "b"), ("1", "2")]], [figure])
+    content = (tmp_path / "a.pdf").read_bytes()
+    assert set(re.findall(rb"/MediaBox \[([^]]*)\]", content)) == {b" 0 0 841.68 595.44 "}
+    assert b"/Type3" not in content.replace(b" ", b"") and b"/FontFile2" in content
 
 
 def test_images_left_out_do_not_count(small_dictionary, run_main, run, tmp_path):

@@ -21,8 +21,6 @@ from report.tables import write_units
 from store.feature_file import FeatureMaps
 from tests.conftest import DictionaryMaker, region_of
 
-PLOTS = 2  # pictures of the page of plots
-
 CONCEPTS, TYPES = ("AU_4", "nose", "mouth", "Smiling"), ("AU", "Parts", "Parts", "Attr")
 
 
@@ -130,7 +128,7 @@ def test_maps_without_places_are_said_and_none_of_their_units_is_interpretable(w
 def test_as_many_pictures_as_there_are(write, top_images):
     pdf, _ = write(made_up_tally(2), top_images)
     # Three images carry the concept; the second unit has none and shows none.
-    assert len(re.findall(rb"/Subtype\s*/Image\b", pdf.read_bytes())) == PLOTS + min(top_images, 3)
+    assert len(re.findall(rb"/Subtype\s*/Image\b", pdf.read_bytes())) == min(top_images, 3)
 
 
 def test_ties_go_to_the_first_concept_and_the_lower_unit():

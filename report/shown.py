@@ -1,0 +1,234 @@
+"""What a page shows of a layer, gathered once by main.py: numbers, small photographs and outlines, as JSON.
+
+The page itself (report/page.py) adds what other scripts found, without photographs and activation maps.
+"""
+
+import base64
+import json
+import re
+from collections import Counter
+
+import cv2
+import numpy as np
+
+from method.comparison import interval
+from method.findings import UNLOCALIZABLE
+from method.segmentation import active_pixels
+from report.chance import MEANING
+from report.contours import contours, onto_picture
+from report.summary import found, sentences
+from report.tables import unit_rows
+from util.parallel import mapped
+
+_LONGEST_PX = 208  # of the longer side of a photograph on the page
+_JPEG_QUALITY = 75
+_MOST_PICTURES = 2000  # about 15 MB of the page
+_OF_CONCEPT = 5  # pictures of each concept for units whose own it is not
+_SAMPLED_VALUES = 4_000_000  # of the histograms of activations
+_SAMPLED_IMAGES = 48  # of the mean face, and of the histograms at least
+_BINS = 40
+_SOMETIMES = 0.35  # share of photographs in which a region covers a pixel, from which on the face map gives it to it
+_DIGITS = 5
+
+
+def write(path, dissection):
+    """Write what a page shows of a layer. dissection: report.dissection.Dissection."""
+    findings, evidence, dictionary = dissection.findings, dissection.evidence, dissection.dictionary
+    chosen = chosen_images(findings, dissection.top_images)
+    label = f"page of {dissection.layer}"
+    pictures = [
+        picture
+        for _, picture in mapped(lambda row: _picture(dissection, row), chosen, dissection.workers, label, "image")
+    ]
+    header, *rows = unit_rows(dissection)
+    sample = _evenly(dictionary.usable_rows, _SAMPLED_IMAGES)
+    carried = dictionary.carries.sum(axis=0).tolist()
+    shown = {
+        "layer": dissection.layer,
+        "about": without_places(dissection.about, dictionary.root),
+        "found": found(findings, evidence),
+        "sentences": sentences(findings, evidence),
+        "meaning": MEANING,
+        "made_with": dissection.made_with,
+        "threshold": findings.score_threshold,
+        "iou_union": str(findings.tally.iou_union),
+        "judged": evidence.judged,
+        "concepts": [
+            {"name": name, "type": findings.type_of[name], "region": findings.region_of[name], "images": count}
+            for name, count in zip(findings.concepts, carried, strict=True)
+        ],
+        "unlocalizable": UNLOCALIZABLE,
+        "units": {"columns": header, "rows": rows},
+        "twins": evidence.twin_counts(),
+        "twin_groups": _twin_groups(findings, evidence),
+        "pairs": _pairs(findings, evidence),
+        "best": _best(findings, dissection.top_images, {row: place for place, row in enumerate(chosen)}),
+        "histograms": _histograms(dissection),
+        "face": _face(dissection, sample),
+        "pictures": pictures,
+    }
+    path.write_text(json.dumps(shown, separators=(",", ":"), allow_nan=False, default=_plain), encoding="utf-8")
+
+
+def _plain(value):
+    return value.item()
+
+
+def without_places(about, root):
+    """What was dissected, without folders of this machine: a page goes to other people. about: {what: text}."""
+    shown = {what: text.replace(str(root), root.name) for what, text in about.items()}
+    if "weights" in shown:
+        shown["weights"] = re.sub(r"(?:[A-Za-z]:)?[/\\]\S*[/\\]", "", shown["weights"])
+    return shown
+
+
+# -------------------------------------------------------------------------------------------------------- pictures
+
+
+def chosen_images(findings, top_images):
+    """The images that a page shows, list of rows: every unit's best for its own concept, the best first, then of each
+    concept those that most units have among their best.
+    """
+    best, chosen = findings.tally.maps, {}
+    units = [unit for unit in findings.units_by_iou() if findings.top_concept(unit)]
+    for place in range(top_images):
+        for unit in units:
+            row = int(best[unit, findings.ranking[unit, 0], place])
+            if row >= 0 and len(chosen) < _MOST_PICTURES:
+                chosen.setdefault(row)
+    for concept in range(best.shape[1]):
+        counted = Counter(best[:, concept][best[:, concept] >= 0].tolist())
+        often = sorted(counted, key=lambda row: (-counted[row], row))[:_OF_CONCEPT]
+        chosen.update(dict.fromkeys(often[: max(0, _MOST_PICTURES - len(chosen))]))
+    return list(chosen)
+
+
+def _best(findings, top_images, place_of):
+    """Of each unit and concept the best images that the page has: {unit: {concept: [[picture, IoU], ...]}}."""
+    best = findings.tally.maps
+    places = np.full(best.max(initial=-1) + 2, -1)  # the last for -1, where an image is missing
+    places[list(place_of)] = list(place_of.values())
+    at, scores = places[best], findings.tally.scores.round(3).tolist()  # (U, C, K)
+    there = ((at >= 0).any(axis=2) & (findings.tally.tally > 0)).tolist()
+    found = {unit: {} for unit in range(findings.units)}
+    for unit, of_unit in enumerate(at.tolist()):
+        for concept, pictures in enumerate(of_unit):
+            if there[unit][concept]:
+                pairs = zip(pictures, scores[unit][concept], strict=True)
+                found[unit][concept] = [[picture, score] for picture, score in pairs if picture >= 0][:top_images]
+    return found
+
+
+def small_picture(photograph):
+    """A photograph as pages show it. photograph: uint8 (H, W, 3), RGB. Returns (width, height, JPEG as base64)."""
+    height, width = photograph.shape[:2]
+    scale = min(1, _LONGEST_PX / max(width, height))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    if size != (width, height):
+        photograph = cv2.resize(photograph, size, interpolation=cv2.INTER_AREA)
+    return *size, _jpeg(photograph)
+
+
+def _jpeg(image):
+    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return base64.b64encode(jpeg).decode()
+
+
+def _picture(dissection, index):
+    """One photograph with the outlines of its concepts and of every unit that is active in it."""
+    dictionary, grid = dissection.dictionary, dissection.grid
+    row, thresholds = dictionary.rows[index], dissection.findings.tally.thresholds
+    (photograph_size, (width, height, jpeg)) = dissection.small(row)
+    concepts, masks = dissection.masks(row)
+    maps = dissection.maps.read(index, index + 1)[0]  # (U, H, W)
+    active = np.flatnonzero(maps.max(axis=(1, 2)) > thresholds)
+    pixels = active_pixels(maps[active], thresholds[active], grid)
+    return {
+        "row": index, "width": width, "height": height, "jpeg": jpeg if dissection.photographs else None,
+        "matrix": onto_picture(dictionary.view(row), photograph_size, grid, (width, height)),
+        "concepts": {int(concept): contours(mask) for concept, mask in zip(concepts, masks, strict=True)},
+        "units": {int(unit): contours(of) for unit, of in zip(active, pixels, strict=True) if of.any()},
+    }  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------------------- numbers
+
+
+def _pairs(findings, evidence):
+    """What is known of every unit and concept: {name: U lists of C numbers, None where there is none}."""
+    chance, presence = evidence.chance, evidence.presence
+    low, high = np.full((2, *chance.iou.shape), np.nan)
+    if chance.boot_region_iou.shape[2]:
+        regions = map(findings.region_of.get, findings.concepts)
+        inside = [concept for concept, region in enumerate(regions) if region != UNLOCALIZABLE]
+        low[:, inside], high[:, inside] = interval(chance.boot_region_iou)
+    arrays = {
+        "iou": findings.tally.tally, "iou_all": chance.iou, "location": chance.location_iou, "low": low, "high": high,
+        "auc": presence.auc, "auc_low": presence.low, "auc_high": presence.high,
+    }  # fmt: skip
+    if str(findings.tally.iou_union) == "all":
+        del arrays["iou_all"]  # the same
+    return {**{name: _numbers(values) for name, values in arrays.items()}, "tells": evidence.tells.astype(int).tolist()}
+
+
+def _twin_groups(findings, evidence):
+    """Confirmed detectors of each untrained twin: {what concepts are divided by: {group: list of T counts}}."""
+    found = {}
+    for what, group_of in {
+        "region": findings.region_of, "type": findings.type_of, "concept": {name: name for name in findings.concepts},
+    }.items():  # fmt: skip
+        groups = list(dict.fromkeys(group_of.values()))
+        shares = evidence.twin_shares([group_of[name] for name in findings.concepts], groups)  # (T, G)
+        counts = (shares * findings.units).round().astype(int)
+        found[what] = dict(zip(groups, counts.T.tolist(), strict=True))
+    return found
+
+
+def _numbers(values):
+    return [[None if value != value else float(f"{value:.{_DIGITS}g}") for value in row] for row in values.tolist()]
+
+
+def _evenly(rows, count):
+    places = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))
+    return [rows[place] for place in places]
+
+
+def _histograms(dissection):
+    """How each unit's activations are spread, over evenly spaced images: their number, and of each unit the lower and
+    upper end and _BINS counts.
+    """
+    maps = dissection.maps
+    most = max(_SAMPLED_IMAGES, _SAMPLED_VALUES // int(np.prod(maps.shape[1:])))
+    rows = _evenly(dissection.dictionary.usable_rows, most)
+    values = np.stack([maps.read(row.index, row.index + 1)[0] for row in rows]).astype(np.float32)  # (n, U, H, W)
+    of_units = []
+    for unit in range(maps.shape[1]):
+        of_unit = values[:, unit].ravel()
+        low, high = float(of_unit.min()), float(of_unit.max())
+        counts, _ = np.histogram(of_unit, _BINS, (low, high if high > low else low + 1))
+        of_units.append([float(f"{low:.{_DIGITS}g}"), float(f"{high:.{_DIGITS}g}"), *counts.tolist()])
+    return {"images": len(rows), "values": values[:, 0].size, "units": of_units}
+
+
+def _face(dissection, rows):
+    """The mean of some photographs as the network sees them, and where each region lies in it: each pixel goes to the
+    region that covers it most often.
+    """
+    findings, dictionary, grid = dissection.findings, dissection.dictionary, dissection.grid
+    regions = findings.regions
+    total, covered, carrying = np.zeros((*grid, 3)), np.zeros((len(regions), *grid)), np.zeros(len(regions))
+    for row in rows:
+        if dissection.photographs:
+            total += dictionary.image(row, grid)
+        concepts, masks = dissection.masks(row)
+        for place, region in enumerate(regions):
+            of_region = masks[np.isin(concepts, findings.members(region))]
+            carrying[place] += len(of_region) > 0
+            covered[place] += of_region.any(axis=0)
+    share = covered / np.maximum(carrying, 1)[:, None, None]
+    mean = _jpeg((total / len(rows)).round().astype(np.uint8)) if dissection.photographs else None
+    lies_in = np.where(share.max(axis=0, initial=0) >= _SOMETIMES, share.argmax(axis=0), -1) if regions else None
+    return {
+        "rows": grid[0], "columns": grid[1], "jpeg": mean, "images": len(rows),
+        "regions": {region: contours(lies_in == place) for place, region in enumerate(regions)},
+    }  # fmt: skip

@@ -1,0 +1,67 @@
+// The address keeps the state: view, unit, concept, image, filters and switches. What has its usual value is left out.
+
+const USUAL = {
+  view: "overview", unit: "", of: "", image: "", concept: "", region: "", type: "", standing: "", group: "",
+  verdict: "biased", text: "", sort: "iou", least: "", mostq: "", outline: "on", mask: "on", dark: "on",
+};
+const FILTERS = ["concept", "region", "type", "standing", "group", "verdict", "text", "sort", "least", "mostq"];
+
+function readState() {
+  const words = new URLSearchParams(location.hash.slice(1));
+  const state = { ...USUAL };
+  for (const name of Object.keys(USUAL)) if (words.has(name)) state[name] = words.get(name);
+  return state;
+}
+
+let state = readState();
+
+function address(changes) {
+  const words = new URLSearchParams();
+  for (const [name, value] of Object.entries({ ...state, ...changes })) {
+    if (String(value) !== USUAL[name]) words.set(name, value);
+  }
+  return `#${words}`;
+}
+
+function go(changes, keep = false) {
+  const to = address(changes);
+  if (keep) history.replaceState(null, "", to);
+  else history.pushState(null, "", to);
+  show();
+}
+
+// A filter changed: the address follows, the view is drawn anew, and the keyboard stays where it is.
+function set(changes) {
+  history.replaceState(null, "", address(changes));
+  state = readState();
+}
+
+const SORTS = {
+  iou: ["IoU", (unit) => -unit.iou],
+  excess: ["IoU beyond its place (excess)", (unit) => -(known(unit.excess) ? Number(unit.excess) : -Infinity)],
+  q: ["q", (unit) => (known(unit.q) ? Number(unit.q) : Infinity)],
+  unit: ["number", (unit) => unit.unit],
+  concept: ["concept", (unit) => (unit.top_concept ? ownConcept(unit) : Infinity)],
+};
+
+function leans(unit) {
+  return unit.bias.some((row) => (state.group === "any" || `${row.concept}: ${row.group}` === state.group)
+    && row.verdict === state.verdict);
+}
+
+function chosenUnits() {
+  const words = state.text.toLowerCase().split(/\s+/).filter(Boolean);
+  const [, key] = SORTS[state.sort] || SORTS.iou;
+  return units
+    .filter((unit) => (!state.concept || unit.top_concept === state.concept)
+      && (!state.region || unit.region === state.region)
+      && (!state.type || unit.type === state.type)
+      && (!state.standing || standing(unit) === state.standing || (state.standing === "detectors" && unit.isDetector))
+      && (!state.least || unit.iou >= Number(state.least))
+      && (!state.mostq || (known(unit.q) && Number(unit.q) <= Number(state.mostq)))
+      && (!state.group || leans(unit))
+      && words.every((word) => unit.words.includes(word)))
+    .map((unit) => [key(unit), unit])
+    .sort(([one, first], [other, second]) => (one < other ? -1 : one > other ? 1 : second.iou - first.iou || first.unit - second.unit))
+    .map(([, unit]) => unit);
+}

@@ -1,0 +1,47 @@
+// The wall of units: a card each, filtered and sorted by what the address says.
+
+function unitsView() {
+  const wall = h("div", { class: "wall", id: "wall" });
+  const count = h("p", { id: "count" });
+  const draw = () => {
+    const chosen = chosenUnits();
+    forget();
+    wall.replaceChildren(...chosen.map(card));
+    count.textContent = `${chosen.length} of ${units.length} units`;
+    announce(count.textContent);
+  };
+  const change = (name) => (event) => { set({ [name]: event.target.value }); draw(); };
+  const form = h("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
+    field("Search", h("input", { type: "search", name: "text", value: state.text, oninput: change("text"), placeholder: "unit, concept, region" })),
+    choice("Concept", "concept", [["", "any"], ...concepts.map(({ name }) => [name, readable(name)])], change),
+    choice("Region", "region", [["", "any"], ...[...regions, shown.unlocalizable].map((name) => [name, readable(name)])], change),
+    choice("Type", "type", [["", "any"], ...types.map((name) => [name, name])], change),
+    choice("Standing", "standing", [["", "any"], ["detectors", "all detectors"], ...Object.entries(STANDINGS)], change),
+    beside.bias && choice("Leans towards", "group", [["", "not asked"], ["any", "any subgroup"], ...subgroups.map((name) => [name, readable(name)])], change),
+    beside.bias && choice("and is", "verdict", VERDICTS.map((name) => [name, name]), change),
+    field("IoU from", h("input", { type: "number", name: "least", min: 0, max: 1, step: "0.01", value: state.least, oninput: change("least") })),
+    field("q up to", h("input", { type: "number", name: "mostq", min: 0, max: 1, step: "0.01", value: state.mostq, oninput: change("mostq") })),
+    choice("Sort by", "sort", Object.entries(SORTS).map(([name, [text]]) => [name, text]), change),
+    h("button", { type: "button", onclick: () => go(Object.fromEntries(FILTERS.map((name) => [name, USUAL[name]]))) }, "Clear"));
+  draw();
+  return [h("h2", { tabindex: "-1" }, "Units"), form, count, wall];
+}
+
+const field = (text, input) => h("label", null, h("span", null, text), input);
+
+function choice(text, name, options, change) {
+  return field(text, h("select", { name, onchange: change(name) },
+    options.map(([value, label]) => h("option", { value, selected: value === state[name] }, label))));
+}
+
+function card(unit) {
+  const place = h("div", { class: "thumb" });
+  const best = unit.top_concept ? bestOf(unit.unit, ownConcept(unit))[0] : null;
+  if (best) later(place, () => picture(best[0], unit.unit, ownConcept(unit), { outline: "on", mask: "off", dark: "on" }));
+  return h("a", { class: `card ${standing(unit)}`, href: address({ view: "unit", unit: unit.unit, of: "" }) },
+    place,
+    h("strong", null, `Unit ${unit.unit}`), " ", h("span", { class: "concept" }, unit.top_concept ? readable(unit.top_concept) : "no concept"),
+    h("span", { class: "figures" }, `IoU ${number(unit.iou)}`, known(unit.location_iou) ? `, by place ${number(unit.location_iou)}` : "",
+      known(unit.q) ? `, q ${small(unit.q)}` : ""),
+    h("span", { class: "badge" }, STANDINGS[standing(unit)].split(":")[0]));
+}
