@@ -1,6 +1,7 @@
 """What people read about ablation: tables, plots and sentences made from the run (method.md §9)."""
 
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import NamedTuple
 
 import numpy as np
@@ -341,7 +342,7 @@ def tables_of(found):
             random = found.random_of(measure, len(one.units))[:, 0]
             value = _number(effect.value[place, 0], words)
             cells.append(f"{value} (random {_number(random.mean(), words)})")
-        sets.append((one.name[:34], str(len(one.units)), *cells))
+        sets.append((_in_a_cell(one), str(len(one.units)), *cells))
     words, effect = wording(found.leading), found.of_units[found.leading]
     groups = [name for name in found.members if "," not in name]
     units = [(f"unit, label: {words.short}", *(_people(name).removesuffix(" photographs") for name in groups))]
@@ -349,6 +350,12 @@ def tables_of(found):
         at = [found.groups.index(name) for name in groups]
         units.append((f"{unit} {found.label(unit)}", *(_number(effect.value[unit, group], words) for group in at)))
     return [sets, units] if len(sets) > 1 else [units]
+
+
+def _in_a_cell(one):
+    """What a set is, short enough for a table; its number of units stands beside it."""
+    name = one.name if one.kind == "own" else one.name.removeprefix("units ").replace(" the cut-off for", " cut-off,")
+    return shorten(readable(name).replace("biased towards", "biased,"), 36, placeholder=" …")
 
 
 def printed(found):

@@ -188,6 +188,7 @@ def top_iou_beside_twins(title, iou, twins, score_threshold):
 
 _LINE, _LOWEST = 0.024, 0.05  # height of a line and end of the page, shares of its height
 _LETTERS, _MOST_ROWS = 155, 33  # that fit across and down a page
+_BETWEEN_NOTES = 0.4  # lines
 _TEXT_SIZE = 8.5  # points
 
 
@@ -204,17 +205,18 @@ def table_pages(title, about, notes, tables):
         for what, text in about.items()
         for place, line in enumerate(textwrap.wrap(text, max(_LETTERS - indent, 30)))
     ]
-    lines = [(line,) for note in notes for line in textwrap.wrap(note, _LETTERS)]
-    for rows, columns in [
-        *((part, _words(indent)) for whole in (dissected, lines) for part in _in_pages(whole, header=0)),
-        *((part, _columns_of(part)) for whole in tables for part in _in_pages(whole, header=1)),
+    notes = [[(line,) for line in textwrap.wrap(note, _LETTERS)] for note in notes]
+    for rows, columns, gap in [
+        *((part, _words(indent), 1) for part in _in_pages(dissected, header=0)),
+        *((part, _words(indent), _BETWEEN_NOTES if place else 1) for place, part in enumerate(filter(None, notes))),
+        *((part, _columns_of(part), 1) for whole in tables for part in _in_pages(whole, header=1)),
     ]:
-        if not figures or top - _LINE * (len(rows) + 2) < _LOWEST:
+        if not figures or top - _LINE * (len(rows) + 1 + gap) < _LOWEST:
             figures.append(Figure(figsize=PAGE))
             name = title if len(figures) == 1 else f"{title} (continued)"
             figures[-1].text(0.08, 0.95, name, fontsize=15, weight="bold")
             top = 0.93
-        top -= _LINE
+        top -= gap * _LINE
         for place, row in enumerate(rows):
             top -= _LINE
             for cell, (left, side, size, bold) in zip(row, columns, strict=False):  # a line of text has one
