@@ -18,6 +18,7 @@ from loader.predictions import Classes, Years
 from method.ablation import MeanMaps, effect_of, importance, spearman, steps
 from method.resampling import poisson_weights
 from report.ablation import Ablation, ablation_reports, printed
+from report.page import write_pages
 from store.ablation import (
     UNITS_ABLATED,
     UnitSet,
@@ -49,6 +50,7 @@ def main():
     ensure_rendered(config.DICTIONARY)
     for layer in as_list(config.LAYER_NAME):
         ablate_layer(config, prepare_model(config, config.TASK, [layer], device))
+    write_pages(config.OUTPUT_FOLDER, config.NL_FOLDER)
 
 
 def ablate_layer(config, model):

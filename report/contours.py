@@ -1,6 +1,7 @@
 """Sets of pixels as polygons, small enough that a page carries a unit's outline on every photograph that it shows."""
 
 import base64
+from functools import cache
 
 import cv2
 import numpy as np
@@ -22,13 +23,19 @@ def contours(pixels):
     finer = np.repeat(np.repeat(part, _FINER, axis=0), _FINER, axis=1)
     offset = (_FINER * left, _FINER * top)
     traced, _ = cv2.findContours(finer, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=offset) if width else ((), None)
-    encoded = bytearray()
+    encoded, across, down = bytearray(), _in_bytes(columns), _in_bytes(rows)
     for contour in traced:
         corners = _simplified(contour)
-        places = (corners + 0.5) / (_FINER * columns, _FINER * rows) * SCALE
         encoded.append(len(corners))
-        encoded += places.round().astype(np.uint8).tobytes()
+        encoded += np.stack([across[corners[:, 0]], down[corners[:, 1]]], axis=1).tobytes()
     return base64.b64encode(encoded).decode()
+
+
+@cache
+def _in_bytes(count):
+    """The places of the finer pixels along a side of the grid, of count pixels: uint8 (_FINER * count,)."""
+    finer = _FINER * count
+    return ((np.arange(finer) + 0.5) / finer * SCALE).round().astype(np.uint8)
 
 
 def _simplified(contour):

@@ -134,7 +134,8 @@ def test_the_memory_map_is_what_the_network_gives(planted, tmp_path):
 def test_everything_named_in_the_method_is_left_and_nothing_else(small_dictionary, run_main, capsys):
     result = run_main(LAYER_NAME="[layer2,layer3]")
     suffixes = (".mmap", "_feature_size.npy", "_quantile.npy", "_tally.npz", "_conv.pdf", "_units.csv", "_iou.csv",
-                "_chance.npz", "_presence.csv", "_twins.npz", "_manifest.json", "_settings.json")  # fmt: skip
+                "_chance.npz", "_presence.csv", "_twins.npz", "_manifest.json", "_settings.json", "_shown.json",
+                ".html")  # fmt: skip
     expected = {f"onet_{layer}{suffix}" for layer in ("layer2", "layer3") for suffix in suffixes} | {"twins"}
     assert {path.name for path in result.iterdir() if not path.name.startswith(".")} == expected
     size = np.load(result / "onet_layer3_feature_size.npy").tolist()
@@ -185,8 +186,8 @@ def made_anew(before, after):
     return {name.partition("layer3")[2] for name in before if before[name] != after[name]}
 
 
-REPORTS = {"_conv.pdf", "_units.csv", "_iou.csv"}
-FROM_CHANCE = {"_chance.npz", "_presence.csv", "_twins.npz", "_conv.pdf", "_units.csv"}
+REPORTS = {".html", "_conv.pdf", "_units.csv", "_iou.csv"}
+FROM_CHANCE = {"_chance.npz", "_presence.csv", "_twins.npz", ".html", "_conv.pdf", "_units.csv"}
 FROM_UNION = {"_tally.npz", "_twins.npz", *REPORTS}  # the twins' tallies have another union too
 FROM_TALLY = {"_tally.npz", *REPORTS, *FROM_CHANCE}
 FROM_THRESHOLD = {"_quantile.npy", *FROM_TALLY}
@@ -198,14 +199,14 @@ ALL = {".mmap", "_feature_size.npy", *FROM_THRESHOLD}
     [
         ({}, set()),
         ({"BATCH_SIZE": 5, "TALLY_BATCH_SIZE": 7, "WORKERS": 0}, set()),
-        ({"TOPN": 2}, {"_conv.pdf"}),
-        ({"SCORE_THRESHOLD": 0.1}, {"_conv.pdf", "_units.csv"}),
+        ({"TOPN": 2}, {".html", "_conv.pdf"}),
+        ({"SCORE_THRESHOLD": 0.1}, {".html", "_conv.pdf", "_units.csv"}),
         ({"ALPHA": 0.01}, {"_conv.pdf", "_units.csv", "_presence.csv"}),
-        ({"TWINS": 0}, {"_twins.npz", "_conv.pdf", "_units.csv"}),
+        ({"TWINS": 0}, {".html", "_twins.npz", "_conv.pdf", "_units.csv"}),
         ({"PERMUTATIONS": 10}, FROM_CHANCE),
         ({"BOOTSTRAPS": 3}, FROM_CHANCE - {"_twins.npz"}),
         ({"IOU_UNION": "active"}, FROM_UNION),
-        ({"SEG_THRESHOLD": 0.2}, FROM_TALLY),
+        ({"SEG_THRESHOLD": 0.2}, FROM_TALLY - {".html"}),
         ({"QUANTILE": 0.02}, FROM_THRESHOLD),
         ({"INPUT_SIZE": 52}, ALL),
         ({"FEATURE_DTYPE": "float16"}, ALL),
@@ -215,7 +216,7 @@ def test_a_change_makes_anew_exactly_what_depends_on_it(small_dictionary, run_ma
     before = stamps(run_main())
     capsys.readouterr()
     after = stamps(run_main(**words))
-    assert made_anew(before, after) == expected
+    assert made_anew(before, after) == expected  # a page stays where the data that it shows come out the same
     assert ("nothing changed" in capsys.readouterr().out) == (expected == set())
 
 
@@ -462,7 +463,9 @@ def test_the_report_says_the_network_and_is_made_anew_when_what_it_says_changes(
     said = capsys.readouterr().out
     assert "network          torchvision network (torchvision, architecture resnet18, num_classes 2)" in said
     after = stamps(run_main(**words, WEIGHTS=tmp_path / "same.pth"))
-    assert {name for name in before if before[name] != after[name]} == {"torchvision_layer1_conv.pdf"}
+    assert {name for name in before if before[name] != after[name]} == {
+        "torchvision_layer1_conv.pdf", "torchvision_layer1.html",
+    }  # fmt: skip
     assert f"{tmp_path / 'same.pth'}" in capsys.readouterr().out
 
 
