@@ -48,8 +48,11 @@ def main():
     config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASKS": "TASK", "TASK_LAYERS": "LAYER_NAME"})
     device = prepare_device(config)
     ensure_rendered(config.DICTIONARY)
-    for layer in as_list(config.LAYER_NAME):
-        ablate_layer(config, prepare_model(config, config.TASK, [layer], device))
+    models = [prepare_model(config, config.TASK, [layer], device) for layer in as_list(config.LAYER_NAME)]
+    for model in models:  # before anything runs
+        own_sets(config, units_of(model))
+    for model in models:
+        ablate_layer(config, model)
     write_pages(config.OUTPUT_FOLDER, config.NL_FOLDER)
 
 
@@ -90,6 +93,12 @@ def ablate_layer(config, model):
 # ------------------------------------------------------------------------------------------------------ sets of units
 
 
+def units_of(model):
+    """The number of units of a model's one layer."""
+    (layer,) = model.layers
+    return len(model.behaviour[layer].outputs)
+
+
 def own_sets(config, units):
     """The set that the user names. Returns list of UnitSet, empty without. Raises DissectionError for no unit."""
     if config.UNITS is None:
@@ -97,7 +106,7 @@ def own_sets(config, units):
     own = [config.UNITS] if isinstance(config.UNITS, int) else list(config.UNITS)
     if max(own) >= units or len(set(own)) < len(own):
         raise DissectionError(f"UNITS is {config.UNITS!r}: the layer has units 0 to {units - 1}; name each once")
-    return [UnitSet("own", f"units {', '.join(map(str, own))}", own)]
+    return [UnitSet("own", f"unit{'s' * (len(own) > 1)} {', '.join(map(str, own))}", own)]
 
 
 def own_name(config):
@@ -150,9 +159,8 @@ def rows_of_halves(photographs):
 def ablate_units(config, network, photographs, store):
     """Have what is predicted whole and without each unit. Returns float32 (1 + U, n, K)."""
     if not store.is_current(UNITS_ABLATED):
-        (layer,) = network.layers
-        units = len(network.behaviour[layer].outputs)
-        numbers = predictions(config, network, photographs, [[unit] for unit in range(units)], "single units")
+        alone = [[unit] for unit in range(units_of(network))]
+        numbers = predictions(config, network, photographs, alone, "single units")
         store.make(UNITS_ABLATED, save_arrays, {"numbers": numbers, "photographs": np.array(photographs.digests)})
     return load_arrays(store.path(UNITS_ABLATED.suffix))["numbers"]
 
@@ -163,10 +171,10 @@ def ablate_sets(config, network, photographs, store, sets, whole):
     Returns (float32 (1 + S, n, K), the first the whole network's; the S distinct sets; the places of the random ones of
     each size among them).
     """
-    (layer,) = network.layers
-    distinct, random = listed(sets, config.RANDOM_SETS, len(network.behaviour[layer].outputs))
+    distinct, random = listed(sets, config.RANDOM_SETS, units_of(network))
     stage = sets_stage(own_name(config))
-    store.facts["ablation_sets"] = fingerprint([distinct, [tuple(one) for one in sets]])
+    places = {size: list(map(int, at)) for size, at in random.items()}
+    store.facts["ablation_sets"] = fingerprint([distinct, [tuple(one) for one in sets], sorted(places.items())])
     if not store.is_current(stage):
         numbers = predictions(config, network, photographs, distinct, "sets of units")[1:]
         store.make(stage, save_arrays, {"numbers": numbers, "photographs": np.array(photographs.digests)})

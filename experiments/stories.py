@@ -1,5 +1,9 @@
 """What a study of trained networks leaves: a table, a plot, a page, and the settings, written when they changed."""
 
+import sys
+
+import numpy as np
+
 from report.experiment import write_story
 from report.tables import write_csv
 from store.layer import Stage
@@ -19,7 +23,8 @@ STORY_REPORTS = (
 
 def leave(config, results, reports, story, *found):
     """Write the reports and say what was found and where it lies. results: LayerStore. reports: Stages."""
-    results.facts |= {"found": fingerprint([repr(one) for one in found]), "story": fingerprint(repr(story))}
+    with np.printoptions(threshold=sys.maxsize):  # or long arrays would be abbreviated
+        results.facts |= {"found": fingerprint([repr(one) for one in found]), "story": fingerprint(repr(story))}
     for stage in reports:
         if not results.is_current(stage):
             results.make(stage, stage.make, story, *found)

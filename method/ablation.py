@@ -179,14 +179,16 @@ def random_orders(units, count):
 
 
 def at_least(value, random):
-    """The share of random sets with an effect at least as large in the same direction, the set itself counted.
+    """The share of random sets with an effect at least as large in the same direction, the set itself counted; 1 for a
+    set without an effect.
 
     value: float (...). random: float (R, ...). Returns float64 (...), NaN where value is.
     """
     value = np.asarray(value, float)
     side = np.where(value < 0, -1, 1)
     reached = (random * side >= value * side - 1e-12).sum(axis=0)
-    return np.where(np.isnan(value), np.nan, (1 + reached) / (len(random) + 1))
+    share = np.where(value == 0, 1.0, (1 + reached) / (len(random) + 1))
+    return np.where(np.isnan(value), np.nan, share)
 
 
 # ---------------------------------------------------------------------------------------------------------- importance

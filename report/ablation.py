@@ -37,7 +37,7 @@ WORDS = {
     "displacement": Wording(
         "moves the points of {group} by {value} % of the distance between the eyes", 100, "moved, % of eye distance", 2
     ),
-    "share_eyes": Wording("{value} % of that falls on the eyes of {group}", 100, "share of the eyes, %", 1),
+    "share_eyes": Wording("puts {value} % of the movement of {group} on the eyes", 100, "share of the eyes, %", 1),
 }
 _UNITS_TOLD = 20  # of single units, in the PDF
 
@@ -48,7 +48,7 @@ def wording(measure):
         return WORDS[measure]
     kind, _, what = measure.partition("_")
     of = {"displacement": "moved, % of eye distance", "share": "share of the movement, %", "auc": "AUC lost, points"}
-    says = {"share": f"{{value}} % of that falls on the {readable(what)} of {{group}}"}.get(kind, "")
+    says = {"share": f"puts {{value}} % of the movement of {{group}} on the {readable(what)}"}.get(kind, "")
     return Wording(says, -100 if kind == "auc" else 100, f"{readable(what)}: {of[kind]}", 1)
 
 
@@ -213,13 +213,26 @@ def sentences(found):
     ]  # fmt: skip
     striking = [sentence for sentence, is_striking, _ in told if is_striking]
     others = list(dict.fromkeys(name for _, is_striking, name in told if not is_striking))
-    alike = [f"To no group more than what one in twenty random sets does: {'; '.join(others)}."] if others else []
-    return [*_of_layer(found), *striking, *alike]
+    share = f"{_cut_off(found):.0%} of the random sets"
+    alike = [f"To no group as much as at most {share}: {'; '.join(others)}."] if others else []
+    tried = [
+        f"Told are the sets that do to a group what at most {share} do; {len(told)} sentences of several groups were "
+        "tried, and of random sets, too, more than that share would be told."
+    ] if any(found.sets[place].kind != "own" for place in found.told_sets) else []  # fmt: skip
+    return [*_of_layer(found), *tried, *striking, *alike]
+
+
+def _cut_off(found):
+    """The largest share of random sets with as much at which a set is spoken of: no less than their number can show."""
+    return max(_STRIKING, 1 / (len(next(iter(found.random.values()))) + 1))
 
 
 def _measures_told(found):
-    """The measures of which there are sentences: of points those of whose share is most beyond chance, too."""
-    return [measure for measure in found.of_sets if measure in ("log_odds", "shift", "displacement", "share_eyes")]
+    """The measures of which there are sentences, of points the share of each and of both eyes."""
+    return [
+        measure for measure in found.of_sets
+        if measure in ("log_odds", "shift", "displacement") or measure.startswith("share")
+    ]  # fmt: skip
 
 
 def _groups_told(found):
@@ -243,8 +256,11 @@ def _of_set(found, place, measure):
             continue  # of what they are biased about alone
         if measure == "accuracy" and not effect.value[place, at].any():
             continue  # nobody is told otherwise: the log-odds say more
-        if np.isnan(effect.value[place, at]).any() or (measure == "share_eyes" and names != ["all"]):
+        if np.isnan(effect.value[place, at]).any() or (measure.startswith("share") and names != ["all"]):
             continue
+        gap = f"{names[0]} less {names[-1]}"
+        if len(names) == 2 and gap in found.groups:
+            names, at = [*names, gap], [*at, found.groups.index(gap)]
         parts = [
             told_value(effect.value[place, group], effect.low[place, group], effect.high[place, group], words)
             for group in at
@@ -264,7 +280,7 @@ def _of_set(found, place, measure):
             f"{chance}."
         )
         concept = "" if names == ["all"] else f" by {names[0].partition(': ')[0]}"
-        is_striking = one.kind == "own" or reached[at].min() <= max(_STRIKING, 1 / (len(random) + 1))
+        is_striking = one.kind == "own" or reached[at].min() <= _cut_off(found)
         yield sentence, is_striking, readable(f"{_called(one)} ({words.short}{concept})")
 
 
@@ -296,6 +312,8 @@ def _range(low, high, words):
 
 
 def _people(group):
+    if " less " in group:
+        return " less ".join(map(_people, group.split(" less ")))
     return "all photographs" if group == "all" else readable(group.partition(": ")[2])
 
 

@@ -413,9 +413,9 @@ def test_a_network_that_decides_by_one_unit_loses_everything_with_it(planted, fa
     assert float(by_group["gender: male less gender: female"]["effect"]) == -1
     assert "no labels of units, no regions" in out and "run python main.py TASK=planted" in out
     assert "no units biased by gender, skin_tone: run python nl_bias.py TASKS=planted LAYER_NAME=layer3" in out
-    assert "To no group more than what one in twenty random sets does: the" in out  # these often hold unit 2, too
+    assert "To no group as much as at most" in out  # these often hold unit 2, too
     run(UNITS=2)
-    told = "Removing units 2 costs male 100.0 (100.0 to 100.0) points of accuracy, female 0.0 (0.0 to 0.0)"
+    told = "Removing unit 2 costs male 100.0 (100.0 to 100.0) points of accuracy, female 0.0 (0.0 to 0.0)"
     assert told in capsys.readouterr().out
 
 

@@ -471,7 +471,7 @@ def test_faulty_loader_file_is_named_with_the_reason(lenet, text, expected):
 def test_unknown_task_lists_the_nearest_and_all(lenet):
     message = message_of(load_model, "agee", FOUR)
     assert "unknown task 'agee': did you mean age" in message
-    assert "The tasks are age, beauty, dlib_age, dlib_gender, facenet, fairface, gender, onet" in message
+    assert "The tasks are age, beauty, convnet, dlib_age, dlib_gender, facenet, fairface, gender, onet" in message
     assert "unknown task '../models'" in message_of(load_model, "../models", FOUR)
 
 
