@@ -115,7 +115,7 @@ def write_story(path, story):
     )
     for place, panel in enumerate(story.panels):
         panel.draw(figures[-1].add_subplot(grid[place // _ACROSS, place % _ACROSS]))
-    top -= height + 0.045
+    top -= height + 0.058  # ticks and labels
     for header, *body in story.tables:
         room = int((top - _BOTTOM) / _TABLE_LINE) - 2
         if room < min(len(body), 8):
