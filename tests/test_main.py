@@ -345,8 +345,9 @@ def test_layers_dissected_together_or_alone_give_the_same(small_dictionary, run_
 
 def test_the_untrained_twin_stands_beside_the_trained_network(small_dictionary, run_main):
     trained = stamps(run_main())
+    del trained["onet_layer3.html"]  # which leads to the twin's page now
     result = run_main(WEIGHTS="random", SEED=3)
-    assert {name: stamp for name, stamp in stamps(result).items() if "random" not in name} == trained
+    assert stamps(result).items() >= trained.items()
     twin = (result / "onet_random_layer3.mmap").read_bytes()
     run_main(WEIGHTS="random", SEED=4)
     assert (result / "onet_random_layer3.mmap").read_bytes() != twin
