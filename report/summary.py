@@ -27,10 +27,10 @@ def sentences(findings, evidence):
     units, detectors, unique = findings.units, findings.detectors, findings.unique_detectors
     if findings.warnings:
         return [f"{units} units were dissected. {warning}." for warning in findings.warnings]
-    told = [
-        f"Of {units} units {detectors} detect a concept: their IoU with it is above {findings.score_threshold:g}. "
-        f"Together they detect {unique} different concepts."
-    ]
+    detect = "detects" if detectors == 1 else "detect"
+    told = [f"Of {units} units {detectors} {detect} a concept: IoU above {findings.score_threshold:g}."]
+    if detectors > 1:
+        told.append(f"Together they detect {unique} different concepts.")
     if evidence.judged:
         told.append(
             f"{int(evidence.confirmed.sum())} of them are confirmed: that their place in the face alone gives such an "
@@ -44,7 +44,7 @@ def sentences(findings, evidence):
         told.append(f"In the same network without training {of_twins} units detect a concept and {standing} are "
                     "confirmed.")  # fmt: skip
     most = max(findings.units_per_region().items(), key=lambda of: of[1] * (of[0] != UNLOCALIZABLE))
-    if detectors and most[0] != UNLOCALIZABLE:
+    if detectors > 1 and most[0] != UNLOCALIZABLE:
         told.append(f"Most detectors, {most[1]}, belong to {most[0].replace('_', ' ')}.")
     return told
 

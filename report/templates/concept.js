@@ -59,7 +59,7 @@ function imageView() {
     unit === null ? h("p", { class: "lead" }, `${active.length} of ${units.length} units are active in this photograph. Choose one to see where.`) : looksAt(place, unit, concept),
     h("div", { class: "columns image" }, h("figure", null, large, h("div", { class: "switches" }, switches(draw))),
       h("div", null,
-        h("h3", null, "Concepts in it"),
+        h("h3", null, "Concepts that are annotated in it"),
         h("ul", { class: "inline" }, Object.keys(ofConcepts).map(Number).map((one) => h("li", null,
           h("a", { href: address({ of: one === concept ? "" : concepts[one].name }), "aria-current": one === concept ? "true" : null }, readable(concepts[one].name))))),
         h("h3", null, `Units that are active in it (${active.length})`),

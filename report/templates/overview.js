@@ -25,8 +25,8 @@ function questions() {
     ["Which units follow their concept beyond its place in the face?", { view: "units", standing: "confirmed", sort: "excess" }],
     ["Which are merely active where faces have it?", { view: "units", standing: "detector" }],
     first && [`Which units detect ${readable(first.top_concept)}?`, { view: "concept", concept: first.top_concept }],
-    beside.bias && ["Which units are biased by training?", { view: "units", group: "any", verdict: "biased" }],
-    beside.bias && ["Which lean no more than an untrained network's?", { view: "units", group: "any", verdict: "as without training" }],
+    beside.bias && ["Which units are biased by training, and towards whom?", { view: "units", group: "any", verdict: "biased" }],
+    beside.bias && ["Which lean, but no more than an untrained network's?", { view: "units", group: "any", verdict: "as without training" }],
   ].filter(Boolean);
   return h("ul", { class: "questions" }, asked.map(([text, to]) => h("li", null, h("a", { href: address(to) }, text))));
 }

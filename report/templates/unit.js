@@ -102,9 +102,9 @@ function biasTable(unit) {
     readable(`${row.concept}: ${row.group}`), bar(row.probability, 1, { low: row.low, high: row.high, kind: row.verdict === "biased" ? "biased" : "" }),
     number(row.probability), interval(row.low, row.high), `${number(row.auc, 2)} (${interval(row.auc_low, row.auc_high, 2)})`, small(row.q),
     known(row.twin) ? percent(Number(row.twin)) : "–", row.verdict]);
-  return h("section", null, h("h3", null, "Bias"), table("Probability of each subgroup, with its 95 % interval, and what of it is chance", [{ name: "subgroup" }, { name: "" },
+  return h("section", null, h("h3", null, "Bias"), table("Probability of each subgroup. Intervals are of all its images; q is of images whose other labels agree, or of drawn faces that differ in the subgroup alone, and so may see more or less than they do.", [{ name: "subgroup" }, { name: "" },
     { name: "P", right: true }, { name: "95 %", right: true }, { name: "AUC", right: true }, { name: "q", right: true },
-    { name: "untrained units as far", right: true, title: "Share of the units of untrained twins that tell the subgroup at least as well" }, { name: "verdict" }], rows, { class: "bars", id: "bias" }));
+    { name: "untrained units that far", right: true, title: "Share of the units of untrained twins that tell the subgroup at least as well" }, { name: "verdict" }], rows, { class: "bars", id: "bias" }));
 }
 
 function hierarchyTable(unit) {

@@ -17,7 +17,7 @@ function unitsView() {
     choice("Region", "region", [["", "any"], ...[...regions, shown.unlocalizable].map((name) => [name, readable(name)])], change),
     choice("Type", "type", [["", "any"], ...types.map((name) => [name, name])], change),
     choice("Standing", "standing", [["", "any"], ["detectors", "all detectors"], ...Object.entries(STANDINGS)], change),
-    beside.bias && choice("Leans towards", "group", [["", "not asked"], ["any", "any subgroup"], ...subgroups.map((name) => [name, readable(name)])], change),
+    beside.bias && choice("Leans towards", "group", [["", "not asked"], ["any", "any subgroup (and biased towards none, unless asked)"], ...subgroups.map((name) => [name, readable(name)])], change),
     beside.bias && choice("and is", "verdict", VERDICTS.map((name) => [name, name]), change),
     field("IoU from", h("input", { type: "number", name: "least", min: 0, max: 1, step: "0.01", value: state.least, oninput: change("least") })),
     field("q up to", h("input", { type: "number", name: "mostq", min: 0, max: 1, step: "0.01", value: state.mostq, oninput: change("mostq") })),
@@ -43,5 +43,7 @@ function card(unit) {
     h("strong", null, `Unit ${unit.unit}`), " ", h("span", { class: "concept" }, unit.top_concept ? readable(unit.top_concept) : "no concept"),
     h("span", { class: "figures" }, `IoU ${number(unit.iou)}`, known(unit.location_iou) ? `, by place ${number(unit.location_iou)}` : "",
       known(unit.q) ? `, q ${small(unit.q)}` : ""),
+    unit.bias.some((row) => row.verdict === "biased")
+      ? h("span", { class: "figures" }, `biased: ${unit.bias.filter((row) => row.verdict === "biased").map((row) => readable(`${row.concept} ${row.group}`)).join(", ")}`) : null,
     h("span", { class: "badge" }, STANDINGS[standing(unit)].split(":")[0]));
 }
