@@ -17,7 +17,7 @@ function unitsView() {
     choice("Region", "region", [["", "any"], ...[...regions, shown.unlocalizable].map((name) => [name, readable(name)])], change),
     choice("Type", "type", [["", "any"], ...types.map((name) => [name, name])], change),
     choice("Standing", "standing", [["", "any"], ["detectors", "all detectors"], ...Object.entries(STANDINGS)], change),
-    beside.bias && choice("Leans towards", "group", [["", "not asked"], ["any", "any subgroup (and biased towards none, unless asked)"], ...subgroups.map((name) => [name, readable(name)])], change),
+    beside.bias && choice("Leans towards", "group", [["", "not asked"], ["any", "any subgroup"], ...subgroups.map((name) => [name, readable(name)])], change),
     beside.bias && choice("and is", "verdict", VERDICTS.map((name) => [name, name]), change),
     field("IoU from", h("input", { type: "number", name: "least", min: 0, max: 1, step: "0.01", value: state.least, oninput: change("least") })),
     field("q up to", h("input", { type: "number", name: "mostq", min: 0, max: 1, step: "0.01", value: state.mostq, oninput: change("mostq") })),
