@@ -109,7 +109,7 @@ def require_sense(config):
     given = {word.partition("=")[0] for word in config.words}
     if ignored := sorted(given & {*STUDIES[config.NAME].unused}):
         raise DissectionError(f"the {config.NAME} experiment takes no {', '.join(ignored)}: leave it out")
-    require_chance(config)
+    require_chance(config, dealt="PERMUTATIONS" not in STUDIES[config.NAME].unused)
 
 
 # ------------------------------------------------------------------------------------------------- training, measuring
@@ -193,7 +193,7 @@ def told(config, study, instrument, measured):
 def verdict_of(config, study, instrument, measured, trends):
     """The sentence whether what was published is reproduced."""
     name = instrument.leading[0]
-    whole, blocks = trends[name][_SUM], blocks_with_places(config, measured)
+    whole, blocks = trends[name][_SUM], blocks_that_tell(config, instrument, measured)
     raised = holm([trends[name][block].p for block in blocks])
     rising = [block for block, p in zip(blocks, raised, strict=True) if p <= config.ALPHA]
     found = f"{instrument.measures[name]}, Spearman's rho with P {rho_text(whole)} over all blocks, "
@@ -230,9 +230,11 @@ def rho_text(trend):
     return f"{trend.rho_of_means:.2f} of the means over {seeds} seeds, {single},"
 
 
-def blocks_with_places(config, measured):
-    """The blocks whose maps have several places; a map of one can locate nothing."""
-    return [block for block in config.BLOCKS if measured[0].blocks[block]["places"] > 1]
+def blocks_that_tell(config, instrument, measured):
+    """The blocks of which the instrument can tell anything: where it locates, those whose maps have several places."""
+    return [
+        block for block in config.BLOCKS if measured[0].blocks[block]["places"] > 1 or not instrument.locates
+    ]  # fmt: skip
 
 
 def sentences_of(config, study, instrument, measured):
@@ -252,18 +254,7 @@ def sentences_of(config, study, instrument, measured):
     for gender, group in accuracies(measured):
         of = {share: _mean_accuracy(measured, share, (gender, group)) for share in (first, last)}
         words.append(f"{gender} {group}: {of[first]:.0%} told right at P = {first}, {of[last]:.0%} at P = {last}.")
-    return [*words, *instrument.remarks(config, measured), *remarks_on_places(measured)]
-
-
-_FEW_PLACES = 9  # with fewer, a block can locate hardly anything
-
-
-def remarks_on_places(measured):
-    """A sentence on the blocks whose maps are too small, list of one or none."""
-    small = [f"{block} ({of['places']})" for block, of in measured[0].blocks.items() if of["places"] < _FEW_PLACES]
-    return [f"Maps of few places, which can locate little or nothing: {', '.join(small)}. Take a larger SIDE_PX."][
-        : len(small)
-    ]
+    return [*words, *instrument.remarks(config, measured)]
 
 
 def steepness_sentence(config, study, instrument, measured):

@@ -72,7 +72,7 @@ def main():
         with locked([results]):
             found = [switch(config, network, concept) for concept in config.SWITCHED]
             story = told(config, network, found, findings, missing, store.about)
-            leave(config, results, REPORTS, story, config, found, findings)
+            leave(config, results, REPORTS, story, list(unit_rows(config, found, findings)))
 
 
 # --------------------------------------------------------------------------------------------------- faces, movements
@@ -268,9 +268,9 @@ def unit_table(config, found, findings):
     return rows
 
 
-def write_units(path, _story, config, found, findings):
+def write_units(path, _story, rows):
     """Write a line per concept and unit, see unit_rows."""
-    write_csv(path, unit_rows(config, found, findings))
+    write_csv(path, rows)
 
 
 REPORTS = (Stage("_units.csv", "units", RESULT, make=write_units), *STORY_REPORTS)

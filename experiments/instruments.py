@@ -27,6 +27,7 @@ from util.files import clear_leftovers, read_json, replacing_folder
 log = logging.getLogger(__name__)
 
 _REGION, _CONCEPT = "Eye_Region", "Eyeglasses"
+_FEW_PLACES = 9  # of a map; with fewer it can locate hardly anything
 
 
 class EyeDetectors:
@@ -44,7 +45,7 @@ class EyeDetectors:
         "places": "places of a map",
     }
     leading = ("eye_detectors", "eye_confirmed", "eyeglasses_units")  # those with a trend and a plot
-    as_share = False
+    as_share, locates = False, True
 
     def __init__(self, config, folder):
         ensure_rendered(config.DICTIONARY)
@@ -82,7 +83,11 @@ class EyeDetectors:
     @staticmethod
     def remarks(config, measured):
         """Sentences on what stands in the way of the numbers' meaning."""
-        return []
+        places = {block: of["places"] for block, of in measured[0].blocks.items()}
+        small = [f"{block} ({number})" for block, number in places.items() if number < _FEW_PLACES]
+        if not small:
+            return []
+        return [f"Maps of few places, which can locate little or nothing: {', '.join(small)}. Take a larger SIDE_PX."]
 
 
 COLOUR_CONCEPT, COLOUR_GROUPS = "colour", ("color", "grayscale")
@@ -105,7 +110,7 @@ class ColourBias:
         "places": "places of a map",
     }
     leading = ("beyond_cut_off", "biased")
-    as_share = True
+    as_share, locates = True, False
 
     def __init__(self, config, folder):
         self.root, self.untrained = folder / "dictionary", folder / "untrained"

@@ -10,7 +10,7 @@ def read_words(words, description, instead, own=None):
     return read_settings(settings, words, description, instead, own)
 
 
-def require_chance(config):
-    """Raise DissectionError for settings by which nothing is told from chance."""
-    if config.ALPHA is None or not config.PERMUTATIONS:
+def require_chance(config, dealt=True):
+    """Raise DissectionError for settings that tell nothing from chance. dealt: whether PERMUTATIONS matters to it."""
+    if config.ALPHA is None or (dealt and not config.PERMUTATIONS):
         raise DissectionError("this study tells findings from chance: ALPHA and PERMUTATIONS must not be None or 0")

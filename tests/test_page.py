@@ -486,7 +486,7 @@ def test_folders_of_this_machine_are_left_out_of_what_is_said(tmp_path):
     root = tmp_path / "my faces"
     about = {
         "dictionary": f"{root}, 12 images",
-        "weights": "/home/me/model/a.pth, sha256 12",
+        "weights": "/srv/model/a.pth, sha256 12",
         "input": "(x - [1]) / [2]",
     }
     assert without_places(about, root) == {

@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from experiments import controlled, faces, trained, training
 from experiments.faces import BY_GENDER, BY_GROUPS, Faces, eyeglasses, face_of, faces_of, grayscale, one_version
 from experiments.trained import Recipe, Trained, train
 from loader.models import load_model
-from method.trend import Trend, mean_interval
+from method.trend import Trend, holm, mean_interval
 from rendering.face import GENDERS
 from store.layer import LayerStore
 from util.errors import DissectionError
@@ -67,6 +68,47 @@ def test_chance_alone_seldom_looks_like_a_trend():
 def test_a_trend_needs_a_number_per_condition(numbers):
     with pytest.raises(ValueError, match="numbers must be"):
         Trend.of([1, 2, 3], numbers)
+
+
+def test_a_fall_has_its_own_p_and_two_conditions_can_show_nothing():
+    falls = Trend.of([50, 60, 70, 80, 90, 100], [[9, 7, 6, 4, 2, 1]])
+    assert falls.p == 1 and falls.p_falls == falls.least_p == 1 / 720
+    assert Trend.of([50, 100], [[0, 100]]).least_p == Trend.of([50, 100], [[0, 100]]).p == 0.5
+
+
+def test_holm_raises_the_smallest_most():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.6]).tolist() == [1, 1] and holm([]).tolist() == [] and holm([0.02]).tolist() == [0.02]
+
+
+SHARES = [50, 60, 70, 80, 90, 100]
+RISING, FLAT = [1, 2, 3, 4, 5, 6], [2, 2, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "places", "said"),
+    [
+        ("eyeglasses", [RISING, FLAT], (16, 16), "This is reproduced, by one seed, which is a hint"),
+        ("grayscale", [RISING, FLAT], (16, 16), "This is reproduced in part"),
+        ("grayscale", [RISING, RISING], (16, 1), "of 2 blocks they rise in a, b"),  # bias needs no places
+        ("eyeglasses", [RISING, RISING], (16, 1), "of 1 blocks they rise in a "),
+        ("eyeglasses", [RISING[::-1], FLAT], (16, 16), "The contrary is found"),
+        ("eyeglasses", [FLAT, FLAT], (16, 16), "This is not reproduced"),
+        ("eyeglasses", [RISING[:2], FLAT[:2]], (16, 16), "With 2 shares and 1 seed this cannot be decided"),
+    ],
+)
+def test_the_verdict_says_what_the_numbers_bear_out(name, blocks, places, said):
+    study, shares = controlled.STUDIES[name], SHARES[: len(blocks[0])]
+    measured = [
+        controlled.Measured(0, share, {}, {
+            block: {**dict.fromkeys(study.instrument.leading, numbers[at]), "places": size}
+            for block, numbers, size in zip("ab", blocks, places, strict=True)
+        })
+        for at, share in enumerate(shares)
+    ]  # fmt: skip
+    config = SimpleNamespace(PERCENTAGES=shares, BLOCKS=["a", "b"], SEEDS=1, ALPHA=0.05)
+    trends = controlled.trends_of(config, study.instrument, measured)
+    assert said in controlled.verdict_of(config, study, study.instrument, measured, trends)
 
 
 # -------------------------------------------------------------------------------------------------------------- faces
