@@ -8,6 +8,7 @@ import numpy as np
 
 SCALE = 255  # a place on the grid in bytes: 0 is its left or upper edge, 255 its right or lower edge
 _FINER = 2  # the contour is traced on pixels half as large, so that one pixel alone still has an area
+_XY = np.arange(2)  # the places of a corner's numbers
 _TOLERANCE = 0.6  # of the finer pixels, by which a polygon may leave the contour
 
 
@@ -19,23 +20,25 @@ def contours(pixels):
     """
     rows, columns = pixels.shape
     left, top, width, height = cv2.boundingRect(pixels.view(np.uint8))
+    if not width:
+        return ""
     part = pixels[top : top + height, left : left + width].view(np.uint8)
-    finer = np.repeat(np.repeat(part, _FINER, axis=0), _FINER, axis=1)
+    finer = cv2.resize(part, (_FINER * width, _FINER * height), interpolation=cv2.INTER_NEAREST)
     offset = (_FINER * left, _FINER * top)
-    traced, _ = cv2.findContours(finer, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=offset) if width else ((), None)
-    encoded, across, down = bytearray(), _in_bytes(columns), _in_bytes(rows)
+    traced, _ = cv2.findContours(finer, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=offset)
+    encoded, in_bytes = bytearray(), _in_bytes(rows, columns)
     for contour in traced:
         corners = _simplified(contour)
         encoded.append(len(corners))
-        encoded += np.stack([across[corners[:, 0]], down[corners[:, 1]]], axis=1).tobytes()
+        encoded += in_bytes[_XY, corners].tobytes()
     return base64.b64encode(encoded).decode()
 
 
 @cache
-def _in_bytes(count):
-    """The places of the finer pixels along a side of the grid, of count pixels: uint8 (_FINER * count,)."""
-    finer = _FINER * count
-    return ((np.arange(finer) + 0.5) / finer * SCALE).round().astype(np.uint8)
+def _in_bytes(rows, columns):
+    """The places of the finer pixels across and down a grid: uint8 (2, _FINER * the longer side)."""
+    finer = _FINER * np.array([[columns], [rows]])
+    return ((np.arange(finer.max()) + 0.5) / finer * SCALE).round().clip(max=SCALE).astype(np.uint8)
 
 
 def _simplified(contour):
@@ -57,7 +60,6 @@ def onto_picture(view, size, grid, shown):
     """
     x, y = np.array([0, size[0], 0.0]), np.array([0, 0, size[1]])
     columns, rows = view.place(x, y, size, grid)
-    on_grid = np.stack([columns / grid[1] * SCALE, rows / grid[0] * SCALE, np.ones(3)])
-    on_picture = np.stack([x * shown[0] / size[0], y * shown[1] / size[1]])
-    matrix = on_picture @ np.linalg.inv(on_grid)  # (2, 3)
-    return [round(float(number), 5) for number in matrix.T.ravel()]
+    on_grid = np.stack([columns / grid[1] * SCALE, rows / grid[0] * SCALE], axis=1, dtype=np.float32)
+    on_picture = np.stack([x * shown[0] / size[0], y * shown[1] / size[1]], axis=1, dtype=np.float32)
+    return cv2.getAffineTransform(on_grid, on_picture).T.ravel().round(5).tolist()

@@ -20,8 +20,9 @@ from report.summary import found, sentences
 from report.tables import unit_rows
 from util.parallel import mapped
 
-_LONGEST_PX = 208  # of the longer side of a photograph on the page
+_LONGEST_PX = 224  # of the longer side of a photograph on the page
 _JPEG_QUALITY = 75
+_TRACED_PX = 80  # the longer side of the grid on which units are outlined, at most: a third of the picture's
 _MOST_PICTURES = 2000  # about 15 MB of the page
 _OF_CONCEPT = 5  # pictures of each concept for units whose own it is not
 _SAMPLED_VALUES = 2_000_000  # of the histograms of activations
@@ -35,12 +36,11 @@ def write(path, dissection):
     """Write what a page shows of a layer. dissection: report.dissection.Dissection."""
     findings, evidence, dictionary = dissection.findings, dissection.evidence, dissection.dictionary
     chosen = chosen_images(findings, dissection.top_images)
-    label = f"page of {dissection.layer}"
-    pictures = [
-        picture
-        for _, picture in mapped(lambda row: _picture(dissection, row), chosen, dissection.workers, label, "image")
-    ]
-    header, *rows = unit_rows(dissection)
+    rows = [dictionary.rows[index] for index in chosen]
+    photographs = mapped(dissection.small, rows, dissection.workers, f"page of {dissection.layer}", "image")
+    # Outlining is many small steps, in which threads would only wait for each other.
+    pictures = [_picture(dissection, row, photograph) for row, photograph in photographs]
+    header, *lines = unit_rows(dissection)
     sample = _evenly(dictionary.usable_rows, _SAMPLED_IMAGES)
     carried = dictionary.carries.sum(axis=0).tolist()
     shown = {
@@ -58,7 +58,7 @@ def write(path, dissection):
             for name, count in zip(findings.concepts, carried, strict=True)
         ],
         "unlocalizable": UNLOCALIZABLE,
-        "units": {"columns": header, "rows": rows},
+        "units": {"columns": header, "rows": lines},
         "twins": evidence.twin_counts(),
         "twin_groups": _twin_groups(findings, evidence),
         "pairs": _pairs(findings, evidence),
@@ -108,14 +108,13 @@ def _best(findings, top_images, place_of):
     best = findings.tally.maps
     places = np.full(best.max(initial=-1) + 2, -1)  # the last for -1, where an image is missing
     places[list(place_of)] = list(place_of.values())
-    at, scores = places[best], findings.tally.scores.round(3).tolist()  # (U, C, K)
-    there = ((at >= 0).any(axis=2) & (findings.tally.tally > 0)).tolist()
+    at = places[best]  # (U, C, K)
+    there = (at >= 0) & (findings.tally.tally > 0)[:, :, None]
+    there &= there.cumsum(axis=2) <= top_images
     found = {unit: {} for unit in range(findings.units)}
-    for unit, of_unit in enumerate(at.tolist()):
-        for concept, pictures in enumerate(of_unit):
-            if there[unit][concept]:
-                pairs = zip(pictures, scores[unit][concept], strict=True)
-                found[unit][concept] = [[picture, score] for picture, score in pairs if picture >= 0][:top_images]
+    numbers = *np.nonzero(there)[:2], at[there], findings.tally.scores[there].round(3)
+    for unit, concept, picture, score in zip(*(of.tolist() for of in numbers), strict=True):
+        found[unit].setdefault(concept, []).append((picture, score))
     return found
 
 
@@ -134,21 +133,39 @@ def _jpeg(image):
     return base64.b64encode(jpeg).decode()
 
 
-def _picture(dissection, index):
-    """One photograph with the outlines of its concepts and of every unit that is active in it."""
-    dictionary, grid = dissection.dictionary, dissection.grid
-    row, thresholds = dictionary.rows[index], dissection.findings.tally.thresholds
-    (photograph_size, (width, height, jpeg)) = dissection.small(row)
+def _picture(dissection, row, photograph):
+    """One photograph with the outlines of its concepts and of every unit that is active in it. photograph: see
+    Dissection.small.
+    """
+    grid, thresholds = dissection.grid, dissection.findings.tally.thresholds
+    photograph_size, (width, height, jpeg) = photograph
     concepts, masks = dissection.masks(row)
-    maps = dissection.maps.read(index, index + 1)[0]  # (U, H, W)
+    maps = dissection.maps.read(row.index, row.index + 1)[0]  # (U, H, W)
     active = np.flatnonzero(maps.max(axis=(1, 2)) > thresholds)
-    pixels = active_pixels(maps[active], thresholds[active], grid)
     return {
-        "row": index, "width": width, "height": height, "jpeg": jpeg if dissection.photographs else None,
-        "matrix": onto_picture(dictionary.view(row), photograph_size, grid, (width, height)),
+        "row": row.index, "width": width, "height": height, "jpeg": jpeg if dissection.photographs else None,
+        "matrix": onto_picture(dissection.dictionary.view(row), photograph_size, grid, (width, height)),
         "concepts": {int(concept): contours(mask) for concept, mask in zip(concepts, masks, strict=True)},
-        "units": {int(unit): contours(of) for unit, of in zip(active, pixels, strict=True) if of.any()},
+        "units": unit_outlines(active, maps[active], thresholds[active], grid),
     }  # fmt: skip
+
+
+def unit_outlines(units, maps, thresholds, grid):
+    """The outlines of the active pixels of units in one photograph, without those that have none.
+
+    units: int (A,). maps: float32 (A, H, W). thresholds: float64 (A,). grid: (rows, columns) on which pixels are
+    counted; a fine one is halved, or divided further, until it has _TRACED_PX at most. Returns {unit: contours}.
+    """
+    coarser = tuple(-(-length // max(1, -(-max(grid) // _TRACED_PX))) for length in grid)
+    found = {}
+    for unit, pixels, line, threshold in zip(
+        units, active_pixels(maps, thresholds, coarser), maps, thresholds, strict=True
+    ):
+        # A peak as small as a pixel can lie between the pixels of a coarser grid.
+        traced = contours(pixels) or contours(active_pixels(line[None], threshold[None], grid)[0])
+        if traced:
+            found[int(unit)] = traced
+    return found
 
 
 # --------------------------------------------------------------------------------------------------------- numbers

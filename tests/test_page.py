@@ -21,7 +21,7 @@ from dictionary.views import WHOLE, Chip, Part
 from method.segmentation import active_pixels
 from report.contours import SCALE, contours, onto_picture
 from report.page import inline
-from report.shown import chosen_images, without_places
+from report.shown import chosen_images, unit_outlines, without_places
 from report.site import write_site
 from report.tables import write_csv
 from store.layer import LayerStore, Stage
@@ -459,6 +459,18 @@ def test_outlines_cover_the_pixels_they_stand_for():
         assert np.array_equal(drawn[~near], pixels[~near])
         assert (drawn != pixels).mean() < 0.02
     assert contours(np.zeros((8, 8), bool)) == ""
+
+
+def test_a_peak_between_the_pixels_of_the_coarser_grid_is_outlined_all_the_same():
+    maps = np.zeros((3, 128, 128), np.float32)
+    maps[0, 40, 61] = 1  # half of it in every pixel of a grid half as fine
+    maps[1, 20:60, 20:60] = 1
+    outlined = unit_outlines(np.array([4, 7, 9]), maps, np.full(3, 0.9), (128, 128))
+    assert list(outlined) == [4, 7]
+    for unit, pixels in zip(outlined, maps, strict=False):
+        for row, column in ((40, 61), (30, 30), (100, 100)):
+            lit = covers(polygons(outlined[unit]), (column + 0.5) / 128, (row + 0.5) / 128)
+            assert lit == bool(pixels[row, column]), (unit, row, column)
 
 
 @pytest.mark.parametrize("view_of_photograph", [WHOLE, Part((10, 20, 50, 40)), Chip((0.02, 0.005, -0.1, 0.2))])
