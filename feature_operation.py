@@ -9,20 +9,21 @@
 They compute; what is kept, under which name and made from what is the business of main.py and the rooms below.
 """
 
+from collections import Counter
 from copy import copy
 from functools import cached_property
 
 import numpy as np
 import torch
 
-from dictionary.concepts import PARTS
 from loader.activations import one_pass
-from method.chance import ActiveMaps, Chances, ConceptMasks, UnitsChance, chance_of, compare
+from method.chance import ActiveMaps, Chances, ConceptMasks, Counted, UnitsChance, chance_of, compare, compare_counted
 from method.outlines import Outlines
 from method.plain_label import SharedMasks, wider_concepts
-from method.presence import presence
+from method.presence import joined, presence
 from method.quantile import exact_quantile
 from method.segmentation import pack
+from method.tally import Labels, iou
 from util.parallel import mapped, ordered_map, progress
 
 # Of images that are kept in memory.
@@ -63,6 +64,11 @@ class FeatureOperator:
         """What rounds sums otherwise, beside the batch size: JSON values by name."""
         return {"device": str(self.model.device), "torch": torch.__version__}
 
+    @property
+    def many_labels(self):
+        """Whether the dictionary has too many masks for their outlines to be kept."""
+        return self.dictionary.format.many_labels
+
     def _image(self, index):
         """The image of a row as the network sees it, uint8 (rows, columns, 3)."""
         if index in self._images:
@@ -73,13 +79,18 @@ class FeatureOperator:
         return image
 
     def masks_of(self, row):
-        """The masks of a row, decoded once, since their outlines are small: see Dictionary.masks."""
-        if row.index not in self._outlines:
-            concepts, masks = self.dictionary.masks(row, self.grid)
+        """The masks of a row, see Dictionary.masks; decoded once where their outlines are few enough to be kept."""
+        if row.index in self._outlines:
+            concepts, outlines = self._outlines[row.index]
+            return concepts, outlines.pixels(self.grid[0] * self.grid[1]).reshape(len(outlines), *self.grid)
+        concepts, masks = self.dictionary.masks(row, self.grid)
+        if not self.many_labels:
             self._outlines[row.index] = concepts, Outlines.of(masks)
-            return concepts, masks
-        concepts, outlines = self._outlines[row.index]
-        return concepts, outlines.pixels(self.grid[0] * self.grid[1]).reshape(len(outlines), *self.grid)
+        return concepts, masks
+
+    def labels_of(self, row):
+        """What is annotated in a row, see method.tally.Labels."""
+        return Labels(*self.masks_of(row), self.dictionary.whole(row))
 
     def feature_extraction(self, layers, begin):
         """Record A_u(x) for every usable image, all layers in one forward pass (method.md §3.1).
@@ -135,13 +146,13 @@ class FeatureOperator:
             batch = [row for row in batch if self.dictionary.usable[row.index] and row.masks]
             if not batch:
                 return {}
-            masks = [self.masks_of(row) for row in batch]
+            labels = [self.labels_of(row) for row in batch]
             images = np.array([row.index for row in batch])
             first, last = images[0], images[-1] + 1
             measured = {}
             for layer, (maps, statistics) in layers.items():
                 of_images = maps.read(first, last)[images - first]  # (b, U, H, W)
-                measured[layer] = [statistic.measure(of_images, images, masks) for statistic in statistics]
+                measured[layer] = [statistic.measure(of_images, images, labels) for statistic in statistics]
             return measured
 
         for _, measured in mapped(measure, batches, self.workers, "tally", size=len):
@@ -153,12 +164,17 @@ class FeatureOperator:
     def chance(self, layers, *, permutations, bootstraps, images, seed=0):
         """What of the IoU of units and concepts is chance (method.md §8.1 to §8.5 and §8.7).
 
-        layers: {layer: (FeatureMaps, thresholds)}. permutations: K; with 0 z, p and q are NaN and no unit is confirmed.
+        layers: {layer: (FeatureMaps, Tally)}. Where the tally counts other images than those that carry a concept, or
+        the dictionary has many labels, the location level and significance alone are known, see compare_counted, and of
+        a concept no more than images are looked at. permutations: K; with 0 z, p and q are NaN, no unit is confirmed.
         bootstraps: B; with 0 intervals and shares are NaN and boot_concept and boot_iou have no columns. images:
         CHANCE_IMAGES. seed: of the dealings. Returns {layer: Chance}. It does not depend on batches and workers.
         """
         chances = Chances(self.photographs, permutations, bootstraps, images, seed)
-        return {layer: self._chance_of_layer(*maps, self.masks, chances, layer) for layer, maps in layers.items()}
+        masks = self._masks_on(self._few(chances)) if self.many_labels else self.masks
+        return {
+            layer: self._chance_of_layer(maps, tally, masks, chances, layer) for layer, (maps, tally) in layers.items()
+        }
 
     @property
     def photographs(self):
@@ -168,31 +184,29 @@ class FeatureOperator:
     def presence(self, layers):
         """Whether units tell images that show a concept from those that lack it (method.md §8.6).
 
-        layers: {layer: FeatureMaps}. Returns {layer: Presence}, for concepts of every type but parts, which all faces
-        have.
+        layers: {layer: FeatureMaps}. Returns {layer: Presence}, for the concepts that images show or lack.
         """
-        dictionary = self.dictionary
-        rows = dictionary.usable_rows
-        usable, digests = [row.index for row in rows], [dictionary.digests[row.image] for row in rows]
+        dictionary, photographs = self.dictionary, np.array(self.photographs)
+        sources = np.array([row.source for row in dictionary.rows])
         found = {}
         for layer, maps in layers.items():
             blocks = maps.blocks(_BLOCK_BYTES)
             read = mapped(lambda block, maps=maps: maps.read(*block).max(axis=(2, 3)), blocks, self.workers,
                           f"presence in {layer}", size=lambda block: block[1] - block[0])  # fmt: skip
             peaks = np.concatenate([peaks for _, peaks in read])
-            found[layer] = presence(
-                peaks[usable], dictionary.carries[usable], np.array([row.source for row in rows]), digests, self._shown
+            found[layer] = joined(
+                [
+                    presence(peaks[rows], dictionary.carries[rows], sources[rows], photographs[rows], asked)
+                    for rows, asked in dictionary.compared
+                ]
             )
         return found
-
-    @property
-    def _shown(self):
-        """bool (C,): the concepts that images show or lack."""
-        return np.array([concept.type != PARTS for concept in self.dictionary.concepts])
 
     @cached_property
     def wider_concepts(self):
         """The concept that has the same masks as another on more photographs, see method.plain_label. int (C,)."""
+        if self.many_labels:
+            return np.full(len(self.dictionary.names), -1)
         by_photograph, size = {}, self.grid[0] * self.grid[1]
         for concept, masks in enumerate(self.masks):
             for place, image in enumerate(masks.images):
@@ -202,58 +216,98 @@ class FeatureOperator:
         for of in by_photograph.values():
             pixels = Outlines.joined([outlines for _, outlines in of]).pixels(size)
             shared.add(np.array([concept for concept, _ in of]), pack(pixels.reshape(len(of), *self.grid)))
-        return wider_concepts(shared.both, shared.intersection, shared.union, self._shown, self.dictionary.same_rule)
+        return wider_concepts(
+            shared.both, shared.intersection, shared.union, self.dictionary.told, self.dictionary.same_rule
+        )
 
     @cached_property
     def masks(self):
         """All masks as outlines: list of ConceptMasks in concept order."""
+        return self._masks_on(self.dictionary.carries)
+
+    def _masks_on(self, wanted):
+        """Masks as outlines: list of ConceptMasks in concept order. wanted: bool (N, C)."""
         dictionary = self.dictionary
         seen, outlines = [[] for _ in dictionary.concepts], [[] for _ in dictionary.concepts]
 
         def read(row):
-            self.masks_of(row)
-            return self._outlines[row.index]
+            concepts, masks = self.masks_of(row)
+            outlines = self._outlines[row.index][1] if row.index in self._outlines else Outlines.of(masks)
+            kept = np.flatnonzero(wanted[row.index, concepts])
+            return concepts[kept], outlines.taken(kept)
 
-        rows = [row for row in dictionary.usable_rows if row.masks]
+        rows = [row for row in dictionary.usable_rows if wanted[row.index].any()]
         for row, (concepts, found) in mapped(read, rows, self.workers, "masks", ahead=64):
             for index, concept in enumerate(concepts):
                 seen[concept].append(row.index)
                 outlines[concept].append(found.part(index, index + 1))
+        nothing = Outlines.of(np.zeros((0, *self.counting_grid), bool))
         return [
-            ConceptMasks(concept.name, concept.region, np.array(of_concept), Outlines.joined(parts))
+            ConceptMasks(concept.name, concept.region, np.array(of_concept, int), Outlines.joined(parts or [nothing]))
             for concept, of_concept, parts in zip(dictionary.concepts, seen, outlines, strict=True)
         ]
 
-    def _chance_of_layer(self, maps, thresholds, masks, chances, label):
+    @cached_property
+    def counting_grid(self):
+        """The grid on which the pixels of most images are counted, (rows, columns)."""
+        grids = Counter(self.dictionary.grid(row, self.grid) for row in self.dictionary.usable_rows)
+        return grids.most_common(1)[0][0]
+
+    def _few(self, chances):
+        """Of each concept with a place the images on which its chance is looked at: bool (N, C). Masks are dealt out
+        among images, so these have one grid.
+        """
+        dictionary = self.dictionary
+        wanted = dictionary.carries.copy()
+        wanted[:, [concept.whole for concept in dictionary.concepts]] = False
+        wanted[[dictionary.grid(row, self.grid) != self.counting_grid for row in dictionary.rows]] = False
+        order = np.argsort(chances.places, kind="stable")
+        beyond = wanted[order].cumsum(axis=0) > chances.images
+        wanted[order] &= ~beyond
+        return wanted
+
+    def _chance_of_layer(self, maps, tally, masks, chances, label):
         """The Chance of one layer, block of units after block."""
+        images = np.unique(np.concatenate([mine.images for mine in masks]))
         first, step, parts = 0, _FIRST_UNITS, []
         with progress(maps.units, f"chance of {label}", "unit") as bar:
             while first < maps.units:
                 units = min(step, maps.units - first)
-                active = self._active_maps(maps, thresholds, first, first + units)
-                parts.append(self._chance_of_units(active, units, masks, chances))
+                active = self._active_maps(maps, tally.thresholds, images, first, first + units)
+                parts.append(self._chance_of_units(active, tally, slice(first, first + units), masks, chances))
                 bar.update(units)
                 first += units
                 step = int(_OUTLINE_BYTES * units / max(active.outlines.edges.nbytes, 1))
                 step = max(1, min(step, 8 * units))
         return chance_of(parts, self.dictionary.names, maps.shape[2:])
 
-    def _active_maps(self, maps, thresholds, first, last):
-        """ActiveMaps of units first..last-1 on all images with masks."""
-        images = np.array([row.index for row in self.dictionary.usable_rows if row.masks])
-        starts = range(0, len(images), self.tally_batch_size)
+    def _active_maps(self, maps, thresholds, images, first, last):
+        """ActiveMaps of units first..last-1 on some images. images: int, ascending."""
+        starts = range(0, max(len(images), 1), self.tally_batch_size)
         batches = [images[start : start + self.tally_batch_size] for start in starts]
 
         def read(batch):
-            return ActiveMaps.of(maps.read_units(batch, first, last), batch, thresholds[first:last], self.grid)
+            of_batch = maps.read_units(batch, first, last) if len(batch) else np.zeros((0, last - first, 1, 1), "f4")
+            return ActiveMaps.of(of_batch, batch, thresholds[first:last], self.counting_grid)
 
         return ActiveMaps.joined(list(ordered_map(read, batches, self.workers)))
 
-    def _chance_of_units(self, active, units, masks, chances):
-        """The arrays of Chance over a block of units, see UnitsChance.result."""
-        gathered = UnitsChance(units, len(masks), chances)
-        size = self.grid[0] * self.grid[1]
-        compared = ordered_map(lambda mine: compare(active, units, mine, chances, size), masks, self.workers, ahead=0)
+    def _chance_of_units(self, active, tally, units, masks, chances):
+        """The arrays of Chance over a block of units, see UnitsChance.result. units: slice."""
+        count, size = units.stop - units.start, self.counting_grid[0] * self.counting_grid[1]
+        gathered = UnitsChance(count, len(masks), chances)
+        found, total = iou(tally.intersection, tally.union), tally.union + tally.intersection
+        carried = tally.carries.sum(axis=0)
+        anew = not self.many_labels and str(tally.images) == "concept"
+
+        def one(concept):
+            if anew:
+                return compare(active, count, masks[concept], chances, size)
+            counted = Counted(found[units, concept], total[units, concept], int(carried[concept]))
+            return compare_counted(active, count, masks[concept], chances, size, counted)
+
+        compared = ordered_map(one, range(len(masks)), self.workers, ahead=0)
         for concept, pairs in enumerate(compared):
             gathered.add(concept, pairs)
-        return gathered.result([mine.region for mine in masks])
+        arrays = gathered.result([mine.region for mine in masks])
+        return arrays if anew else {**arrays, "heldout_iou": np.full(count, np.nan)}

@@ -45,10 +45,13 @@ MODEL_FOLDER = "model"  # a text that is not empty
 # ---------------------------------------------------------------------------------------------------------- the input
 
 # Folder of the Face Dictionary. 'visual_dictionary/rendered' is made on first use: faces drawn by this program. The
-# published dictionary goes to 'visual_dictionary/published', one of your own photographs wherever you like.
+# published dictionary goes to 'visual_dictionary/published', one of your own photographs wherever you like. Broden, as
+# in 'dataset/broden1_224', is recognised by its files.
 DICTIONARY = "visual_dictionary/rendered"  # a text that is not empty
-# The network's input and the grid on which pixels are counted, pixels: the side of a square, or height and width
-# (INPUT_SIZE=112,96). None: the task's own.
+# Of a dictionary in the format of Broden: the categories whose labels count. A Face Dictionary has none to choose from.
+CATEGORIES = ["object", "part", "scene", "material", "texture", "color"]  # a list of: a text that is not empty
+# The network's input and, of faces, the grid on which pixels are counted, pixels: the side of a square, or height and
+# width (INPUT_SIZE=112,96). None: the task's own.
 INPUT_SIZE = None  # a whole number at least 8 and at most 4096, or a list of such, or None
 # What the network sees of a photograph: 'whole'; 'box', the box in which MTCNN finds the face; 'square', the square in
 # which its O-Net sought that box; 'dlib' or 'arcface', the face turned and scaled so that eyes, nose and mouth lie
@@ -77,6 +80,11 @@ SEG_THRESHOLD = 0.5  # a number at least 0 and below 1
 SCORE_THRESHOLD = 0.04  # a number at least 0 and below 1
 # 'all': images on which the unit is silent count in the union. 'active': they don't, as in the published program.
 IOU_UNION = "all"  # 'all' or 'active'
+# Which images count in the union of a unit and a concept: 'concept', those that carry it; 'category', those with any
+# label of its category, as in the paper on Network Dissection; 'touched', of these only those where the unit touches a
+# label of the category or one of the whole image, as in that paper's program. None: the dictionary's own, 'category' of
+# Broden and 'concept' of faces.
+IMAGES = None  # 'concept' or 'category' or 'touched', or None
 # 'published' computes as the published program did, so that its numbers can be compared: QUANTILE 0.05, IOU_UNION
 # 'active', equal peaks ranked in the order of the images, all of a region's concepts counted in |R|, and in the
 # hierarchy a unit interpretable from SCORE_THRESHOLD on. It does not repeat that program's defects.

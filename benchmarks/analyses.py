@@ -34,7 +34,7 @@ def made_up_layer(folder, images):
             count = min(512, images - start)
             file.write(random.standard_normal((count, UNITS, SIDE, SIDE), np.float32).tobytes())
     carries = random.random((images, len(FACE_CONCEPTS))) < 0.11
-    tally = TallyStatistic(np.zeros(UNITS), FACE_CONCEPTS, carries, SIDE).result()
+    tally = TallyStatistic(np.zeros(UNITS), FACE_CONCEPTS, carries).result()
     tally = replace(tally, tally=0.05 + random.random(tally.tally.shape) / 4)
     return tally, FeatureMaps(folder / "maps", (images, UNITS, SIDE, SIDE), "float32", np.ones(images, bool))
 

@@ -41,10 +41,10 @@ def measure(options, folder):
     extract(config, operator, {options.layer: store})
     maps = maps_of(operator, store)
     thresholds = operator.quantile_threshold(maps, QUANTILE)
-    tally(operator, options.layer, maps, thresholds)  # comes first in main.py, too, and decodes the masks
+    counted = tally(operator, maps, thresholds)  # comes first in main.py, too, and decodes the masks
     before = peak_mib()
     found, seconds = timed(
-        operator.chance, {options.layer: (maps, thresholds)}, permutations=options.permutations,
+        operator.chance, {options.layer: (maps, counted)}, permutations=options.permutations,
         bootstraps=options.bootstraps, images=options.chance_images,
     )  # fmt: skip
 
@@ -63,18 +63,18 @@ def measure(options, folder):
     print(f"  {int((chance.iou.max(axis=1) > SCORE_THRESHOLD).sum())} detectors, {confirmed} confirmed")
 
 
-def tally(operator, layer, maps, thresholds):
+def tally(operator, maps, thresholds):
     dictionary = operator.dictionary
-    statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, operator.grid)
-    operator.tally({layer: (maps, [statistic])})
+    statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries)
+    return operator.tally({"layer": (maps, [statistic])})["layer"][0]
 
 
 def of_twin(operator, options, maps):
     """What an untrained twin's layer costs beyond its forward pass; its maps are as large as the network's."""
     thresholds = operator.quantile_threshold(maps, QUANTILE)
-    tally(operator, options.layer, maps, thresholds)
+    counted = tally(operator, maps, thresholds)
     operator.chance(
-        {options.layer: (maps, thresholds)}, permutations=options.permutations, bootstraps=0,
+        {options.layer: (maps, counted)}, permutations=options.permutations, bootstraps=0,
         images=options.chance_images,
     )  # fmt: skip
 

@@ -51,9 +51,9 @@ def dissected(options, folder):
     operator = FeatureOperator(None, dictionary, grid=grid, workers=options.workers)
     maps = made_up_maps(folder, len(dictionary.rows), options.units, options.side)
     thresholds = operator.quantile_threshold(maps, QUANTILE)
-    statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, grid)
+    statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries)
     (tally,) = operator.tally({"layer": (maps, [statistic])})["layer"]
-    chance = operator.chance({"layer": (maps, thresholds)}, permutations=20, bootstraps=20, images=128)["layer"]
+    chance = operator.chance({"layer": (maps, tally)}, permutations=20, bootstraps=20, images=128)["layer"]
     presence = operator.presence({"layer": maps})["layer"]
     arrays = arrays_of(chance, presence, operator.wider_concepts, operator.photographs)
     twins = Twins.of(options.units, chance.map_size, [])

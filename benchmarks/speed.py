@@ -89,7 +89,7 @@ def measure(options, folder):
     _, seconds["extraction"] = timed(extract, config, operator, {layer: store})
     maps = maps_of(operator, store)
     thresholds, seconds["threshold"] = timed(operator.quantile_threshold, maps, QUANTILE)
-    statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, grid)
+    statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries)
     results, seconds["tally"] = timed(operator.tally, {layer: (maps, [statistic])})
     findings = Findings(results[layer][0], SCORE_THRESHOLD)
     dissection = Dissection(layer, {}, findings, dictionary, maps, grid, TOPN, options.workers)

@@ -53,11 +53,16 @@ UNLISTED = "Other"
 
 @dataclass(frozen=True)
 class Concept:
-    """A local concept. type: AU, Parts, Attr or one of the dictionary's own. region: of the face, None for none."""
+    """A local concept. type: AU, Parts, Attr or one of the dictionary's own. region: of the face, None for none.
+
+    whole: it holds for whole images alone, so that it has no place in them. also: synonyms.
+    """
 
     name: str
     type: str
     region: str | None = None
+    whole: bool = False
+    also: tuple = ()
 
 
 _REGION_OF = {name: region for region, names in REGIONS.items() for name in names}

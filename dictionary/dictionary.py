@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dictionary.broden import BRODEN_FILES, BrodenFormat
 from dictionary.face_format import INDEX_FILES, FaceFormat
 from dictionary.file_memory import check_files
 from dictionary.images import load_image, load_rgb
@@ -19,7 +20,7 @@ from util.errors import DissectionError
 from util.files import fingerprint
 
 # The formats that a dictionary may have, the first that recognises a folder reads it.
-FORMATS = (FaceFormat,)
+FORMATS = (FaceFormat, BrodenFormat)
 
 _PROBLEMS_SHOWN = 5
 
@@ -80,23 +81,46 @@ class Dictionary:
         """A row's image as the network sees it. Returns uint8 (rows, columns, 3), RGB. Raises ImageError."""
         return load_image(self.image_path(row), grid, self.view(row))
 
+    def grid(self, row, grid):
+        """The grid on which a row's pixels are counted, (rows, columns). grid: of the network's input."""
+        return self.format.grid(row, grid)
+
     def masks(self, row, grid):
-        """The masks L_c of a row on the counting grid (method.md §3.3).
+        """The masks L_c of a row on the counting grid (method.md §3.3). grid: of the network's input.
 
         Returns (indices of the concepts, int (m,) ascending; masks, bool (m, rows, columns)). Raises ImageError.
         """
+        grid = self.grid(row, grid)
         found = self.format.masks(row, grid, self.view(row), self.seg_threshold)
         carried = sorted(self._number[name] for name in found)
         masks = [found[self.names[index]] for index in carried]
         return np.array(carried, int), np.array(masks, bool).reshape(len(carried), *grid)
+
+    def whole(self, row):
+        """The indices of the concepts that hold for a row's whole image, of which there are no masks: int (w,)."""
+        return np.array([self._number[name] for name in self.format.whole(row)], int)
 
     @cached_property
     def carries(self):
         """bool (N, C): which image carries which concept; False throughout for one that was left out."""
         carries = np.zeros((len(self.rows), len(self.names)), bool)
         for row in self.usable_rows:
-            carries[row.index] = [name in row.masks for name in self.names]
+            carries[row.index, [self._number[name] for name in self.format.concepts_in(row)]] = True
         return carries
+
+    @cached_property
+    def told(self):
+        """Which concepts a photograph shows or lacks, so that units can tell them (method.md §8.6): bool (C,)."""
+        return self.format.told(self.concepts)
+
+    @property
+    def compared(self):
+        """Among which images units tell which concepts: list of (bool (N,), bool (C,)), see told."""
+        if not self.format.by_category:
+            return [(self.usable, self.told)]
+        types = np.array([concept.type for concept in self.concepts])
+        of_told = dict.fromkeys(types[self.told].tolist()) or dict.fromkeys(types[:1].tolist())
+        return [(self.carries[:, types == of].any(axis=1), self.told & (types == of)) for of in of_told]
 
     @cached_property
     def images_digest(self):
@@ -118,9 +142,7 @@ class Dictionary:
     @cached_property
     def masks_digest(self):
         """Fingerprint of which image carries which mask, contents included."""
-        return fingerprint(
-            [(row.index, name, self.digests[path]) for row in self.usable_rows for name, path in row.masks.items()]
-        )
+        return fingerprint([(row.index, self.format.identity(row, self.digests)) for row in self.usable_rows])
 
     def without(self, problems, skip_bad, views=None):
         """The same dictionary through views, less the rows of further fatal problems, or their error (see settle)."""
@@ -128,25 +150,31 @@ class Dictionary:
         return replace(self, usable=usable, problems=self.problems + problems, views=views)
 
 
-def format_of(root):
-    """The format of the dictionary at root, as an object for it. Raises DissectionError when there is none."""
+def format_of(root, categories=None):
+    """The format of the dictionary at root, as an object for it. Raises DissectionError when there is none.
+
+    categories: those of its concepts' categories that count, by default all; where the format has any.
+    """
     root = Path(root)
     if not root.is_dir():
         raise no_dictionary(root)
     for known in FORMATS:
         if known.recognises(root):
-            return known(root)
-    raise DissectionError(f"{root} holds none of {', '.join(INDEX_FILES)}: it is not a Face Dictionary")
+            return known(root, categories)
+    raise DissectionError(
+        f"{root} is no dictionary: a Face Dictionary has at least one of {', '.join(INDEX_FILES)}, and Broden has "
+        f"{', '.join(BRODEN_FILES)}"
+    )
 
 
-def open_dictionary(root, *, memory_folder, workers, skip_bad=False, limit=None, seg_threshold=0.5):
+def open_dictionary(root, *, memory_folder, workers, skip_bad=False, limit=None, seg_threshold=0.5, categories=None):
     """Read a dictionary and decode each of its files once. Returns a Dictionary.
 
     memory_folder: where it is remembered which files were found sound. workers: threads. skip_bad: go on without the
-    rows that cannot be used. limit: read the first rows only. Raises DissectionError for a dictionary that cannot be
-    used, naming the first problems.
+    rows that cannot be used. limit: read the first rows only. categories: see format_of. Raises DissectionError for a
+    dictionary that cannot be used, naming the first problems.
     """
-    found_format = format_of(root)
+    found_format = format_of(root, categories)
     rows, problems = found_format.read_index()
     if not rows:
         raise DissectionError(f"the index of {root} has no rows: there is nothing to read")
@@ -154,7 +182,8 @@ def open_dictionary(root, *, memory_folder, workers, skip_bad=False, limit=None,
     problems = [problem for problem in problems if problem.row is None or problem.row < len(rows)]
     digests, found = check_files(found_format, rows, memory_folder, workers)
     problems += found
-    usable = settle(root, len(rows), np.ones(len(rows), bool), problems, skip_bad)
+    labelled = np.array([found_format.is_labelled(row) for row in rows], bool)
+    usable = settle(root, len(rows), labelled, problems, skip_bad)
     dictionary = Dictionary(Path(root), found_format, rows, usable, digests, problems, seg_threshold)
     if not dictionary.concepts:
         raise DissectionError(f"{root} has no masks in its {len(rows)} rows: there is no concept to compare units with")

@@ -1,16 +1,15 @@
 """The face format: the published three CSV files, a PNG file for each mask (method.md §1.1)."""
 
 import csv
-import os
 from collections import Counter
 from pathlib import PurePosixPath
 
 import numpy as np
 
-from dictionary.concepts import OWN_CONCEPTS, UNLISTED, Concept, listed_concepts, slip_of
+from dictionary.concepts import OWN_CONCEPTS, PARTS, UNLISTED, Concept, listed_concepts, slip_of
 from dictionary.ellipses import ELLIPSE_RULES
 from dictionary.images import load_mask
-from dictionary.rows import Problem, Row
+from dictionary.rows import Format, Problem, Row, leaves_root
 from util.errors import DissectionError
 
 # Read in this order; the image index of every artifact is the row number over the three.
@@ -18,14 +17,12 @@ INDEX_FILES = ("Attributes.csv", "Action_Units.csv", "Parts.csv")
 COLUMNS = ("image", "labels")
 
 
-class FaceFormat:
+class FaceFormat(Format):
     """Reads one dictionary in the face format. root: pathlib.Path. listed: {name: Concept}, of tables (see concepts).
-
-    A format has: recognises(root), and, of an object for one root, read_index(), concepts_of(rows), same_rule(names),
-    check(row, memory) and masks(row, grid, view, seg_threshold).
+    What it does not do itself it has from Format. It has no categories to choose from.
     """
 
-    def __init__(self, root):
+    def __init__(self, root, categories=None):
         self.root = root
         self.listed = listed_concepts(root)
 
@@ -62,8 +59,11 @@ class FaceFormat:
         listed = [concept for name, concept in self.listed.items() if name in carried]
         return (*listed, *(Concept(name, UNLISTED) for name in new))
 
-    @staticmethod
-    def same_rule(names):
+    def told(self, concepts):
+        """Every face has its parts: no photograph shows or lacks one. Returns bool (C,)."""
+        return np.array([concept.type != PARTS for concept in concepts], bool)
+
+    def same_rule(self, names):
         """Of which concepts the masks are drawn from landmarks by one rule (method.md §1.4). Returns bool (C, C)."""
         rules = [ELLIPSE_RULES.get(name) for name in names]
         return np.array([[one is not None and one == other for other in rules] for one in rules], bool)
@@ -86,7 +86,7 @@ class FaceFormat:
             report(f"expected the two fields {' and '.join(COLUMNS)}: separate the masks by ';'")
         if not image:
             report("names no image")
-        elif _leaves_root(image):
+        elif leaves_root(image):
             report(f"{image} leads out of the dictionary")
             image = ""
         masks = {}
@@ -95,7 +95,7 @@ class FaceFormat:
             if concept not in self.listed and (meant := slip_of(concept, self.listed)):
                 own = f"a concept of its own needs a line in {OWN_CONCEPTS}"
                 report(f"{path}: unknown concept {concept!r}, did you mean {meant}? {own}")
-            elif _leaves_root(path):
+            elif leaves_root(path):
                 report(f"{path} leads out of the dictionary")
             elif concept in masks:
                 report(f"{path}: a second mask of {concept}")
@@ -155,8 +155,3 @@ def _read_csv(path):
                 yield reader.line_num, cells
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DissectionError(f"cannot read {path}: {error}") from error
-
-
-def _leaves_root(path):
-    # Judged by the words of the path alone: a link inside the dictionary is its owner's business.
-    return os.path.isabs(path) or PurePosixPath(os.path.normpath(path)).parts[:1] == ("..",) or "\\" in path

@@ -8,12 +8,12 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-from dictionary.images import ImageError, inspect_image, read_bytes
+from dictionary.images import ImageError, inspect_image, inspect_labels, read_bytes
 from util.files import JsonMemory, digest
 from util.parallel import mapped
 
 # Raise when FileFacts changes its meaning.
-_VERSION = 3
+_VERSION = 4
 CHECKED_AT_ONCE = 32  # rows or files per task of the pool: few enough to balance, enough to pay for the hand-over
 
 
@@ -23,6 +23,7 @@ class FileFacts(NamedTuple):
     stamp: what it is recognised by. error: why it cannot be used, None when it can; the rest holds for usable files.
     digest: of the content, hex. width, height: pixels as a viewer shows it. transparent: it has an alpha channel.
     covered, border: the shares of the picture and of its border that it covers as a mask, -1 where nobody asked.
+    labels: the numbers that occur in it as an image of labels, ascending, None where nobody asked.
     """
 
     stamp: tuple
@@ -33,14 +34,16 @@ class FileFacts(NamedTuple):
     transparent: bool = False
     covered: float = -1.0
     border: float = -1.0
+    labels: tuple | None = None
 
 
-_TYPES = (tuple, (str, type(None)), str, int, int, bool, (int, float), (int, float))
+_TYPES = (tuple, (str, type(None)), str, int, int, bool, (int, float), (int, float), (tuple, type(None)))
 
 
 def _as_facts(values):
     """FileFacts from a value of the memory. Raises JsonMemory.NO_FACT when it is no such thing."""
-    facts = FileFacts(tuple(values[0]), *values[1:])
+    stamp, *others, labels = values
+    facts = FileFacts(tuple(stamp), *others, labels if labels is None else tuple(map(int, labels)))
     if not all(isinstance(value, kind) for value, kind in zip(facts, _TYPES, strict=True)):
         raise ValueError(f"no facts of a file: {values}")
     return facts
@@ -71,10 +74,11 @@ class FileMemory:
         if self.is_new:  # also after an error or Ctrl-C: what was checked need not be checked again
             self.memory.write(self.known)
 
-    def facts(self, path, as_mask=False):
+    def facts(self, path, as_mask=False, as_labels=False):
         """The FileFacts of one file, read and decoded when it is new or was changed.
 
-        path: relative to the root. as_mask: whether to know what it covers.
+        path: relative to the root. as_mask: whether to know what it covers. as_labels: it is an image of labels, and
+        which occur is to be known.
         """
         try:
             status = os.stat(self.root / path)
@@ -86,15 +90,19 @@ class FileMemory:
             return FileFacts((), f"cannot read {path}: it is not a file")
         stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         facts = self.known.get(path)
-        if facts is None or facts.stamp != stamp or (as_mask and facts.covered < 0 and not facts.error):
-            facts = self.known[path] = _inspect(self.root / path, path, stamp, as_mask)
+        lacks = facts and not facts.error and ((as_mask and facts.covered < 0) or (as_labels and facts.labels is None))
+        if facts is None or facts.stamp != stamp or lacks:
+            facts = self.known[path] = _inspect(self.root / path, path, stamp, as_mask, as_labels)
             self.is_new = True
         return facts
 
 
-def _inspect(file, name, stamp, as_mask):
+def _inspect(file, name, stamp, as_mask, as_labels):
     try:
         content = read_bytes(file)
+        if as_labels:
+            size, labels = inspect_labels(content, name)
+            return FileFacts(stamp, None, digest(content), *size, labels=labels)
         size, transparent, covers = inspect_image(content, name, as_mask)
     except ImageError as error:
         return FileFacts(stamp, str(error).replace(str(file), name))

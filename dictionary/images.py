@@ -184,3 +184,28 @@ def inspect_image(content, name, as_mask=False):
     mask = decode_mask(content, name)
     border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     return mask.shape[::-1], transparent, (float(mask.mean()), float(border.mean()))
+
+
+def decode_labels(content, name):
+    """Decode an image of labels (method.md §10). content: bytes; name: what errors call it.
+
+    Returns uint16 (H, W), R + 256 G of each pixel, 0 where it has no label. Raises ImageError.
+    """
+    pixels = _decode(content, cv2.IMREAD_COLOR, name)
+    return pixels[:, :, 2] + 256 * pixels[:, :, 1].astype(np.uint16)
+
+
+def inspect_labels(content, name):
+    """Decode an image of labels strictly. Returns ((width, height), the numbers that occur, ascending, without 0).
+
+    Raises ImageError, also for a file that holds colours or levels instead of labels.
+    """
+    image = _opened(content, name)
+    if image.format != "PNG" or image.mode not in ("RGB", "RGBA"):
+        raise ImageError(
+            f"{name} is a {image.format} of mode {image.mode}: labels are R + 256 G of a PNG in RGB, without losses"
+        )
+    if np.asarray(image)[:, :, 2].any():
+        raise ImageError(f"{name} has blue pixels, and labels are R + 256 G: it is no image of labels")
+    found = np.flatnonzero(np.bincount(decode_labels(content, name).ravel()))
+    return image.size, tuple(found[found > 0].tolist())

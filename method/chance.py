@@ -205,6 +205,40 @@ def compare(active, units, masks, chances, size):
     )
 
 
+@dataclass(frozen=True)
+class Counted:
+    """Some units and one concept as the tally has counted them, whatever its rule. iou, total: float64 (U,), total the
+    pixels of union and intersection. images: number of those that carry the concept.
+    """
+
+    iou: np.ndarray
+    total: np.ndarray
+    images: int
+
+
+def compare_counted(active, units, masks, chances, size, counted):
+    """compare, of masks on some of a concept's images and with unions that the tally has counted on all that its rule
+    counts: dealing out masks among the images that carry them changes what units and masks share, and no area. There
+    are no resamples and no halves, for which areas would have to be counted anew.
+
+    masks: perhaps of no image, as of a concept without a place, whose figures are NaN but for the IoU. counted: see
+    Counted. Returns Pairs.
+    """
+    nothing, count = np.full(units, np.nan), len(masks.images)
+    weighted = np.stack([counted.iou, nothing, nothing], axis=1)
+    if not count:
+        return Pairs(weighted, nothing, nothing, None)
+    mine, _ = active.on(masks.images)
+    by_location = mine.outlines.total(counted_up(masks.outlines.heights(size))[mine.outlines.edges])
+    overlaps = np.bincount(mine.unit, by_location, units)
+    return Pairs(
+        weighted_iou=weighted,
+        location_iou=location_level(overlaps, counted.total * (count / counted.images), count),
+        attainable=nothing,
+        dealt=deal(active, units, masks, chances, size, counted) if chances.permutations else None,
+    )
+
+
 def _halves_without(weights):
     """Which columns are a half that holds no image. weights: (n, 3 + B). Returns bool (3 + B,)."""
     without = ~weights.any(axis=0)
@@ -222,10 +256,10 @@ def location_level(overlaps, total, count):
     return iou(overlaps, count * total - overlaps)
 
 
-def deal(active, units, masks, chances, size):
+def deal(active, units, masks, chances, size, counted=None):
     """How the overlaps of some units and one concept compare with those under random dealings (method.md §8.3).
 
-    The arguments: see compare. Returns Dealt.
+    The arguments: see compare and, for counted, compare_counted. Returns Dealt.
     """
     chosen = chances.chosen(masks)
     count = len(chosen)
@@ -235,7 +269,10 @@ def deal(active, units, masks, chances, size):
     counts = _Dealer(units, outlines.within(inside), int(inside.sum()), chances.dealings(masks.name, count))
     counts.add(mine, mine.outlines.within(inside), mask_of)
 
-    total = np.bincount(mine.unit, mine.outlines.areas(), units) + outlines.areas().sum()
+    if counted is None:
+        total = np.bincount(mine.unit, mine.outlines.areas(), units) + outlines.areas().sum()
+    else:
+        total = counted.total * (count / counted.images)
     expected = location_level(counts.sums, total, count)
     return Dealt(
         z=counts.z(),
@@ -332,6 +369,8 @@ class UnitsChance:
             self.p_label[better[:, _ALL]] = pairs.dealt.p_label[better[:, _ALL]]
             np.maximum(self.excess, pairs.dealt.excess, out=self.excess)
             np.maximum(self.drawn, pairs.dealt.drawn, out=self.drawn)
+        else:
+            self.p_label[better[:, _ALL]] = np.nan
 
     def result(self, regions):
         """The arrays of Chance over these units, q left out: dict. regions: C texts, empty for none."""

@@ -65,6 +65,21 @@ def presence(peaks, carries, sources, photographs, asked):
     return _of_sums(sums, sizes, others)
 
 
+def joined(parts):
+    """Presence of several sets of concepts that do not overlap, each asked on images of its own; q is of all together.
+
+    parts: list of Presence over the same units and concepts, not empty.
+    """
+    first, *others = parts
+    arrays = {name: values.copy() for name, values in vars(first).items()}
+    for other in others:
+        asked = other.showing > 0
+        for name, values in arrays.items():
+            values[..., asked] = getattr(other, name)[..., asked]
+    arrays["q"] = benjamini_hochberg(arrays["p"])
+    return Presence(**arrays)
+
+
 def _once(carries, sources, photographs):
     """The first row of every photograph in every file, and what all of its rows there carry: int (n,), bool (n, C)."""
     _, photographs = np.unique(photographs, return_inverse=True)

@@ -5,15 +5,18 @@ were cut into batches or which thread counted them.
 """
 
 from dataclasses import dataclass, field, fields
+from typing import NamedTuple
 
 import numpy as np
 
 from method.segmentation import count_overlap, count_pixels, float32_floor, pack, packed_active_pixels
 
 IMAGES_KEPT = 20  # K: best images kept per unit and concept
-_MERGE_AT = 1 << 20  # candidates for the best images that may wait before they are merged
 
 UNIONS = ("all", "active")
+# On which images the area of a unit counts against a concept: those that carry it; those with any label of its category
+# (method.md §10); or, of these, those where the unit touches a label of the category or one holds for the whole image.
+IMAGES = ("concept", "category", "touched")
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Tally:
     regions: str (C,), a region is empty where a concept lies in none. carries: bool (N, C), which image carries which
     concept; False throughout for one that was left out. thresholds: float64 (U,). iou_union: which union tally divides
     by, 'all' or 'active'. map_size: int64 (2,), height and width of the maps. fingerprint: of what it was made from.
+    images: of IMAGES, the rule of counting; by others than 'concept' union_active is union. whole: bool (C,), concepts
+    that hold for whole images and have no place in them.
     """
 
     tally: np.ndarray
@@ -41,75 +46,125 @@ class Tally:
     thresholds: np.ndarray
     iou_union: np.ndarray
     map_size: np.ndarray
+    images: np.ndarray
+    whole: np.ndarray
     fingerprint: np.ndarray = field(default_factory=lambda: np.array(""))
 
 
-class TallyStatistic:
-    """Tallies the IoU of every unit and concept (method.md §3.3 and §3.4).
-
-    A statistic of the pass over the maps: measure(maps, images, masks) in any thread, add(measured) in the order of the
-    images, result(). thresholds: float64 (U,). concepts: list with name, type, region. carries: bool (N, C). grid:
-    of the counting grid. iou_union: one of UNIONS. Raises ValueError for another.
+class Labels(NamedTuple):
+    """What is annotated in an image. concepts: int (m,), indices of those with a mask. masks: bool (m, rows, columns),
+    on the grid on which its pixels are counted. whole: int (w,), of those that hold for the whole image.
     """
 
-    def __init__(self, thresholds, concepts, carries, grid, iou_union="all"):
-        if iou_union not in UNIONS:
-            raise ValueError(f"iou_union is {iou_union!r}: it must be one of {', '.join(UNIONS)}")
+    concepts: np.ndarray
+    masks: np.ndarray
+    whole: np.ndarray = np.zeros(0, int)
+
+    @property
+    def grid(self):
+        return self.masks.shape[1:]
+
+    @property
+    def all(self):
+        return np.concatenate([self.concepts, self.whole])
+
+
+class TallyStatistic:
+    """Tallies the IoU of every unit and concept (method.md §3.3, §3.4 and §10).
+
+    A statistic of the pass over the maps: measure(maps, images, labels) in any thread, add(measured) in any order,
+    result() at the end. thresholds: float64 (U,), T_u. concepts: C concepts of the dictionary, in
+    order. carries: bool (N, C), which image carries which. iou_union: see UNIONS. images: see IMAGES.
+    """
+
+    def __init__(self, thresholds, concepts, carries, iou_union="all", images="concept"):
+        for name, value, known in (("iou_union", iou_union, UNIONS), ("images", images, IMAGES)):
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}: it must be one of {', '.join(known)}")
         self.thresholds, self.concepts, self.carries = thresholds, concepts, carries
-        self.grid, self.iou_union = grid, iou_union
+        self.iou_union, self.images = iou_union, images
         self.map_size = (0, 0)
-        self.counts = Counts.zero(len(thresholds), len(concepts))
+        types = list(dict.fromkeys(concept.type for concept in concepts))
+        self.type_of = np.array([types.index(concept.type) for concept in concepts], int)
+        # The columns of unit areas: concepts, or categories.
+        self.column_of = np.arange(len(concepts)) if images == "concept" else self.type_of
+        self.counts = self._zero()
         self.best = BestImages(len(thresholds), len(concepts))
 
-    def measure(self, maps, images, masks):
-        """Count some images. maps: float32 (b, U, H, W). images: b indices. masks: see Dictionary.masks, per image.
+    def _zero(self):
+        return Counts.zero(len(self.thresholds), len(self.concepts), self.column_of.max(initial=-1) + 1)
 
-        Returns (Counts, candidates): candidates are the pairs that touch, as arrays (pair, image, score) where pair is
-        unit * C + concept and score the IoU within that single image.
+    def measure(self, maps, images, labels):
+        """Count some images. maps: float32 (b, U, H, W). images: b indices. labels: b Labels.
+
+        Returns (Counts, candidates): candidates of each image are the pairs that touch, as arrays (pair, score) where
+        pair is unit * C + concept and score the IoU within that image, and the image.
         """
         self.map_size = maps.shape[2:]  # the same in every thread
-        counts = Counts.zero(len(self.thresholds), len(self.concepts))
+        counts = self._zero()
         # A map whose maximum is not above the threshold has no active pixel (see segmentation.upsample): only the few
         # others, about one in twelve for a 4x4 map at the 0.5 % quantile, are upsampled at all.
         peaks = maps.reshape(*maps.shape[:2], -1).max(axis=2)
         position, unit = np.nonzero(peaks > float32_floor(self.thresholds))
         bounds = np.searchsorted(position, np.arange(len(images) + 1))
-        pairs, seen, scores = [], [], []
-        for index, (concepts, of_image) in enumerate(masks):
-            if not len(concepts):
+        candidates = []
+        for index, of_image in enumerate(labels):
+            carried = of_image.all
+            if not len(carried):
                 continue
             units = unit[bounds[index] : bounds[index + 1]]
-            active = packed_active_pixels(maps[index, units], self.thresholds[units], self.grid)
-            packed_masks = pack(of_image)
-            area, mask_area = count_pixels(active), count_pixels(packed_masks)
-            overlap = count_overlap(active, packed_masks)  # (A, m)
-            at = np.ix_(units, concepts)
+            active = packed_active_pixels(maps[index, units], self.thresholds[units], of_image.grid)
+            masks, size = pack(of_image.masks), of_image.grid[0] * of_image.grid[1]
+            area = count_pixels(active)
+            # What holds for the whole image is counted from areas alone.
+            mask_area = np.concatenate([count_pixels(masks), np.full(len(of_image.whole), size)])
+            local = count_overlap(active, masks)  # (A, m)
+            overlap = np.concatenate([local, np.repeat(area[:, None], len(of_image.whole), axis=1)], axis=1)
+            at = np.ix_(units, carried)
             counts.intersection[at] += overlap
-            counts.unit_area[at] += area[:, None]
-            counts.mask_area[concepts] += mask_area
+            counts.mask_area[carried] += mask_area
             counts.active_mask_area[at] += mask_area * (area > 0)[:, None]
+            columns, counted = self._counted(of_image, overlap)
+            counts.unit_area[np.ix_(units, columns)] += area[:, None] * counted
             touching = np.nonzero(overlap)
-            pairs.append(units[touching[0]] * len(self.concepts) + np.asarray(concepts)[touching[1]])
-            seen.append(np.full(len(touching[0]), images[index]))
-            scores.append(iou(overlap, area[:, None] + mask_area - overlap)[touching])
-        return counts, tuple(np.concatenate(part) if part else np.zeros(0, int) for part in (pairs, seen, scores))
+            pairs = units[touching[0]] * len(self.concepts) + carried[touching[1]]
+            scores = iou(overlap, area[:, None] + mask_area - overlap)[touching]
+            candidates.append((pairs, scores, images[index]))
+        return counts, candidates
+
+    def _counted(self, labels, overlap):
+        """Against which columns of unit areas the active units of an image count. overlap: int (A, m + w) of them and
+        the image's concepts. Returns int (k,), bool (A or 1, k).
+        """
+        columns = np.unique(self.column_of[labels.all])
+        if self.images != "touched":
+            return columns, True
+        touched = np.zeros((len(overlap), self.column_of.max() + 1), bool)
+        for place, concept in enumerate(labels.all):
+            touched[:, self.column_of[concept]] |= overlap[:, place] > 0
+        touched[:, self.column_of[labels.whole]] = True
+        return columns, touched[:, columns]
 
     def add(self, measured):
         counts, candidates = measured
         self.counts.add(counts)
-        self.best.add(*candidates)
+        for pairs, scores, image in candidates:
+            self.best.add(pairs, scores, image)
 
     def result(self):
         """Returns Tally."""
         counts = self.counts
         best, scores = self.best.result([np.flatnonzero(column) for column in self.carries.T])
+        union, union_active = (counts.union(self.column_of, of) for of in (counts.mask_area, counts.active_mask_area))
+        if self.images != "concept":
+            union_active = union
         return Tally(
-            tally=iou(counts.intersection, counts.union_active if self.iou_union == "active" else counts.union),
+            tally=iou(counts.intersection, union_active if self.iou_union == "active" else union),
             maps=best,
             scores=scores,
             intersection=counts.intersection,
-            union=counts.union,
-            union_active=counts.union_active,
+            union=union,
+            union_active=union_active,
             concepts=np.array([concept.name for concept in self.concepts]),
             types=np.array([concept.type for concept in self.concepts]),
             regions=np.array([concept.region or "" for concept in self.concepts]),
@@ -117,15 +172,17 @@ class TallyStatistic:
             thresholds=self.thresholds,
             iou_union=np.array(self.iou_union),
             map_size=np.array(self.map_size),
+            images=np.array(self.images),
+            whole=np.array([concept.whole for concept in self.concepts], bool),
         )
 
 
 @dataclass
 class Counts:
-    """Pixel counts over some images. U units, C concepts; every sum runs over the images that carry the concept.
+    """Pixel counts over some images. U units, C concepts, K columns: concepts or categories.
 
-    intersection: int64 (U, C), of M_u and L_c. unit_area: int64 (U, C), of M_u. mask_area: int64 (C,), of L_c.
-    active_mask_area: int64 (U, C), of L_c where M_u is not empty.
+    intersection: int64 (U, C), of M_u and L_c. unit_area: int64 (U, K), of M_u over the images that count against a
+    column. mask_area: int64 (C,), of L_c. active_mask_area: int64 (U, C), of L_c where M_u is not empty.
     """
 
     intersection: np.ndarray
@@ -134,24 +191,22 @@ class Counts:
     active_mask_area: np.ndarray
 
     @classmethod
-    def zero(cls, units, concepts):
+    def zero(cls, units, concepts, columns):
         shape = (units, concepts)
-        return cls(np.zeros(shape, int), np.zeros(shape, int), np.zeros(concepts, int), np.zeros(shape, int))
+        return cls(np.zeros(shape, int), np.zeros((units, columns), int), np.zeros(concepts, int), np.zeros(shape, int))
 
     def add(self, other):
         for part in fields(self):
             total = getattr(self, part.name)
             total += getattr(other, part.name)
 
-    @property
-    def union(self):
-        """|M_u ∪ L_c|, an image where the unit is silent counting with |L_c|. int64 (U, C)."""
-        return self.unit_area + self.mask_area - self.intersection
+    def union(self, column_of, mask_area):
+        """|M_u ∪ L_c| of all images that count, int64 (U, C). column_of: int (C,), the column of each concept.
 
-    @property
-    def union_active(self):
-        """The same without the images where the unit is silent, as the published program has it. int64 (U, C)."""
-        return self.unit_area + self.active_mask_area - self.intersection
+        mask_area: of L_c, one of the two. With that where M_u is not empty, images on which the unit is silent do not
+        count, as the published program has it.
+        """
+        return self.unit_area[:, column_of] + mask_area - self.intersection
 
 
 def iou(intersection, union):
@@ -166,27 +221,18 @@ class BestImages:
         self.shape, self.kept = (units, concepts), kept
         self.images = np.full((units * concepts, kept), -1)
         self.scores = np.zeros((units * concepts, kept))
-        self._waiting, self._n_waiting = [], 0
 
-    def add(self, pairs, images, scores):
-        """Offer candidates: int (n,) pair numbers unit * C + concept, int (n,) images, float64 (n,) scores above 0."""
+    def add(self, pairs, scores, image):
+        """Offer an image. pairs: int (n,), unit * C + concept, each once. scores: float64 (n,), above 0."""
         better = scores >= self.scores[pairs, -1]
-        self._waiting.append((pairs[better], images[better], scores[better]))
-        self._n_waiting += int(better.sum())
-        if self._n_waiting > _MERGE_AT:
-            self._merge()
-
-    def _merge(self):
-        held_pair, held_rank = np.nonzero(self.images >= 0)
-        held = (held_pair, self.images[held_pair, held_rank], self.scores[held_pair, held_rank])
-        pairs, images, scores = (np.concatenate(parts) for parts in zip(held, *self._waiting, strict=True))
-        order = np.lexsort((images, -scores, pairs))
-        pairs, images, scores = pairs[order], images[order], scores[order]
-        rank = np.arange(len(pairs)) - np.searchsorted(pairs, pairs)
-        top = rank < self.kept
-        self.images[pairs[top], rank[top]] = images[top]
-        self.scores[pairs[top], rank[top]] = scores[top]
-        self._waiting, self._n_waiting = [], 0
+        pairs, scores = pairs[better], scores[better, None]
+        held, images = self.scores[pairs], self.images[pairs]  # (n, K)
+        before = ((held > scores) | ((held == scores) & (images < image))).sum(axis=1)[:, None]
+        places = np.arange(self.kept)
+        # Those behind its place move back by one, the last of them out.
+        of = np.maximum(places - (places > before), 0)
+        self.scores[pairs] = np.where(places == before, scores, np.take_along_axis(held, of, axis=1))
+        self.images[pairs] = np.where(places == before, image, np.take_along_axis(images, of, axis=1))
 
     def result(self, carriers):
         """The best images, best first. carriers: per concept the indices of the images that carry it, ascending.
@@ -194,17 +240,13 @@ class BestImages:
         Images whose IoU is 0 follow in the order of their index, as far as there is room: every image that carries the
         concept has a rank. Returns (images, scores): int64 and float64 (U, C, K), -1 and 0 where no image is left.
         """
-        if self._waiting:
-            self._merge()
         units, concepts = self.shape
         images = self.images.reshape(units, concepts, self.kept)
         for concept, indices in enumerate(carriers):
             # A row that holds k images lacks K - k, and at most k of the first K carriers stand in it: these suffice.
-            first = np.asarray(indices[: self.kept], int)
-            found_of = (images[:, concept] >= 0).sum(axis=1)
-            images[found_of == 0, concept, : len(first)] = first
-            for unit in np.nonzero((found_of > 0) & (found_of < self.kept))[0]:
-                row, found = images[unit, concept], found_of[unit]
-                rest = first[~np.isin(first, row[:found])][: self.kept - found]
-                row[found : found + len(rest)] = rest
+            first, rows = np.asarray(indices[: self.kept], int), images[:, concept]  # (F,), (U, K), a view
+            absent = (rows[:, None, :] != first[:, None]).all(axis=2)  # (U, F)
+            place = (rows >= 0).sum(axis=1)[:, None] + absent.cumsum(axis=1) - 1
+            unit, of = np.nonzero(absent & (place < self.kept))
+            rows[unit, place[unit, of]] = first[of]
         return images, self.scores.reshape(units, concepts, self.kept)

@@ -62,5 +62,8 @@ REPORTS = (
     Stage("_units.csv", "table of units", _OF_NUMBERS, version=4, make=tables.write_units),
     Stage("_presence.csv", "what units tell", (CHANCE.suffix, "alpha"), make=tables.write_presence),
     Stage("_iou.csv", "IoU matrix", (TALLY.suffix,), version=2, make=tables.write_iou_matrix),
-    Stage("_shown.json", "data of the page", (*_OF_PICTURES, "dictionary_masks", "photographs"), version=2, make=shown.write),
+    Stage(
+        "_shown.json", "data of the page", (*_OF_PICTURES, "dictionary_masks", "photographs"), version=2,
+        make=shown.write,
+    ),
 )

@@ -63,7 +63,7 @@ def tally(operator, stores):
 
 def begin_statistics(operator, store, stages):
     thresholds = load_arrays(store.path(THRESHOLDS.suffix))
-    statistics = [stage.make(thresholds, operator.dictionary, operator.grid, store.facts) for stage in stages]
+    statistics = [stage.make(thresholds, operator.dictionary, store.facts) for stage in stages]
     return maps_of(operator, store), statistics
 
 
@@ -73,9 +73,9 @@ def chance(config, operator, stores, presence=True):
     if not missing:
         return
     maps = {layer: maps_of(operator, store) for layer, store in missing.items()}
-    thresholds = {layer: load_arrays(store.path(THRESHOLDS.suffix)) for layer, store in missing.items()}
+    tallies = {layer: load_as(Tally, store.path(TALLY.suffix)) for layer, store in missing.items()}
     found = operator.chance(
-        {layer: (maps[layer], thresholds[layer]) for layer in missing}, permutations=config.PERMUTATIONS or 0,
+        {layer: (maps[layer], tallies[layer]) for layer in missing}, permutations=config.PERMUTATIONS or 0,
         bootstraps=next(iter(missing.values())).facts["bootstraps"],
         images=config.CHANCE_IMAGES or len(operator.dictionary.rows),
     )  # fmt: skip

@@ -144,8 +144,10 @@ def prepare_dictionary(config, model):
     dictionary = open_dictionary(
         config.DICTIONARY, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS,
         skip_bad=config.SKIP_BAD_IMAGES, limit=config.TEST_IMAGES if config.TEST_MODE else None,
-        seg_threshold=config.SEG_THRESHOLD,
+        seg_threshold=config.SEG_THRESHOLD, categories=config.CATEGORIES,
     )  # fmt: skip
+    if crop is not None and not dictionary.format.cropped:
+        raise DissectionError(f"{config.DICTIONARY} holds no faces to crop photographs to: set CROP=whole")
     if crop is not None:
         dictionary = crop_to_faces(
             dictionary, crop, config.ALIGN_JITTER, skip_bad=config.SKIP_BAD_IMAGES, **finding(config, model)
@@ -220,6 +222,17 @@ def crop_facts(config, model, views):
     return crop and {"kind": str(crop), "jitter": config.ALIGN_JITTER, "views": fingerprint(views)}
 
 
+def images_of(config, dictionary):
+    """Which images count in a union, one of method.tally.IMAGES. Raises DissectionError for what has no meaning."""
+    images = config.IMAGES or dictionary.format.images
+    if images != "concept" and config.IOU_UNION != "all":
+        raise DissectionError(
+            f"IOU_UNION={config.IOU_UNION} leaves out images that carry the concept and IMAGES={images} counts "
+            "others, too: set IMAGES=concept or IOU_UNION=all"
+        )
+    return images
+
+
 TWINS_FOLDER = "twins"  # of untrained twins' results, within those of the networks that they are compared with
 
 
@@ -231,6 +244,8 @@ def layer_stores(config, model, dictionary, twin=None):
     folder, name = Path(config.OUTPUT_FOLDER), run_name(config, config.TASK)
     if twin is not None:
         folder, name = folder / TWINS_FOLDER, f"{config.TASK}_random{twin}"
+    images = images_of(config, dictionary)
+    resampled = images == "concept" and not dictionary.format.many_labels
     facts = {
         "input_size": model.grid,
         "feature_dtype": config.FEATURE_DTYPE,
@@ -241,12 +256,13 @@ def layer_stores(config, model, dictionary, twin=None):
         "dictionary_masks": dictionary.masks_digest,
         "concepts": [[concept.name, concept.type, concept.region] for concept in dictionary.concepts],
         "iou_union": config.IOU_UNION,
+        "images": images,
         "seg_threshold": config.SEG_THRESHOLD,
         "score_threshold": config.SCORE_THRESHOLD,
         "images_shown": config.TOPN,
         "photographs": config.PAGE_PHOTOGRAPHS,
         "permutations": config.PERMUTATIONS or 0,
-        "bootstraps": config.BOOTSTRAPS or 0 if twin is None else 0,
+        "bootstraps": config.BOOTSTRAPS or 0 if twin is None and resampled else 0,
         "chance_images": config.CHANCE_IMAGES or 0,
         "sources": fingerprint([row.source for row in dictionary.rows]),
         "alpha": config.ALPHA,
@@ -310,7 +326,10 @@ def prediction_store(config, model, subgroups, views, **about):
 
 
 # Settings that decide what main.py makes of every network.
-_DECIDING = ("WEIGHTS", "CHECKPOINT_KEY", "QUANTILE", "SEG_THRESHOLD", "IOU_UNION", "FEATURE_DTYPE", "TEST_MODE")
+_DECIDING = (
+    "WEIGHTS", "CHECKPOINT_KEY", "QUANTILE", "SEG_THRESHOLD", "IOU_UNION", "IMAGES", "CATEGORIES", "FEATURE_DTYPE",
+    "TEST_MODE",
+)  # fmt: skip
 _OF_CHANCE = ("PERMUTATIONS", "BOOTSTRAPS", "CHANCE_IMAGES", "TWINS")
 _PLACES = ("DICTIONARY", "MODEL_FOLDER")  # of these, [as spelled, as an absolute path]
 

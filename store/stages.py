@@ -10,21 +10,21 @@ MAPS_SIZE = Stage("_feature_size.npy", "shape of the activation maps", _OF_IMAGE
 THRESHOLDS = Stage("_quantile.npy", "thresholds", (MAPS.suffix, "quantile"), version=2)
 
 
-def _tally(thresholds, dictionary, grid, facts):
-    return TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, grid, facts["iou_union"])
+def _tally(thresholds, dictionary, facts):
+    return TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, facts["iou_union"], facts["images"])
 
 
 _OF_MASKS = (MAPS.suffix, THRESHOLDS.suffix, "input_size", "dictionary_masks", "concepts", "seg_threshold")
-TALLY = Stage("_tally.npz", "tally", (*_OF_MASKS, "iou_union"), version=3, make=_tally)
+TALLY = Stage("_tally.npz", "tally", (*_OF_MASKS, "iou_union", "images"), version=4, make=_tally)
 
 # Statistics of one pass over the maps and masks, each with a file of its own. make: function of the thresholds, the
-# dictionary, the grid and the facts, whose result has measure, add and result (see method.tally.TallyStatistic).
+# dictionary and the facts, whose result has measure, add and result (see method.tally.TallyStatistic).
 STATISTICS = (TALLY,)
 
 # What of the tally is chance, and what the untrained twins have of it (method.md §8).
 CHANCE = Stage(
     "_chance.npz", "chance",
-    (*_OF_MASKS, "dictionary_images", "sources", "permutations", "bootstraps", "chance_images"), version=3,
+    (*_OF_MASKS, "images", "dictionary_images", "sources", "permutations", "bootstraps", "chance_images"), version=4,
 )  # fmt: skip
 TWINS = Stage("_twins.npz", "untrained twins", ("twins",))
 

@@ -12,7 +12,7 @@ from method.outlines import Outlines
 from method.resampling import halves, places, poisson_weights
 from method.significance import benjamini_hochberg, tail_p_values
 from tests import plain_reference
-from tests.test_tally import Case, random_maps
+from tests.test_tally import Case, random_maps, tallied
 
 SIDE = 16  # of the worlds' grid
 
@@ -162,9 +162,10 @@ def test_equals_plain_loops(tmp_path, images):
     case = Case(tmp_path, random_maps(14, 6, 4, 4), seed=2)
     case.maps[:, 5] = 1.0  # a silent unit
     operator, features = case.operator(), case.features()
-    thresholds = operator.quantile_threshold(features, 0.1)
+    tally = tallied(operator, features, operator.quantile_threshold(features, 0.1))
+    thresholds = tally.thresholds
     options = {"permutations": 40, "bootstraps": 9, "images": images, "seed": 3}
-    found = operator.chance({"layer": (features, thresholds)}, **options)["layer"]
+    found = operator.chance({"layer": (features, tally)}, **options)["layer"]
 
     active = np.array([
         [plain_reference.upsample(one, case.grid).astype(np.float64) > limit
@@ -225,10 +226,11 @@ def test_the_order_of_the_rows_changes_nothing():
 def test_batches_blocks_and_workers_change_nothing(tmp_path, monkeypatch):
     case = Case(tmp_path, random_maps(23, 7, 4, 4))
     features = case.features()
-    thresholds = case.operator().quantile_threshold(features, 0.05)
+    operator = case.operator()
+    tally = tallied(operator, features, operator.quantile_threshold(features, 0.05))
 
     def found(**options):
-        layers = dict.fromkeys(("one", "other"), (features, thresholds))
+        layers = dict.fromkeys(("one", "other"), (features, tally))
         both = case.operator(**options).chance(layers, permutations=30, bootstraps=4, images=6)
         assert_same(both["one"], both["other"])
         return both["one"]

@@ -18,7 +18,7 @@ import cluster_top
 import main
 from dictionary import dictionary as dictionary_room
 from dictionary.concepts import Concept
-from dictionary.rows import Row
+from dictionary.rows import Format, Row
 from loader.layout import Layout, find_layout
 from loader.recorder import ActivationRecorder
 from method.tally import Tally
@@ -229,10 +229,11 @@ def test_a_report_is_one_row(small_dictionary, run_main, monkeypatch, capsys):
 
 
 @dataclass
-class LabelFormat:
+class LabelFormat(Format):
     """A dictionary of label images: <name>.png, and <name>_labels.png whose levels are numbers of labels.txt."""
 
     root: Path
+    categories: object = None
 
     def __post_init__(self):
         self.listed = {name: Concept(name, "label") for name in (self.root / "labels.txt").read_text().split()}
@@ -247,10 +248,6 @@ class LabelFormat:
 
     def concepts_of(self, rows):
         return tuple(self.listed.values()) if rows else ()
-
-    @staticmethod
-    def same_rule(names):
-        return np.eye(len(names), dtype=bool)
 
     def check(self, row, memory):
         digest = memory.facts(row.image).digest

@@ -61,7 +61,7 @@ class Case:
 def tallied(operator, features, thresholds, iou_union="all"):
     """The Tally of one layer."""
     dictionary = operator.dictionary
-    statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, operator.grid, iou_union)
+    statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, iou_union)
     return operator.tally({"layer": (features, [statistic])})["layer"][0]
 
 
@@ -133,19 +133,17 @@ def test_equal_scores_are_ordered_by_image_index_beyond_the_images_kept(tmp_path
     assert fast.maps[0, 0].tolist() == list(range(20))
 
 
-def test_best_images_do_not_depend_on_the_order_or_the_portions_they_come_in(monkeypatch):
-    monkeypatch.setattr("method.tally._MERGE_AT", 7)
+def test_best_images_do_not_depend_on_the_order_in_which_they_come():
     random = np.random.default_rng(5)
-    pairs, images = np.repeat(np.arange(6), 40), np.tile(np.arange(40), 6)
-    scores = random.integers(1, 9, 240) / 9
+    scores = random.integers(0, 9, (40, 6)) / 9  # of image and pair; 0 where they do not touch
     results = []
-    for portion in (1, 13, 240):
-        order, best = random.permutation(240), BestImages(2, 3, kept=5)
-        for start in range(0, 240, portion):
-            some = order[start : start + portion]
-            best.add(pairs[some], images[some], scores[some])
+    for order in (range(40), random.permutation(40), range(39, -1, -1)):
+        best = BestImages(2, 3, kept=5)
+        for image in order:
+            pairs = np.flatnonzero(scores[image])
+            best.add(pairs, scores[image, pairs], image)
         results.append(best.result([range(40)] * 3))
-    expected = [sorted(zip(-scores[pairs == pair], range(40), strict=True))[:5] for pair in range(6)]
+    expected = [sorted(zip(-scores[:, pair], range(40), strict=True))[:5] for pair in range(6)]
     for found, found_scores in results:
         assert found.reshape(6, 5).tolist() == [[image for _, image in row] for row in expected]
         assert found_scores.reshape(6, 5).tolist() == [[-score for score, _ in row] for row in expected]

@@ -1,0 +1,273 @@
+"""The format of Broden, the dictionary of Network Dissection: objects, parts, scenes, materials, textures and colours
+(method.md §10).
+"""
+
+import csv
+from collections import Counter
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+
+from dictionary.concepts import Concept
+from dictionary.images import decode_labels, read_bytes
+from dictionary.rows import Format, Problem, Row, leaves_root
+from util.errors import DissectionError, did_you_mean, first_few
+
+INDEX_FILE, LABEL_FILE, CATEGORY_FILE = "index.csv", "label.csv", "category.csv"
+BRODEN_FILES = (INDEX_FILE, LABEL_FILE, CATEGORY_FILE)
+IMAGE_FOLDER = "images"
+
+# The categories of the published dictionary.
+CATEGORIES = ("object", "part", "scene", "material", "texture", "color")
+
+_OF_INDEX = ("image", "ih", "iw", "sh", "sw")
+
+
+class BrodenFormat(Format):
+    """Reads one dictionary in the format of Broden. root: pathlib.Path. categories: names, those whose labels count;
+    all that the folder has where None is given.
+
+    A concept is a label; its type is its primary category, of the chosen ones that in which it has the largest
+    coverage. Raises DissectionError for tables that cannot be read and for a category that is none.
+    """
+
+    images, by_category, many_labels, cropped = "category", True, True, False
+
+    def __init__(self, root, categories=None):
+        self.root = root
+        self.problems = []  # of the tables
+        self.categories = self._chosen(categories)
+        self.listed = {concept.name: concept for concept in self._labels.values()}
+        self._occurring = {}  # of each image of labels that was checked, the numbers in it
+
+    @staticmethod
+    def recognises(root):
+        """Whether a folder holds a dictionary of this format."""
+        return all((root / name).exists() for name in BRODEN_FILES)
+
+    def _chosen(self, asked):
+        """Those of the asked categories that the folder has."""
+        there = [line["name"] for _, line in self._table(CATEGORY_FILE, ("name",))]
+        for name in asked or ():
+            if name not in there and name not in CATEGORIES:
+                raise DissectionError(f"CATEGORIES: {self.root} has no {name!r}: {did_you_mean(name, there)}")
+        chosen = tuple(name for name in dict.fromkeys(asked or there) if name in there)
+        if not chosen:
+            raise DissectionError(
+                f"CATEGORIES: {self.root} has none of them; it has {', '.join(there) or 'none at all'}"
+            )
+        return chosen
+
+    @cached_property
+    def _labels(self):
+        """{number: Concept} of the labels of the chosen categories, by ascending number."""
+        coverage = {}  # number -> {category: coverage}
+        for category in self.categories:
+            for where, line in self._table(f"c_{category}.csv", ("number", "coverage")):
+                number, share = _whole(line["number"]), _number(line["coverage"])
+                if number is None or share is None:
+                    self._note(
+                        where, f"number and coverage must be numbers, found {line['number']!r}, {line['coverage']!r}"
+                    )
+                else:
+                    coverage.setdefault(number, {})[category] = share
+        named, lines, also = {}, {}, {}
+        for where, line in self._table(LABEL_FILE, ("number", "name")):
+            number, name = _whole(line["number"]), (line["name"] or "").strip()
+            if not number or not name:
+                self._note(where, f"expected a number from 1 on and a name, found {line['number']!r}, {line['name']!r}")
+            elif number in named:
+                self._note(where, f"label {number} stands already in {lines[number]}")
+            else:
+                named[number], lines[number] = name, where
+                words = ((line.get("syns") or "").replace(",", ";")).split(";")
+                also[number] = tuple(word.strip() for word in words if word.strip() not in ("", name))
+        for number in sorted(set(coverage) - set(named)):
+            self._note(
+                LABEL_FILE,
+                f"has no label {number}, which {first_few(f'c_{name}.csv' for name in coverage[number])} names",
+            )
+        twice = {name for name, count in Counter(named.values()).items() if count > 1}
+        found = {}
+        for number in sorted(set(named) & set(coverage)):
+            of = coverage[number]
+            primary = max(of, key=lambda category: (of[category], -self.categories.index(category)))
+            name = f"{named[number]} ({number})" if named[number] in twice else named[number]
+            found[number] = Concept(name, primary, also=also[number])
+        return found
+
+    def _note(self, where, what):
+        self.problems.append(Problem(where, what, fatal=False))
+
+    def read_index(self):
+        """Read the index. Returns (rows, problems): list of Row, of the images with an entry in a chosen category, and
+        list of Problem. Raises DissectionError for a table that is none.
+        """
+        rows, problems, first_use = [], list(self.problems), {}
+        missing = [name for name in self.categories if name not in self._columns(INDEX_FILE)]
+        if missing:
+            raise DissectionError(
+                f"{self.root / INDEX_FILE} has no column {first_few(missing)}, which {CATEGORY_FILE} names"
+            )
+        for where, line in self._table(INDEX_FILE, _OF_INDEX):
+            cells = {name: (line[name] or "").strip() for name in self.categories}
+            cells = {name: cell for name, cell in cells.items() if cell.strip("; ")}
+            if not cells:
+                continue
+            row, found = self._read_row(len(rows), where, line, cells)
+            if row.image and row.image in first_use:
+                found.append(Problem(where, f"{row.image} stands already at {first_use[row.image]}", row.index))
+            first_use.setdefault(row.image, where)
+            rows.append(row)
+            problems += found
+        return rows, problems
+
+    def _read_row(self, index, where, line, cells):
+        problems = []
+
+        def report(what):
+            problems.append(Problem(where, what, index))
+
+        image, grid = (line["image"] or "").strip(), (_whole(line["sh"]), _whole(line["sw"]))
+        if not image or leaves_root(image):
+            report(f"{image} leads out of the dictionary" if image else "names no image")
+        if not all(grid):
+            report(f"sh and sw are {line['sh']!r} and {line['sw']!r}: they must be whole numbers from 1 on")
+        masks = {}
+        for category, cell in cells.items():
+            numbers, paths = [], []
+            for entry in filter(None, (entry.strip() for entry in cell.split(";"))):
+                if entry.isdecimal():
+                    numbers.append(int(entry))
+                    if int(entry) not in self._labels:
+                        report(f"{category}: {LABEL_FILE} and c_{category}.csv have no label {entry}")
+                elif leaves_root(entry):
+                    report(f"{entry} leads out of the dictionary")
+                else:
+                    paths.append(f"{IMAGE_FOLDER}/{entry}")
+            masks[category] = (tuple(numbers), tuple(paths))
+        usable = "" if problems else f"{IMAGE_FOLDER}/{image}"
+        return Row(index, where, usable, masks, grid=grid), problems
+
+    def check(self, row, memory):
+        """Look at the files of a row. memory: FileMemory. Returns (list of Problem, {path: digest of a sound file})."""
+        if not row.image:
+            return [], {}
+        problems, digests = [], {}
+
+        def report(what):
+            problems.append(Problem(row.where, what, row.index))
+
+        image = memory.facts(row.image)
+        if image.error:
+            report(image.error)
+        else:
+            digests[row.image] = image.digest
+        for path in _paths(row):
+            found = memory.facts(path, as_labels=True)
+            if found.error:
+                report(found.error)
+                continue
+            digests[path], self._occurring[path] = found.digest, found.labels
+            if (found.height, found.width) != row.grid:
+                report(f"{path} is {found.width}x{found.height}, but sw and sh are {row.grid[1]} and {row.grid[0]}")
+            if unknown := [number for number in found.labels if number not in self._labels]:
+                report(f"{path}: no table has the labels {first_few(unknown)}")
+        if not problems and not self.concepts_in(row):
+            problems.append(
+                Problem(row.where, "has no label in its images of labels: it is left out", row.index, False)
+            )
+        return problems, digests
+
+    def concepts_in(self, row):
+        """The names of the labels of a row, by ascending number. It must have been checked."""
+        numbers = {number for path in _paths(row) for number in self._occurring.get(path, ())}
+        return [self._labels[number].name for number in sorted(numbers | _numbers(row)) if number in self._labels]
+
+    def is_labelled(self, row):
+        """Whether it has any label of the chosen categories: the others are none of the dictionary's images (§10)."""
+        return not row.image or bool(self.concepts_in(row))
+
+    def whole(self, row):
+        """The names of the labels of the whole image, by ascending number."""
+        return [self._labels[number].name for number in sorted(_numbers(row))]
+
+    def grid(self, row, grid):
+        """The grid of a row's images of labels, sh x sw."""
+        return row.grid
+
+    def told(self, concepts):
+        """A label of whole images has no place, but images show or lack it. Returns bool (C,)."""
+        return np.array([concept.whole for concept in concepts], bool)
+
+    def concepts_of(self, rows):
+        """The labels that rows carry, tuple of Concept by ascending number."""
+        carried = {name for row in rows for name in self.concepts_in(row)}
+        local = {self._labels[number].name for row in rows for path in _paths(row) for number in self._occurring[path]}
+        return tuple(
+            replace(concept, whole=name not in local)
+            for name, concept in self.listed.items() if name in carried
+        )  # fmt: skip
+
+    def masks(self, row, grid, view, seg_threshold):
+        """The masks of one row on its own grid: {name: bool (sh, sw)}, without labels of the whole image.
+
+        A pixel belongs to a label that any of the row's images of labels has there. Raises ImageError.
+        """
+        found, whole = {}, _numbers(row)
+        for path in dict.fromkeys(_paths(row)):
+            labels = decode_labels(read_bytes(self.root / path), path)
+            for number in self._occurring[path]:
+                if number not in whole:
+                    name, mask = self._labels[number].name, labels == number
+                    found[name] = found[name] | mask if name in found else mask
+        return found
+
+    def identity(self, row, digests):
+        """What decides the masks of a row, as JSON."""
+        entries = [(name, numbers, [digests[path] for path in paths]) for name, (numbers, paths) in row.masks.items()]
+        return [row.grid, entries]
+
+    def _columns(self, name):
+        with self._opened(name) as file:
+            return next(csv.reader(file), [])
+
+    def _table(self, name, columns):
+        """Yield (file and line, {column: cell}) of a table. columns: those that it must have."""
+        try:
+            with self._opened(name) as file:
+                reader = csv.DictReader(file, restval="")
+                missing = [column for column in columns if column not in (reader.fieldnames or ())]
+                if missing:
+                    found = ",".join(reader.fieldnames or ["nothing"])[:80]
+                    raise DissectionError(f"{self.root / name} has no column {first_few(missing)}: found {found!r}")
+                for cells in reader:
+                    yield f"{name} line {reader.line_num}", cells
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise DissectionError(f"cannot read {self.root / name}: {error}") from error
+
+    def _opened(self, name):
+        try:
+            return open(self.root / name, newline="", encoding="utf-8-sig")
+        except OSError as error:
+            raise DissectionError(f"cannot read {self.root / name}: {error.strerror}") from error
+
+
+def _paths(row):
+    return [path for _, paths in row.masks.values() for path in paths]
+
+
+def _numbers(row):
+    return {number for numbers, _ in row.masks.values() for number in numbers}
+
+
+def _whole(text):
+    return int(text) if text and text.strip().isdecimal() else None
+
+
+def _number(text):
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None
