@@ -80,4 +80,7 @@ def count_overlap(active, masks):
         raise ValueError(
             f"unit maps have {active.shape[1]} words but the masks {masks.shape[1]}: use one grid for both"
         )
-    return np.stack([count_pixels(active & mask) for mask in masks], axis=1)
+    overlap = np.empty((len(active), len(masks)), np.int64)
+    for concept, mask in enumerate(masks):
+        overlap[:, concept] = count_pixels(active & mask)
+    return overlap
