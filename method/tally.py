@@ -29,8 +29,7 @@ class Tally:
     regions: str (C,), a region is empty where a concept lies in none. carries: bool (N, C), which image carries which
     concept; False throughout for one that was left out. thresholds: float64 (U,). iou_union: which union tally divides
     by, 'all' or 'active'. map_size: int64 (2,), height and width of the maps. fingerprint: of what it was made from.
-    images: of IMAGES, the rule of counting; by others than 'concept' union_active is union. whole: bool (C,), concepts
-    that hold for whole images and have no place in them.
+    images: of IMAGES, the rule of counting; by others than 'concept' union_active is union.
     """
 
     tally: np.ndarray
@@ -46,8 +45,7 @@ class Tally:
     thresholds: np.ndarray
     iou_union: np.ndarray
     map_size: np.ndarray
-    images: np.ndarray
-    whole: np.ndarray
+    images: np.ndarray = field(default_factory=lambda: np.array("concept"))
     fingerprint: np.ndarray = field(default_factory=lambda: np.array(""))
 
 
@@ -173,7 +171,6 @@ class TallyStatistic:
             iou_union=np.array(self.iou_union),
             map_size=np.array(self.map_size),
             images=np.array(self.images),
-            whole=np.array([concept.whole for concept in self.concepts], bool),
         )
 
 
