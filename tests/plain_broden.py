@@ -48,7 +48,7 @@ def plain_counts(root, categories, maps, thresholds):
     assert len(rows) == len(maps)
     for row, of_image in zip(rows, maps, strict=True):
         grid = int(row["sh"]), int(row["sw"])
-        wholes, pixels = _labels_of(root, row, categories)
+        wholes, pixels = labels_of(root, row, categories)
         for number in wholes:
             pixels[number] = np.ones(grid, bool)
         active = active_pixels(of_image, thresholds, grid)
@@ -88,7 +88,7 @@ def plain_rows(root, categories):
     """The rows of index.csv that have any label of the categories, in its order. Returns list of dict."""
     with open(Path(root) / "index.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return [row for row in rows if any(_labels_of(Path(root), row, categories))]
+    return [row for row in rows if any(labels_of(Path(root), row, categories))]
 
 
 def plain_labels(root, categories):
@@ -104,7 +104,7 @@ def plain_labels(root, categories):
     return names, primary
 
 
-def _labels_of(root, row, categories):
+def labels_of(root, row, categories):
     """What one image shows: (set of labels of the whole image, {label: bool (sh, sw)} of those per pixel)."""
     wholes, pixels = set(), {}
     for category in categories:

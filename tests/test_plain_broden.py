@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.synthetic_broden import CATEGORIES, make_broden
-from tests.plain_broden import _labels_of, plain_counts, plain_labels, plain_rows
+from tests.plain_broden import labels_of, plain_counts, plain_labels, plain_rows
 from util.errors import DissectionError
 
 # --------------------------------------------------------------------------------------------------- counted by hand
@@ -116,7 +116,7 @@ def test_the_drawn_folder_is_what_its_tables_say(tmp_path, mixed_grids):
         assert photograph.shape == (int(row["ih"]), int(row["iw"]), 3) == (64, 64, 3)
         seen = set()
         for category in CATEGORIES:
-            wholes, pixels = _labels_of(root, row, [category])
+            wholes, pixels = labels_of(root, row, [category])
             pixels.update((number, np.ones((int(row["sh"]), int(row["sw"])), bool)) for number in wholes)
             with_any[category] += bool(pixels)
             seen |= set(pixels)
@@ -160,10 +160,10 @@ def test_the_drawn_folder_has_every_form_of_a_cell(tmp_path):
     assert {(row["sh"], row["sw"]) for row in index} == {("32", "32"), ("64", "64"), ("24", "24"), ("24", "32")}
     repeated, both = 0, 0
     for row in index:
-        one, other = ([_labels_of(root, row | {"object": layer}, ["object"])[1] for layer in row["object"].split(";")]
+        one, other = ([labels_of(root, row | {"object": layer}, ["object"])[1] for layer in row["object"].split(";")]
                       if ";" in row["object"] else ({}, {}))  # fmt: skip
         repeated += any((one[number] & other[number]).any() for number in one.keys() & other.keys())
-        wholes, pixels = _labels_of(root, row, ["texture"])
+        wholes, pixels = labels_of(root, row, ["texture"])
         both += bool(wholes & set(pixels))
     assert repeated and both
     labels = read(root / "label.csv")
