@@ -95,8 +95,7 @@ def fit_weights(module, content, first, *, label, network, key=None, renamed=Non
     shape or no plain finite tensor when nothing fits, and the choice when several do.
     """
     target = _Target(module, first, label, network, takes_num_classes)
-    sources = [_with_plain_names(source, renamed, label) for source in state_dicts(content, label)]
-    every = [pair for source in sources for pair in _options(target, source)]
+    sources, every = _offered(target, [_with_plain_names(s, renamed, label) for s in state_dicts(content, label)])
     fit = [option for option, verdict in every if verdict.fits]
     asked = every if key is None else [
         pair for source, prefix in _asked_for(sources, key, label, fit) for pair in _options(target, source, prefix)
@@ -259,15 +258,36 @@ class _Target:
 
 def _with_plain_names(source, renamed, label):
     """A StateDict under the names of its network: without what torch.compile puts within names, and after `renamed`."""
-    state = {name.replace("._orig_mod.", "."): value for name, value in source.state.items()}
+    source = _without(source, "._orig_mod.")
+    state = source.state
     if renamed is not None:
         try:
             state = dict(renamed(state))
         except Exception as error:  # a loader file's own function can fail in any way
             reason = f"{type(error).__name__}: {error}"
             raise DissectionError(f"{label}: the loader's renamed() failed with {reason}") from error
-    metadata = {f"{path}.".replace("._orig_mod.", ".")[:-1]: entry for path, entry in source.metadata.items()}
+    return StateDict(source.key, state, source.metadata)
+
+
+def _without(source, part):
+    """A StateDict without a part of names, such as '.module.', wherever it stands within them."""
+    state = {name.replace(part, "."): value for name, value in source.state.items()}
+    metadata = {f"{path}.".replace(part, ".")[:-1]: entry for path, entry in source.metadata.items()}
     return StateDict(source.key, state, metadata)
+
+
+def _offered(target, sources):
+    """The dicts of a file and the ways to read them: (list of StateDict, list of (_Option, _Verdict)).
+
+    Where nothing fits as it is, they are read without what nn.DataParallel puts within names when it runs a part of a
+    network, as the usual training of AlexNet and VGG has it: features.module.0.weight.
+    """
+    tries = []
+    for those in (sources, [_without(source, ".module.") for source in sources]):
+        tries.append((those, [pair for source in those for pair in _options(target, source)]))
+        if any(verdict.fits for _, verdict in tries[-1][1]):
+            return tries[-1]
+    return tries[0]
 
 
 def _asked_for(sources, key, label, fit):

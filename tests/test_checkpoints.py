@@ -479,6 +479,30 @@ def test_names_that_torch_compile_puts_within_names_are_no_others(loaded):
     assert model.unfitted == ("score.bias",)
 
 
+def test_a_part_that_was_trained_in_parallel_loads_and_a_networks_own_module_stays(loaded):
+    network = Wrapped()
+    network.backbone = nn.DataParallel(network.backbone)
+    parallel = network.state_dict()
+    assert "backbone.module.0.weight" in parallel
+    for content, key in ((parallel, ""), ({"state_dict": under("module.", parallel)}, "state_dict.module")):
+        model = loaded(content, build=Wrapped, layer="backbone.4")
+        assert_holds(model.module, {name.replace(".module.", "."): value for name, value in parallel.items()})
+        assert (model.weights.key, model.unfitted) == (key, ())
+
+    class OfItsOwn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential()
+            self.body.module = Tiny()
+
+        def forward(self, images):
+            return self.body.module(images)
+
+    assert_holds(loaded(under("body.module.", STATE), build=OfItsOwn, layer="body.module.4").module.body.module, STATE)
+    message = message_of(loaded, under("other.module.", STATE), build=Wrapped, layer="backbone.4")
+    assert "tensors are missing (backbone.0.weight" in message and "unexpected (other.module.0.weight" in message
+
+
 def test_layers_behind_the_dissected_ones_may_be_missing_or_of_another_shape_and_that_is_said(loaded):
     seven = tiny_state(classes=7)
     model = loaded(seven)
