@@ -233,6 +233,9 @@ class FeatureOperator:
         def read(row):
             concepts, masks = self.masks_of(row)
             outlines = self._outlines[row.index][1] if row.index in self._outlines else Outlines.of(masks)
+            if len(whole := dictionary.whole(row)):  # here of the whole image, elsewhere with a place
+                full = Outlines.of(np.ones((len(whole), *masks.shape[1:]), bool))
+                concepts, outlines = np.concatenate([concepts, whole]), Outlines.joined([outlines, full])
             kept = np.flatnonzero(wanted[row.index, concepts])
             return concepts[kept], outlines.taken(kept)
 

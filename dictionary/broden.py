@@ -204,7 +204,10 @@ class BrodenFormat(Format):
     def concepts_of(self, rows):
         """The labels that rows carry, tuple of Concept by ascending number."""
         carried = {name for row in rows for name in self.concepts_in(row)}
-        local = {self._labels[number].name for row in rows for path in _paths(row) for number in self._occurring[path]}
+        local = {
+            self._labels[number].name
+            for row in rows for path in _paths(row) for number in set(self._occurring[path]) - _numbers(row)
+        }  # fmt: skip
         return tuple(
             replace(concept, whole=name not in local)
             for name, concept in self.listed.items() if name in carried

@@ -1,0 +1,360 @@
+"""Dictionaries in the format of Broden: what is read, what is refused, and how it is counted (method.md §10)."""
+
+import csv
+import shutil
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks.synthetic_broden import make_broden
+from dictionary.check import find_problems
+from dictionary.dictionary import open_dictionary
+from feature_operation import FeatureOperator
+from method.chance import ActiveMaps, Chances, Counted, compare, compare_counted
+from method.presence import presence
+from method.tally import IMAGES, Tally, TallyStatistic
+from store.feature_file import FeatureMaps
+from tests.plain_broden import plain_counts, plain_rows
+from util.errors import DissectionError
+
+ALL = ("object", "part", "scene", "material", "texture", "color")
+UNITS = 5
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two drawn folders, {mixed_grids: path}: images of labels of one size and of several."""
+    root = tmp_path_factory.mktemp("broden")
+    for mixed in (False, True):
+        make_broden(root / str(mixed), 30, labels=70, side=64, seed=1, mixed_grids=mixed)
+    return {mixed: root / str(mixed) for mixed in (False, True)}
+
+
+@pytest.fixture
+def folder(folders, tmp_path):
+    """One that may be damaged."""
+    return shutil.copytree(folders[False], tmp_path / "broden")
+
+
+def opened(root, folder, categories=ALL, **options):
+    return open_dictionary(root, memory_folder=folder / "cache", workers=0, categories=categories, **options)
+
+
+def maps_of(dictionary, folder, seed=3):
+    """Made-up maps of a dictionary's images. Returns (FeatureMaps, float32 (N, U, 5, 4))."""
+    random = np.random.default_rng(seed)
+    maps = random.gamma(0.6, 1.0, (len(dictionary.rows), UNITS, 5, 4)).astype(np.float32)
+    maps[random.random(maps.shape[:2]) < 0.3] = 0  # silent units
+    maps.tofile(folder / "maps")
+    return FeatureMaps(folder / "maps", maps.shape, "float32", dictionary.usable), maps
+
+
+def tallied(operator, maps, thresholds, images):
+    dictionary = operator.dictionary
+    statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, images=images)
+    return operator.tally({"layer": (maps, [statistic])})["layer"][0]
+
+
+def rewrite(path, change):
+    """Change the cells of a table. change: function of the lines, a list of dict."""
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        names, lines = reader.fieldnames, list(reader)
+    lines = change(lines) or lines
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+# ------------------------------------------------------------------------------------------------------------ counting
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("categories", [ALL, ("part", "scene"), ("texture",)])
+def test_all_rules_count_as_the_plain_loops(folders, tmp_path, mixed, categories):
+    root = folders[mixed]
+    dictionary = opened(root, tmp_path, categories)
+    assert [row.image.removeprefix("images/") for row in dictionary.usable_rows] == [
+        line["image"] for line in plain_rows(root, categories)
+    ]
+    features, maps = maps_of(dictionary, tmp_path)
+    thresholds = np.quantile(maps.astype(np.float64), 0.9, axis=(0, 2, 3))
+    plain = plain_counts(root, categories, maps[dictionary.usable], thresholds)
+    carried = {name for name, of in plain.items() if of.images}
+    assert set(dictionary.names) == carried
+    assert {concept.name: concept.type for concept in dictionary.concepts} == {
+        name: plain[name].category for name in carried
+    }
+    operator = FeatureOperator(None, dictionary, grid=(64, 64), tally_batch_size=4)
+    for rule in IMAGES:
+        found = tallied(operator, features, thresholds, rule)
+        for place, name in enumerate(dictionary.names):
+            of = plain[name]
+            assert np.array_equal(found.intersection[:, place], of.intersection), (rule, name)
+            assert np.array_equal(found.union[:, place], of.area[rule] + of.covered - of.intersection), (rule, name)
+            assert np.array_equal(found.tally[:, place], of.iou[rule]), (rule, name)
+        assert (found.carries.sum(axis=0) == [plain[name].images for name in dictionary.names]).all()
+
+
+def test_the_rules_differ_where_they_should(folders, tmp_path):
+    dictionary = opened(folders[False], tmp_path)
+    features, maps = maps_of(dictionary, tmp_path)
+    operator = FeatureOperator(None, dictionary, grid=(64, 64))
+    thresholds = np.quantile(maps.astype(np.float64), 0.9, axis=(0, 2, 3))
+    unions = {rule: tallied(operator, features, thresholds, rule).union for rule in IMAGES}
+    assert (unions["concept"] <= unions["category"]).all() and (unions["touched"] <= unions["category"]).all()
+    assert not np.array_equal(unions["touched"], unions["category"])
+    assert not np.array_equal(unions["concept"], unions["touched"])
+
+
+def test_batches_and_workers_change_nothing(folders, tmp_path):
+    dictionary = opened(folders[True], tmp_path)
+    features, _ = maps_of(dictionary, tmp_path)
+    found = [
+        tallied(FeatureOperator(None, dictionary, grid=(64, 64), **options), features, np.full(UNITS, 1.5), "touched")
+        for options in ({"workers": 0, "tally_batch_size": 1}, {"workers": 3, "tally_batch_size": 7}, {})
+    ]
+    for other in found[1:]:
+        for name in Tally.__dataclass_fields__:
+            assert getattr(found[0], name).tobytes() == getattr(other, name).tobytes(), name
+
+
+def test_best_images_of_a_label_of_whole_images_are_those_where_the_unit_covers_most(folders, tmp_path):
+    dictionary = opened(folders[False], tmp_path, ("scene",))
+    features, maps = maps_of(dictionary, tmp_path)
+    operator = FeatureOperator(None, dictionary, grid=(64, 64))
+    found = tallied(operator, features, np.full(UNITS, 1.0), "category")
+    scene = int(dictionary.carries.sum(axis=0).argmax())
+    for unit in range(UNITS):
+        scores = found.scores[unit, scene]
+        assert (np.diff(scores) <= 0).all() and (scores <= 1).all()
+        assert set(found.maps[unit, scene][scores > 0]) <= set(np.flatnonzero(dictionary.carries[:, scene]))
+
+
+# -------------------------------------------------------------------------------------------------------------- chance
+
+
+def test_chance_on_counted_unions_is_that_of_the_concepts_images_where_these_are_counted(folders, tmp_path):
+    dictionary = opened(folders[False], tmp_path, ("object", "part"))
+    features, maps = maps_of(dictionary, tmp_path)
+    operator = FeatureOperator(None, dictionary, grid=(64, 64))
+    tally = tallied(operator, features, np.full(UNITS, 1.0), "concept")
+    chances = Chances(operator.photographs, 50, 0, 512, 0)
+    masks = operator._masks_on(operator._few(chances))
+    size, images = 32 * 32, np.flatnonzero(dictionary.usable)
+    active = ActiveMaps.of(maps[images], images, tally.thresholds, (32, 32))
+    assert operator.counting_grid == (32, 32)
+    for concept, mine in enumerate(masks):
+        counted = Counted(tally.tally[:, concept], (tally.union + tally.intersection)[:, concept], len(mine.images))
+        assert len(mine.images) == tally.carries[:, concept].sum()
+        one = compare(active, UNITS, mine, chances, size)
+        other = compare_counted(active, UNITS, mine, chances, size, counted)
+        assert np.array_equal(one.weighted_iou[:, 0], other.weighted_iou[:, 0])
+        assert np.allclose(one.location_iou, other.location_iou, rtol=1e-12)
+        assert np.array_equal(one.dealt.p_label, other.dealt.p_label)
+        assert np.allclose(one.dealt.excess, other.dealt.excess, atol=1e-12) or len(mine.images) < 2
+
+
+def test_the_location_level_by_category_is_that_of_masks_dealt_out_among_the_images_that_carry_them(folders, tmp_path):
+    dictionary = opened(folders[False], tmp_path, ("object",))
+    features, maps = maps_of(dictionary, tmp_path)
+    operator = FeatureOperator(None, dictionary, grid=(64, 64))
+    tally = tallied(operator, features, np.full(UNITS, 1.0), "category")
+    found = operator.chance({"layer": (features, tally)}, permutations=30, bootstraps=0, images=512)["layer"]
+    from method.segmentation import active_pixels
+
+    concept = int(dictionary.carries.sum(axis=0).argmax())
+    carriers = np.flatnonzero(dictionary.carries[:, concept])
+    masks = {}
+    for image in carriers:
+        concepts, of_image = dictionary.masks(dictionary.rows[image], (64, 64))
+        masks[image] = of_image[list(concepts).index(concept)]
+    for unit in range(UNITS):
+        shared = 0
+        for image in carriers:
+            (pixels,) = active_pixels(maps[image, [unit]], tally.thresholds[[unit]], (32, 32))
+            shared += sum(int((pixels & mask).sum()) for mask in masks.values())
+        expected = shared / len(carriers)
+        total = (tally.union + tally.intersection)[unit, concept]
+        assert found.location_iou[unit, concept] == pytest.approx(expected / (total - expected), rel=1e-12)
+    assert np.array_equal(found.iou, tally.tally)
+    assert np.isnan(found.heldout_iou).all() and np.isnan(found.iou_low).all()
+
+
+def test_what_labels_whole_images_has_no_location_level_and_is_told_among_images_of_its_category(folders, tmp_path):
+    dictionary = opened(folders[False], tmp_path)
+    features, maps = maps_of(dictionary, tmp_path)
+    operator = FeatureOperator(None, dictionary, grid=(64, 64))
+    tally = tallied(operator, features, np.full(UNITS, 1.0), "category")
+    found = operator.chance({"layer": (features, tally)}, permutations=30, bootstraps=0, images=512)["layer"]
+    whole = np.array([concept.whole for concept in dictionary.concepts])
+    assert whole.any() and not whole.all()
+    assert np.isnan(found.location_iou[:, whole]).all() and not np.isnan(found.location_iou[:, ~whole]).any()
+    labelled = found.label >= 0
+    assert np.isnan(found.p_label[labelled]).tolist() == whole[found.label[labelled]].tolist()
+
+    told = operator.presence({"layer": features})["layer"]
+    assert np.isnan(told.auc[:, ~whole]).all()
+    scenes = np.array([concept.type == "scene" for concept in dictionary.concepts])
+    rows = dictionary.carries[:, scenes].any(axis=1)
+    of_scenes = presence(
+        maps[rows].max(axis=(2, 3)), dictionary.carries[rows], np.zeros(rows.sum()),
+        [str(row) for row in np.flatnonzero(rows)], scenes & whole,
+    )  # fmt: skip
+    asked = scenes & whole
+    assert np.array_equal(told.auc[:, asked], of_scenes.auc[:, asked], equal_nan=True)
+    assert (told.showing[asked] + told.lacking[asked] <= rows.sum()).all()
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def test_a_sound_folder_has_nothing_wrong(folders):
+    for root in folders.values():
+        problems, summary = find_problems(root, 0)
+        assert problems == []
+        assert "30 images" in summary[0]
+
+
+def label_file(folder, category="object"):
+    with open(folder / "index.csv", newline="", encoding="utf-8") as file:
+        cell = next(line[category] for line in csv.DictReader(file) if line[category].endswith(".png"))
+    return folder / "images" / cell.split(";")[0]
+
+
+def grey(path):
+    cv2.imwrite(str(path), cv2.imread(str(path))[:, :, 2])
+
+
+def as_jpeg(path):
+    path.write_bytes(cv2.imencode(".jpg", cv2.imread(str(path)))[1].tobytes())
+
+
+def blue(path):
+    image = cv2.imread(str(path))
+    image[0, 0, 0] = 7
+    cv2.imwrite(str(path), image)
+
+
+def smaller(path):
+    cv2.imwrite(str(path), cv2.imread(str(path))[:-1])
+
+
+def unknown(path):
+    image = cv2.imread(str(path))
+    image[0, 0] = (0, 250, 250)
+    cv2.imwrite(str(path), image)
+
+
+@pytest.mark.parametrize(("damage", "expected"), [
+    (grey, "mode L: labels are R \\+ 256 G of a PNG in RGB"),
+    (as_jpeg, "is a JPEG of mode RGB"),
+    (blue, "has blue pixels"),
+    (smaller, "is 32x31, but sw and sh are 32 and 32"),
+    (unknown, "no table has the labels 64250"),
+    (lambda path: path.unlink(), "is missing"),
+    (lambda path: path.write_bytes(path.read_bytes()[:60]), "damaged|not a readable"),
+])  # fmt: skip
+def test_an_image_of_labels_that_is_none_is_refused(folder, tmp_path, damage, expected):
+    damage(label_file(folder))
+    with pytest.raises(DissectionError, match=expected):
+        opened(folder, tmp_path)
+    left = opened(folder, tmp_path, skip_bad=True)
+    assert (~left.usable).sum() >= 1
+    assert any(problem.fatal for problem in find_problems(folder, 0)[0])
+
+
+def set_cell(number, name, value):
+    def change(lines):
+        lines[number][name] = value
+
+    return change
+
+
+@pytest.mark.parametrize(("table", "change", "expected"), [
+    ("index.csv", set_cell(0, "sh", ""), "sh and sw are '' and"),
+    ("index.csv", set_cell(0, "image", "../other.jpg"), "leads out of the dictionary"),
+    ("index.csv", set_cell(0, "object", "/etc/passwd.png"), "leads out of the dictionary"),
+    ("index.csv", set_cell(0, "scene", "4000"), "have no label 4000"),
+    ("index.csv", set_cell(1, "image", "scenes/000000.jpg"), "stands already at index.csv line 2"),
+])  # fmt: skip
+def test_a_line_of_the_index_that_cannot_be_used_is_named(folder, tmp_path, table, change, expected):
+    rewrite(folder / table, change)
+    with pytest.raises(DissectionError, match=expected):
+        opened(folder, tmp_path)
+
+
+def test_notes_on_the_tables_name_the_line(folder):
+    rewrite(folder / "label.csv", lambda lines: lines[:-1] + [lines[0]])
+    rewrite(folder / "c_scene.csv", set_cell(0, "coverage", "much"))
+    problems, _ = find_problems(folder, 0)
+    told = [str(problem) for problem in problems]
+    assert any("stands already in label.csv line 2" in one for one in told)
+    assert any("c_scene.csv line 2: number and coverage must be numbers" in one for one in told)
+    assert any(one.startswith("label.csv: has no label 70") for one in told)
+
+
+@pytest.mark.parametrize(("categories", "expected"), [
+    (("colour",), "has no 'colour': did you mean color"),
+    ((), None),
+])  # fmt: skip
+def test_categories_are_those_of_the_folder(folder, tmp_path, categories, expected):
+    if expected:
+        with pytest.raises(DissectionError, match=expected):
+            opened(folder, tmp_path, categories)
+    else:
+        assert {concept.type for concept in opened(folder, tmp_path, None).concepts} == set(ALL)
+
+
+def test_a_folder_without_a_table_or_a_column_says_which(folder, tmp_path):
+    (folder / "c_part.csv").unlink()
+    with pytest.raises(DissectionError, match="cannot read .*c_part.csv: No such file"):
+        opened(folder, tmp_path)
+    assert len(opened(folder, tmp_path, ("object",)).concepts)
+    rewrite(folder / "index.csv", lambda lines: lines)
+    text = (folder / "index.csv").read_text().replace(",sh,", ",rows,", 1)
+    (folder / "index.csv").write_text(text)
+    with pytest.raises(DissectionError, match="index.csv has no column sh: found 'image,split"):
+        opened(folder, tmp_path, ("object",))
+
+
+def test_two_labels_of_one_name_are_told_apart_by_their_numbers(folder, tmp_path):
+    rewrite(folder / "label.csv", set_cell(1, "name", "black-c"))
+    names = opened(folder, tmp_path, ("color",)).names
+    assert names[:2] == ("black-c (1)", "black-c (2)")
+
+
+def test_an_image_whose_labels_are_all_zero_takes_no_part(folder, tmp_path):
+    path = label_file(folder)
+    before = opened(folder, tmp_path, ("object",))
+    for row in before.rows:
+        if f"images/{path.relative_to(folder / 'images')}" in row.masks["object"][1]:
+            image = row
+    for one in image.masks["object"][1]:
+        cv2.imwrite(str(folder / one), 0 * cv2.imread(str(folder / one)))
+    after = opened(folder, tmp_path, ("object",))
+    assert after.usable.sum() == before.usable.sum() - 1 and not after.usable[image.index]
+    assert "has no label" in " ".join(map(str, after.problems))
+
+
+def test_only_changed_files_are_read_again_and_what_changed_is_told(folder, tmp_path):
+    before = opened(folder, tmp_path)
+    again = opened(folder, tmp_path)
+    assert again.masks_digest == before.masks_digest and np.array_equal(again.carries, before.carries)
+    unlike = label_file(folder)
+    image = cv2.imread(str(unlike))
+    image[0, 0] = image[-1, -1]
+    image[1, 1] = 0
+    cv2.imwrite(str(unlike), image)
+    after = opened(folder, tmp_path)
+    assert after.masks_digest != before.masks_digest and after.images_digest == before.images_digest
+
+
+def test_synonyms_and_primary_categories_come_from_the_tables(folder, tmp_path):
+    rewrite(folder / "label.csv", set_cell(0, "syns", "black-c;ebony, jet"))
+    concept = opened(folder, tmp_path, ("color",)).concepts[0]
+    assert replace(concept, also=()) == type(concept)("black-c", "color")
+    assert concept.also == ("ebony", "jet")
