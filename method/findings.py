@@ -75,6 +75,11 @@ class Findings:
         """Interpretable units per type of their top concept, every other unit under UNLOCALIZABLE: {name: count}."""
         return self._count_by(self.type_of, self.types)
 
+    def unique_per_type(self):
+        """Number of distinct top concepts among the interpretable units, per type: {name: count}."""
+        found = {self.top_concept(unit) for unit in np.nonzero(self.interpretable)[0]}
+        return {kind: sum(self.type_of[name] == kind for name in found) for kind in self.types}
+
     def _count_by(self, group_of, groups):
         counted = Counter(group_of[self.top_concept(unit)] for unit in np.nonzero(self.interpretable)[0])
         counted[UNLOCALIZABLE] += self.units - self.detectors

@@ -29,7 +29,7 @@ class Tally:
     regions: str (C,), a region is empty where a concept lies in none. carries: bool (N, C), which image carries which
     concept; False throughout for one that was left out. thresholds: float64 (U,). iou_union: which union tally divides
     by, 'all' or 'active'. map_size: int64 (2,), height and width of the maps. fingerprint: of what it was made from.
-    images: of IMAGES, the rule of counting; by others than 'concept' union_active is union.
+    images: of IMAGES, the rule of counting; by others than 'concept' union_active is union. covered: int64 (C,), |L_c|.
     """
 
     tally: np.ndarray
@@ -46,6 +46,7 @@ class Tally:
     iou_union: np.ndarray
     map_size: np.ndarray
     images: np.ndarray = field(default_factory=lambda: np.array("concept"))
+    covered: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     fingerprint: np.ndarray = field(default_factory=lambda: np.array(""))
 
 
@@ -171,6 +172,7 @@ class TallyStatistic:
             iou_union=np.array(self.iou_union),
             map_size=np.array(self.map_size),
             images=np.array(self.images),
+            covered=counts.mask_area,
         )
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from report import pdf, shown, tables
+from report import labels, pdf, shown, tables
 from store.layer import Stage
 from store.stages import CHANCE, TALLY, TWINS
 
@@ -62,6 +62,8 @@ REPORTS = (
     Stage("_units.csv", "table of units", _OF_NUMBERS, version=4, make=tables.write_units),
     Stage("_presence.csv", "what units tell", (CHANCE.suffix, "alpha"), make=tables.write_presence),
     Stage("_iou.csv", "IoU matrix", (TALLY.suffix,), version=2, make=tables.write_iou_matrix),
+    Stage("_tally.csv", "best per type", _OF_NUMBERS, make=labels.write_tally),
+    Stage("_labels.pdf", "chart of labels", _OF_NUMBERS, make=labels.write_chart),
     Stage(
         "_shown.json", "data of the page", (*_OF_PICTURES, "dictionary_masks", "photographs"), version=2,
         make=shown.write,

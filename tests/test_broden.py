@@ -2,20 +2,28 @@
 
 import csv
 import shutil
+import sys
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
+import cluster_top
+import main
+import nl_bias
 from benchmarks.synthetic_broden import make_broden
 from dictionary.check import find_problems
 from dictionary.dictionary import open_dictionary
 from feature_operation import FeatureOperator
 from method.chance import ActiveMaps, Chances, Counted, compare, compare_counted
+from method.findings import Findings
 from method.presence import presence
 from method.tally import IMAGES, Tally, TallyStatistic
+from report.labels import label_bars, labels_of
+from store.arrays import load_as
 from store.feature_file import FeatureMaps
+from tests.conftest import LITTLE_CHANCE
 from tests.plain_broden import plain_counts, plain_rows
 from util.errors import DissectionError
 
@@ -358,3 +366,83 @@ def test_synonyms_and_primary_categories_come_from_the_tables(folder, tmp_path):
     concept = opened(folder, tmp_path, ("color",)).concepts[0]
     assert replace(concept, also=()) == type(concept)("black-c", "color")
     assert concept.also == ("ebony", "jet")
+
+
+# ------------------------------------------------------------------------------------------------------------- reports
+
+
+def run_main(root, folder, **words):
+    settings = {
+        "TASK": "onet", "LAYER_NAME": "layer3", "INPUT_SIZE": 48, "CROP": "whole", "DICTIONARY": root,
+        "OUTPUT_FOLDER": folder / "local", "NL_FOLDER": folder / "global", "PLOT_FOLDER": folder / "plots",
+        "CACHE_FOLDER": folder / "cache", **LITTLE_CHANCE, **words,
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["main.py", *(f"{name}={value}" for name, value in settings.items())])
+        main.main()
+    return folder / "local"
+
+
+@pytest.fixture(scope="module")
+def dissected(folders, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dissected")
+    return run_main(folders[True], folder)
+
+
+def rows_of(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_is_dissected_and_leaves_netdissects_table(dissected, folders):
+    lines = rows_of(dissected / "onet_layer3_tally.csv")
+    tally = load_as(Tally, dissected / "onet_layer3_tally.npz")
+    names, types = tally.concepts.tolist(), tally.types
+    assert list(lines[0])[:4] == ["unit", "category", "label", "score"]
+    assert [line["unit"] for line in lines] == [str(number) for number in range(1, 65)]
+    features = np.fromfile(dissected / "onet_layer3.mmap", np.float32).reshape(len(tally.carries), 64, 4, 4)
+    plain = plain_counts(folders[True], ALL, features, tally.thresholds)
+    for line, values, unit in zip(lines, tally.tally, range(64), strict=True):
+        best = int(values.argmax())
+        if values[best] > 0:
+            assert (line["label"], line["category"], float(line["score"])) == (names[best], types[best], values[best])
+        for category in dict.fromkeys(types.tolist()):
+            if name := line[f"{category}-label"]:
+                of = plain[name]
+                assert of.category == category
+                expected = (of.covered, of.area["category"][unit], of.intersection[unit], of.iou["category"][unit])
+                found = [float(line[f"{category}-{what}"]) for what in ("truth", "activation", "intersect", "iou")]
+                assert found == [*map(float, expected)]
+                assert of.iou["category"][unit] == values[types == category].max()
+            else:
+                assert not values[types == category].any()
+
+
+def test_the_chart_counts_units_from_the_threshold_on(dissected):
+    findings = Findings(load_as(Tally, dissected / "onet_layer3_tally.npz"), 0.04)
+    counted = labels_of(findings)
+    lines = rows_of(dissected / "onet_layer3_tally.csv")
+    assert sum(sum(of.values()) for of in counted.values()) == sum(float(line["score"]) >= 0.04 for line in lines)
+    axes = label_bars("layer", counted, 64, 0.04).axes[0]
+    heights = [bar.get_height() for bar in axes.patches]
+    assert heights == [count for of in counted.values() for count in of.values()]
+    many = {"object": {f"object {number}": 300 - number for number in range(300)}, "scene": {"hall": 2}}
+    axes = label_bars("layer", many, 512, 0.04).axes[0]
+    assert len(axes.patches) == 160 and "141 rarest labels are left out" in axes.get_title()
+
+
+def test_what_needs_regions_or_subgroups_says_that_there_are_none(dissected, folders, tmp_path):
+    words = {"TASKS": "onet", "LAYER_NAME": "layer3", "DICTIONARY": folders[True], "OUTPUT_FOLDER": dissected,
+             "NL_FOLDER": tmp_path, "PLOT_FOLDER": tmp_path, "CACHE_FOLDER": tmp_path, "INPUT_SIZE": 48}  # fmt: skip
+    for script, expected in ((cluster_top, "regions"), (nl_bias, "subgroups|global concept")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["script", *(f"{name}={value}" for name, value in words.items())])
+            with pytest.raises(DissectionError, match=expected):
+                script.main()
+
+
+def test_a_crop_and_rules_that_exclude_each_other_are_refused(folders, tmp_path):
+    with pytest.raises(DissectionError, match="no faces to crop .*CROP=whole"):
+        run_main(folders[False], tmp_path, CROP="box")
+    with pytest.raises(DissectionError, match="IOU_UNION=active .*IMAGES=concept"):
+        run_main(folders[False], tmp_path, IOU_UNION="active")
