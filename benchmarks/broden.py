@@ -62,8 +62,8 @@ def measure(options, folder):
         print(f"  {stage:<12} {duration:8.1f} s   {1000 * duration / images:7.2f} ms per image")
     print(f"  tally / forward {seconds['tally'] / seconds['forward']:.3f}")
     own = sum(getattr(values, "nbytes", 0) for values in vars(tally).values()) / 2**20
-    print(f"  peak memory {before:.0f} MiB before the tally, {after:.0f} MiB after it, of which its result has {own:.0f} "
-          f"MiB; {peak_mib():.0f} MiB at the end")  # fmt: skip
+    print(f"  peak memory {before:.0f} MiB before the tally, {after:.0f} MiB after it, its result {own:.0f} MiB, "
+          f"{peak_mib():.0f} MiB at the end")  # fmt: skip
 
 
 def main():

@@ -62,21 +62,20 @@ def label_bars(title, labels, units, score_threshold):
     """Bars of labels. labels: see labels_of. units: of the layer. Returns Figure."""
     figure = Figure(figsize=PAGE, layout="constrained")
     axes = figure.add_subplot()
-    colour, names, left_out = colours(list(labels)), [], 0
-    room = _MOST_BARS // max(1, sum(map(bool, labels.values())))
+    count_of = {name: count for counted in labels.values() for name, count in counted.items()}
+    colour, names = colours(list(labels)), []
+    by_count = sorted((name for of in labels.values() for name in of), key=lambda name: -count_of[name])
+    shown, left_out = set(by_count[:_MOST_BARS]), max(0, len(by_count) - _MOST_BARS)
     for category, counted in labels.items():
-        if not counted:
-            continue
-        # Few labels leave their room to those of other categories.
-        shown = list(counted.items())[: max(room, _MOST_BARS - sum(min(len(of), room) for of in labels.values()))]
-        left_out += len(counted) - len(shown)
-        detectors = sum(counted.values())
-        axes.bar(
-            np.arange(len(shown)) + len(names), [count for _, count in shown], 0.82, color=colour[category],
-            label=f"{readable(category)}: {detectors} detectors, {len(counted)} unique",
-        )  # fmt: skip
-        names += [name for name, _ in shown]
-    total = sum(sum(counted.values()) for counted in labels.values())
+        of_category = [name for name in counted if name in shown]
+        if of_category:
+            axes.bar(
+                np.arange(len(of_category)) + len(names), [counted[name] for name in of_category], 0.82,
+                color=colour[category],
+                label=f"{readable(category)}: {sum(counted.values())} detectors, {len(counted)} unique",
+            )  # fmt: skip
+            names += of_category
+    total = sum(count_of.values())
     said = f"{title}: {total} of {units} units with IoU ≥ {score_threshold:g}"
     axes.set(title=f"{said}; the {left_out} rarest labels are left out" if left_out else said, ylabel="units")
     axes.set_xticks(np.arange(len(names)), map(readable, names), rotation=90, fontsize=min(9, 700 / max(len(names), 1)))

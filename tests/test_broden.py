@@ -21,7 +21,7 @@ from method.findings import Findings
 from method.presence import presence
 from method.tally import IMAGES, Tally, TallyStatistic
 from report.labels import label_bars, labels_of
-from store.arrays import load_as
+from store.arrays import load_arrays, load_as
 from store.feature_file import FeatureMaps
 from tests.conftest import LITTLE_CHANCE
 from tests.plain_broden import plain_counts, plain_rows
@@ -400,7 +400,8 @@ def test_a_folder_is_dissected_and_leaves_netdissects_table(dissected, folders):
     names, types = tally.concepts.tolist(), tally.types
     assert list(lines[0])[:4] == ["unit", "category", "label", "score"]
     assert [line["unit"] for line in lines] == [str(number) for number in range(1, 65)]
-    features = np.fromfile(dissected / "onet_layer3.mmap", np.float32).reshape(len(tally.carries), 64, 4, 4)
+    shape = load_arrays(dissected / "onet_layer3_feature_size.npy")
+    features = np.fromfile(dissected / "onet_layer3.mmap", np.float32).reshape(shape)
     plain = plain_counts(folders[True], ALL, features, tally.thresholds)
     for line, values, unit in zip(lines, tally.tally, range(64), strict=True):
         best = int(values.argmax())
@@ -434,7 +435,7 @@ def test_the_chart_counts_units_from_the_threshold_on(dissected):
 def test_what_needs_regions_or_subgroups_says_that_there_are_none(dissected, folders, tmp_path):
     words = {"TASKS": "onet", "LAYER_NAME": "layer3", "DICTIONARY": folders[True], "OUTPUT_FOLDER": dissected,
              "NL_FOLDER": tmp_path, "PLOT_FOLDER": tmp_path, "CACHE_FOLDER": tmp_path, "INPUT_SIZE": 48}  # fmt: skip
-    for script, expected in ((cluster_top, "regions"), (nl_bias, "subgroups|global concept")):
+    for script, expected in ((cluster_top, "regions"), (nl_bias, "holds no subgroup")):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["script", *(f"{name}={value}" for name, value in words.items())])
             with pytest.raises(DissectionError, match=expected):
