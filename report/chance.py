@@ -30,7 +30,6 @@ MEANING = {
     "plainly": "A unit that is active at mouths has Wearing_Lipstick as its label where fewer photographs carry that "
     "label. If it does not tell lipstick, it is plainly a mouth unit.",
     "attainable": "The IoU if the smaller of the two areas, the unit's and the concept's, lay within the larger.",
-    "detected": "In the hierarchy: a concept of the unit's region whose probability is above 1.5 times the even share.",
     "untrained twins": "The same network with random weights. What they have too, training did not make.",
 }
 

@@ -15,6 +15,14 @@ from store.layer import Stage
 from store.stages import CHANCE, MAPS, TALLY, TWINS
 from util.configuration import AS_PUBLISHED
 
+# What the figures mean, in plain words: {term: text}.
+MEANING = {
+    "probability": "P(concept | unit, region): how much of what the unit does within its region falls to this concept, "
+    "by IoU and by how strongly the unit responds to photographs that carry it. Over the region's concepts it adds up "
+    "to 1.",
+    "detected": f"The probability is above {DETECTION_FACTOR:g} times the even share. That knows nothing of chance.",
+}  # fmt: skip
+
 
 def write_probabilities(path, hierarchy, *_):
     write_pickle(hierarchy.as_dict(), path)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 
-from report import bias_chance, chance
+from report import bias_chance, chance, hierarchy
 from report.beside import SHOWN, UNITS, layers_in, other_layers, page_of, tables_of
 from store.layer import LayerStore, Stage, locked
 from util.errors import DissectionError
@@ -30,7 +30,7 @@ _SCRIPTS = (
 )  # fmt: skip
 
 # What the figures mean, in the words of the PDFs: {what they are about: {term: text}}.
-_MEANING = {"concepts": chance.MEANING, "bias": bias_chance.MEANING}
+_MEANING = {"concepts": chance.MEANING, "bias": bias_chance.MEANING, "hierarchy": hierarchy.MEANING}
 
 # Nothing but this page's own script and style runs, and nothing is fetched.
 _POLICY = (

@@ -53,10 +53,15 @@ def write(path, dissection):
         "iou_union": str(findings.tally.iou_union),
         "judged": evidence.judged,
         "concepts": [
-            {"name": name, "explained": explained(name), "type": findings.type_of[name],
-             "region": findings.region_of[name], "images": count}
+            {
+                "name": name,
+                "explained": explained(name),
+                "type": findings.type_of[name],
+                "region": findings.region_of[name],
+                "images": count,
+            }
             for name, count in zip(findings.concepts, carried, strict=True)
-        ],  # fmt: skip
+        ],
         "unlocalizable": UNLOCALIZABLE,
         "units": {"columns": header, "rows": rows},
         "twins": evidence.twin_counts(),

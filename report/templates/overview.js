@@ -15,7 +15,8 @@ function overview() {
     beside.bias ? biasCounts() : null,
     h("h3", null, "What was dissected"), terms(Object.entries(words)),
     h("details", null, h("summary", null, "What the figures mean"), terms(Object.entries(beside.meaning.concepts)),
-      beside.bias ? [h("h4", null, "Of bias"), terms(Object.entries(beside.meaning.bias))] : null),
+      beside.bias ? [h("h4", null, "Of bias"), terms(Object.entries(beside.meaning.bias))] : null,
+      beside.hierarchy ? [h("h4", null, "Within a region"), terms(Object.entries(beside.meaning.hierarchy))] : null),
   ];
 }
 

@@ -112,8 +112,8 @@ function biasTable(unit) {
 function hierarchyTable(unit) {
   const rows = (beside.hierarchy || {})[unit.unit];
   if (!rows) return null;
-  return h("section", null, h("h3", null, `Within ${readable(unit.region)}`), table("P(concept | unit, region)", [{ name: "concept" }, { most: "1" }, { name: "P", right: true },
-    { name: "95 % interval", right: true, means: ["concepts", "95 % interval"] }, { name: "detected", right: true, means: ["concepts", "detected"] },
+  return h("section", null, h("h3", null, `Within ${readable(unit.region)}`), table("P(concept | unit, region)", [{ name: "concept" }, { most: "1" }, { name: "P", right: true, means: ["hierarchy", "probability"] },
+    { name: "95 % interval", right: true, means: ["concepts", "95 % interval"] }, { name: "detected", right: true, means: ["hierarchy", "detected"] },
     { name: "told apart", right: true, means: ["concepts", "tells"] }],
   rows.map((row) => [[readable(row.concept), explanation(row.concept)], bar(row.probability, 1, { low: row.low, high: row.high }), number(row.probability), interval(row.low, row.high),
     row.detected === "1" ? "yes" : "no", { 1: "yes", 0: "no" }[row.tells] || "–"]), { class: "bars", id: "hierarchy" }));
