@@ -10,7 +10,7 @@ function unitView() {
     h("h2", { tabindex: "-1" }, `Unit ${unit.unit}: ${unit.top_concept ? readable(unit.top_concept) : "no concept"}`, explanation(unit.top_concept)),
     h("p", { class: "lead" }, inWords(unit).join(" ")),
     asked === undefined ? null : images(unit, asked, own),
-    h("h3", null, "All concepts"), conceptTable(unit, asked),
+    h("section", null, h("h3", null, "All concepts"), conceptTable(unit, asked)),
     histogram(unit),
     unit.bias.length ? biasTable(unit) : null,
     hierarchyTable(unit), ablationTable(unit),
