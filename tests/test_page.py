@@ -439,11 +439,14 @@ def test_nothing_is_cut_off_and_no_screen_needs_sideways_scrolling(every_view, s
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("dark", [False, True])
 def test_no_view_breaks_a_rule_of_wcag(every_view, screen, width, dark):
-    """Contrast, names, roles, landmarks: the rules of WCAG 2.2 A and AA that a program can check, and good practice."""
+    """Contrast, names, roles, landmarks: the rules of WCAG 2.1 A and AA that a program can check, and good practice."""
     axe = pytest.importorskip("axe_core_python.selenium", reason="axe is not installed (requirements-dev.txt)").Axe()
     screen(width, dark)
+    rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
     for name, page in every_view():
-        rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+        page.browser.execute_script("for (const one of document.querySelectorAll('details')) one.open = true")
+        if name == "unit":
+            page.one("main .term").click()  # with the meaning of a figure open
         found = axe.run(page.browser, options={"runOnly": rules})
         assert len(found["passes"]) > 10
         assert [(of["id"], of["nodes"][0]["html"]) for of in found["violations"]] == [], name
