@@ -51,6 +51,30 @@ REGIONS = {
 UNLISTED = "Other"
 
 
+# Action units by number: their names in FACS, the Facial Action Coding System; more than the 38 have, for dictionaries
+# of one's own.
+ACTION_UNITS = {
+    1: "inner brow raiser", 2: "outer brow raiser", 4: "brow lowerer", 5: "upper lid raiser", 6: "cheek raiser",
+    7: "lid tightener", 9: "nose wrinkler", 10: "upper lip raiser", 12: "lip corner puller", 14: "dimpler",
+    15: "lip corner depressor", 17: "chin raiser", 20: "lip stretcher", 23: "lip tightener", 24: "lip pressor",
+    25: "lips part", 26: "jaw drop", 28: "lip suck", 43: "eyes closed", 45: "blink",
+}  # fmt: skip
+
+# Left and right of parts are those of the image (method.md §1.4).
+_SIDES = {"left_": "on the person's right", "right_": "on the person's left"}
+
+
+def explained(name):
+    """What a concept's name means, as text: of an action unit (AU_12, au12, AU06) its name in FACS, of a part of one
+    side which side that is; empty for others.
+    """
+    action_unit = re.fullmatch(r"au[_ -]?0*(\d+)", name, re.IGNORECASE)
+    if action_unit:
+        return ACTION_UNITS.get(int(action_unit[1]), "")
+    part = name in LOCAL_CONCEPTS_BY_TYPE[PARTS]
+    return next((side for start, side in _SIDES.items() if part and name.startswith(start)), "")
+
+
 @dataclass(frozen=True)
 class Concept:
     """A local concept. type: AU, Parts, Attr or one of the dictionary's own. region: of the face, None for none.

@@ -41,13 +41,17 @@ class BiasEvidence:
         own, *of_twins = (float(bias.biased.any(axis=1).mean()) for bias in (self.bias, *(of for of, _ in self.twins)))
         return own, of_twins
 
-    def twin_shares(self):
-        """The share of each untrained twin's units that would be *biased*, judged as the network's are: float64 (T, G).
+    def of_twins(self):
+        """What stands behind the bias of each untrained twin, judged as the network's is: list of BiasEvidence.
 
-        The untrained units that the twin's are compared with are those of all twins, its own among them.
+        The untrained units that a twin's are compared with are those of all twins, its own among them.
         """
-        judged = [BiasEvidence(bias, chance, self.twins, self.alpha).verdicts for bias, chance in self.twins]
-        return np.array([(of == BIASED).mean(axis=0) for of in judged]).reshape(-1, len(self.bias.groups))
+        return [BiasEvidence(bias, chance, self.twins, self.alpha) for bias, chance in self.twins]
+
+    def twin_shares(self):
+        """The share of each untrained twin's units that would be *biased*: float64 (T, G)."""
+        shares = [(of.verdicts == BIASED).mean(axis=0) for of in self.of_twins()]
+        return np.array(shares).reshape(-1, len(self.bias.groups))
 
     def shares(self):
         """The share of units that are *biased* towards each subgroup: method.comparison.Shares of G groups.

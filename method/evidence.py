@@ -108,15 +108,15 @@ class Evidence:
         return in_groups(self.twins.top_concept, self.twins_confirmed, groups_of, groups).mean(axis=2).T
 
     def twin_counts(self):
-        """Of each twin (detectors, confirmed ones, unique ones): list of T tuples."""
+        """Of each twin (detectors, confirmed ones, distinct top concepts of either): list of T tuples of four."""
         twins = self.twins
         if twins is None:
             return []
         if tuple(twins.map_size) == (1, 1):
-            return [(0, 0, 0)] * len(twins.seeds)
+            return [(0, 0, 0, 0)] * len(twins.seeds)
         stand, detectors = self.twins_confirmed, twins.top_iou > self.score_threshold
         return [
-            (int(of.sum()), int(standing.sum()), len(set(top[of].tolist())))
+            (int(of.sum()), int(standing.sum()), len(set(top[of].tolist())), len(set(top[standing].tolist())))
             for of, standing, top in zip(detectors, stand, twins.top_concept, strict=True)
         ]
 

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 _BY_SUFFIX = {stage.suffix: stage for stage in (*REPORTS, *HIERARCHY_REPORTS, *bias_reports(()))}
 SHOWN, UNITS = _BY_SUFFIX["_shown.json"], _BY_SUFFIX["_units.csv"]
 _HIERARCHY, _BIAS = _BY_SUFFIX["_hierarchy.csv"], _BY_SUFFIX["_nl_chance.csv"]
+_BIAS_COUNTS = _BY_SUFFIX["_nl_counts.csv"]
 _ABLATION = "_ablation_units.csv"  # a line per unit; effects are the columns "<measure>, <group>"
 _OF_NETWORK = ("network", "weights", "input")  # of what is said of a layer, what decides its units
 _OF_RUN = (*_OF_NETWORK, "dictionary")
@@ -49,7 +50,7 @@ def tables_of(store, folders):
     store: LayerStore of its dissection. folders: in which the tables may lie.
     """
     parts, notes = {"notes": []}, []
-    for name, read in (("hierarchy", _hierarchy), ("bias", _bias), ("ablation", _ablation)):
+    for name, read in _READERS.items():
         try:
             parts[name] = read(store, folders)
         except DissectionError as error:
@@ -70,13 +71,17 @@ def _hierarchy(store, _):
 
 
 def _bias(store, folders):
-    """{unit: rows of <layer>_nl_chance.csv}, None where there is none."""
+    """{"units": {unit: rows of <layer>_nl_chance.csv}, "counts": rows of <layer>_nl_counts.csv}, None where there is
+    none of the former; no counts where an earlier version of the program left none.
+    """
     for folder in folders:
         other = LayerStore(folder, store.layer)
         if other.content(_BIAS.suffix):
-            other.require(_BIAS)
+            made_from = other.require(_BIAS)
             _require_same_network(store, other, _BIAS.suffix)
-            return _by_unit(read_table(other.path(_BIAS.suffix)))
+            counted = other.content(_BIAS_COUNTS.suffix) and other.require(_BIAS_COUNTS) == made_from
+            counts = read_table(other.path(_BIAS_COUNTS.suffix)) if counted else []
+            return {"units": _by_unit(read_table(other.path(_BIAS.suffix))), "counts": counts}
     return None
 
 
@@ -89,6 +94,9 @@ def _ablation(store, folders):
             rows = read_table(other.path(_ABLATION))
             return _by_unit([row for row in rows if row.get("unit", "").isdigit()])
     return None
+
+
+_READERS = {"hierarchy": _hierarchy, "bias": _bias, "ablation": _ablation}
 
 
 def _require_same_network(store, other, suffix):

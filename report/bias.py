@@ -8,6 +8,7 @@ from report.bias_chance import (
     chance_as_dict,
     chance_line,
     chance_rows,
+    count_rows,
     left_out,
     network_line,
     verdict_table,
@@ -30,6 +31,10 @@ def write_table(path, told):
     write_csv(path, chance_rows(told.evidence))
 
 
+def write_counts(path, told):
+    write_csv(path, count_rows(told.evidence))
+
+
 def write_report(path, told):
     """Write one layer's PDF: numbers, what they mean, then the plots that were drawn."""
     notes = [f"{told.units} units", *map(threshold_note, told.biases), *told.notes]
@@ -49,6 +54,7 @@ def bias_reports(concepts):
         Stage("_nl_probs.txt", "verdicts", chance, version=4, make=write_text),
         Stage("_nl_probs.pkl", "probabilities", (*features, "preset"), version=3, make=write_probabilities),
         Stage("_nl_chance.csv", "chance", chance, make=write_table),
+        Stage("_nl_counts.csv", "counts beside untrained twins", chance, make=write_counts),
         Stage("_nl_chance.pkl", "chance", chance, make=write_chance),
     )
 

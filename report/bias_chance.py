@@ -25,6 +25,7 @@ MEANING = {
     "brightness, colour or sharpness, and random filters respond to that.",
     "too few images": "Groups of these sizes could not even show a large difference (an AUC of 0.7 or 0.3): nothing is "
     "said of them.",
+    "not judged": "It reaches the cut-off, and whether by chance was not asked (ALPHA).",
     "unbiased": "The probability is below the cut-off.",
     "not shown": "It reaches the cut-off, and chance may have made it so: q is above ALPHA. Or its AUC is not above "
     "0.5: a few very high peaks reach the cut-off, and most of the subgroup's photographs do not lie above the others.",
@@ -46,6 +47,19 @@ def chance_rows(evidence):
             for place, group in enumerate(of.bias.groups):
                 numbers = [cell(value) for value in _numbers(of, unit, place).values()]
                 yield [unit, of.bias.concept, group, *numbers, of.verdicts[unit, place]]
+
+
+def count_rows(evidence):
+    """Rows of a table, a header, then one per concept and subgroup of the network and of each untrained twin: how many
+    units reach the cut-off, and how many have each verdict. evidence: list of BiasEvidence.
+    """
+    yield ["concept", "group", "of", "units", "cut_off", *(name.replace(" ", "_") for name in evidence[0].counts())]
+    for of in evidence:
+        for place, group in enumerate(of.bias.groups):
+            for number, one in enumerate([of, *of.of_twins()]):
+                who = f"twin {number}" if number else "network"
+                counts = [count[group] for count in one.counts().values()]
+                yield [of.bias.concept, group, who, len(one.verdicts), int(one.bias.biased[:, place].sum()), *counts]
 
 
 def chance_as_dict(evidence):

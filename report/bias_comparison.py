@@ -71,8 +71,8 @@ class Compared:
             if of.alpha is not None and of.bias.groups == self.groups
         }  # fmt: skip
         # In one run resample b is of the same photographs whatever the model.
-        twins = {layer: evidence[layer].twin_shares() for layer in self.shares}
-        self.differences = differences(self.shares, dict.fromkeys(self.shares, concept), twins)
+        self.twins = {layer: evidence[layer].twin_shares() for layer in self.shares}
+        self.differences = differences(self.shares, dict.fromkeys(self.shares, concept), self.twins)
         self.alpha = next(iter(evidence.values())).alpha
 
     def notes(self):
@@ -116,16 +116,18 @@ class Compared:
     def header(self):
         verdicts = (name.replace(" ", "_") for name in next(iter(self.evidence.values())).counts())
         of_pair = ["other_layer", "difference", "difference_low", "difference_high", "p", "q", "beyond_chance"]
-        return ["concept", "group", "layer", "units", *verdicts, "share", "low", "high", *of_pair]
+        return ["concept", "group", "layer", "units", *verdicts, "share", "low", "high", "share_of_twins", *of_pair]
 
     def rows(self):
         """Rows of the table: of every model and subgroup, then the differences of every pair of models."""
         for layer, of in self.evidence.items():
             counts, shares = of.counts(), self.shares.get(layer)
-            columns = (shares.share, shares.low, shares.high) if shares else ()
+            twins = self.twins.get(layer, ())
+            mean = np.mean(twins, axis=0) if len(twins) else np.full(len(of.bias.groups), np.nan)
+            columns = (shares.share, shares.low, shares.high, mean) if shares else ()
             for place, group in enumerate(of.bias.groups):
                 yield [self.concept, group, layer, len(of.verdicts), *(count[group] for count in counts.values()),
-                       *([cell(column[place]) for column in columns] or [""] * 3), *[""] * 7]  # fmt: skip
+                       *([cell(column[place]) for column in columns] or [""] * 4), *[""] * 7]  # fmt: skip
         for of in self.differences:
             columns, empty = (of.difference, of.low, of.high, of.p, of.q), [""] * (len(self.header) - 10)
             beyond = of.beyond_chance(self.alpha).astype(int).tolist() if of.tested else [""] * len(self.groups)

@@ -8,12 +8,15 @@ _LEAST = 1e-6  # of what is shown of a probability
 MEANING = {
     "IoU": "The pixels in which a unit is active and the concept lies, as a share of the pixels in which either is the "
     "case. 1 would be a perfect match, 0 none at all.",
+    "detector": "A unit whose IoU with its concept is above the threshold, SCORE_THRESHOLD. It may be one merely "
+    "because it is active where faces have the concept.",
     "95 % interval": "Where the IoU would probably lie with other photographs of the same kind: the photographs were "
     "drawn again, with repetition, many times over (bootstrap).",
-    "by location": "The IoU that the unit would reach if the masks were dealt out at random among the photographs. "
+    "location level": "The IoU that the unit would reach if the masks were dealt out at random among the photographs. "
     "Faces have their eyes in much the same place: a unit that is merely active there reaches this without looking "
     "at any eye. What lies above it, the excess, the unit owes to following the concept from one photograph to the "
     "next.",
+    "excess": "IoU less location level: what the unit owes to following the concept.",
     "q": "If every unit with a q up to this were called a detector, about this share of them would be called so by "
     "chance alone. Many units and many concepts were tried; q takes account of both.",
     "confirmed": "A detector, that is a unit with an IoU above the threshold, whose excess chance does not explain: "
@@ -40,7 +43,7 @@ def unit_line(findings, evidence, unit):
     parts = [f"of {findings.concepts[label]}"] if findings.concepts[label] != findings.top_concept(unit) else []
     if not np.isnan(chance.iou_low[unit]):
         parts.append(f"95 % {chance.iou_low[unit]:.3f} to {chance.iou_high[unit]:.3f}")
-    parts.append(f"by location {chance.location_iou[unit, label]:.3f}")
+    parts.append(f"location level {chance.location_iou[unit, label]:.3f}")
     if not np.isnan(chance.q[unit]):
         parts.append(f"q {small(chance.q[unit])}" + (", confirmed" if evidence.confirmed[unit] else ""))
     if not np.isnan(chance.heldout_iou[unit]):

@@ -45,7 +45,8 @@ CONCEPTS = Kind(
 )  # fmt: skip
 BIAS = Kind(
     "Bias compared", "Share of each layer's units that are biased, beyond chance and beyond what its untrained twins "
-    "have, with 95 % intervals.", "concept", "biased", _of_bias, {},
+    "have, with 95 % intervals; the tick is the mean of the layer's untrained twins, judged in the same way.",
+    "concept", "biased", _of_bias, {},
 )  # fmt: skip
 
 
@@ -54,6 +55,11 @@ def write_comparison_page(path, kind, table, pages, notes=()):
     layers' pages. notes: texts. Returns the path.
     """
     path, rows = Path(path), read_table(table)
+    layers = dict.fromkeys(row["layer"] for row in rows if row["share"] != "")
+    without_page = [layer for layer in layers if not (Path(pages) / page_of(layer)).exists()]
+    if without_page:
+        lacking = ", ".join(without_page)
+        notes = [*notes, f"No page of {lacking} lies here, so their numbers lead nowhere: run main.py for them."]
     sections = []
     for division in dict.fromkeys(row[kind.division] for row in rows):
         of_division = [row for row in rows if row[kind.division] == division]
@@ -61,6 +67,8 @@ def write_comparison_page(path, kind, table, pages, notes=()):
             "name": kind.headings.get(division, division),
             "layers": list(dict.fromkeys(row["layer"] for row in of_division if row["share"] != "")),
             "groups": _groups(kind, division, of_division, path, pages),
+            "most": _percent(_most(of_division)),
+            "twins": any(row.get("share_of_twins") for row in of_division),
             "differences": [_difference(row) for row in of_division if row["difference"] not in ("", None)],
         })  # fmt: skip
     text = render("comparison.html", title=kind.title, lead=kind.lead, sections=sections, notes=notes)
@@ -69,10 +77,16 @@ def write_comparison_page(path, kind, table, pages, notes=()):
     return path
 
 
+def _most(rows):
+    """The end of the bars' scale: the largest share, interval and share of twins included."""
+    shares = [row.get(name) for row in rows for name in ("share", "high", "share_of_twins")]
+    return max((float(share) for share in shares if share), default=0) or 1
+
+
 def _groups(kind, division, rows, path, pages):
     """[{"name", "shares": [{"layer", "href", "percent", ...}]}] of a division's groups."""
     known = [row for row in rows if row["share"] != ""]
-    most = max((float(row["high"] or row["share"]) for row in known), default=0) or 1
+    most = _most(rows)
     found = {}
     for row in known:
         page, words = Path(pages) / page_of(row["layer"]), urlencode(kind.words(division, row["group"]))

@@ -56,16 +56,14 @@ _OF_NUMBERS = (TALLY.suffix, CHANCE.suffix, TWINS.suffix, "score_threshold", "al
 _OF_PICTURES = (
     *_OF_NUMBERS, "images_shown", "dictionary_images", "crop", "quantile", "iou_union", "about",
 )  # fmt: skip
+_OF_PAGE = (*_OF_PICTURES, "dictionary_masks", "photographs")
 
 REPORTS = (
-    Stage("_conv.pdf", "report", _OF_PICTURES, version=7, make=pdf.write),
+    Stage("_conv.pdf", "report", _OF_PICTURES, version=8, make=pdf.write),
     Stage("_units.csv", "table of units", _OF_NUMBERS, version=4, make=tables.write_units),
     Stage("_presence.csv", "what units tell", (CHANCE.suffix, "alpha"), make=tables.write_presence),
     Stage("_iou.csv", "IoU matrix", (TALLY.suffix,), version=2, make=tables.write_iou_matrix),
     Stage("_tally.csv", "best per type", _OF_NUMBERS, make=labels.write_tally),
     Stage("_labels.pdf", "chart of labels", _OF_NUMBERS, make=labels.write_chart),
-    Stage(
-        "_shown.json", "data of the page", (*_OF_PICTURES, "dictionary_masks", "photographs"), version=2,
-        make=shown.write,
-    ),
+    Stage("_shown.json", "data of the page", _OF_PAGE, version=3, make=shown.write),
 )

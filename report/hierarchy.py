@@ -15,6 +15,14 @@ from store.layer import Stage
 from store.stages import CHANCE, MAPS, TALLY, TWINS
 from util.configuration import AS_PUBLISHED
 
+# What the figures mean, in plain words: {term: text}.
+MEANING = {
+    "probability": "P(concept | unit, region): how much of what the unit does within its region falls to this concept, "
+    "by IoU and by how strongly the unit responds to photographs that carry it. Over the region's concepts it adds up "
+    "to 1.",
+    "detected": f"The probability is above {DETECTION_FACTOR:g} times the even share. That knows nothing of chance.",
+}  # fmt: skip
+
 
 def write_probabilities(path, hierarchy, *_):
     write_pickle(hierarchy.as_dict(), path)
@@ -44,7 +52,7 @@ def _beyond(hierarchy, unit):
         told = {None: [], True: [f"told apart (AUC {standing.auc:.2f})"], False: [f"AUC {standing.auc:.2f}"]}
         words = [f"P {standing.probability:.4f}{interval_of(standing.low, standing.high, '.4f')}"]
         words += ["detected"] * standing.detected + told[standing.tells]
-        iou = f"IoU {standing.iou:.4f}, by location {standing.location_iou:.4f}, excess {standing.excess:+.4f}"
+        iou = f"IoU {standing.iou:.4f}, location level {standing.location_iou:.4f}, excess {standing.excess:+.4f}"
         yield "\t" + ", ".join([f"{standing.concept}  {words[0]}", *words[1:], iou])
 
 
@@ -159,7 +167,7 @@ def left_out(evidence):
 
 def _table_of_units(hierarchy):
     """Rows of text: of the units of highest IoU, what they detect or tell apart."""
-    rows = [("unit", "P", "95 %", "detected", "told, AUC", "IoU", "location", "excess")]
+    rows = [("unit", "P", "95 %", "detected", "told, AUC", "IoU", "location level", "excess")]
     for unit in sorted(hierarchy.concepts, key=lambda unit: -unit.iou)[:_SHOWN]:
         plain, confirmed = hierarchy.plain_label(unit.unit), is_confirmed(hierarchy, unit)
         told = f", plainly {plain}" if plain not in ("", unit.concept) else ""
@@ -188,10 +196,10 @@ _WITH_CHANCE = (*_INPUTS, CHANCE.suffix, TWINS.suffix, "alpha")
 # make: function of the path, the Hierarchy, what was dissected ({what: text}) and the folder of plots.
 HIERARCHY_REPORTS = (
     Stage("_unit_concept_probs.pkl", "probabilities", _INPUTS, version=2, make=write_probabilities),
-    Stage("_unit_concept_probs.txt", "probabilities as text", _WITH_CHANCE, version=3, make=write_text),
+    Stage("_unit_concept_probs.txt", "probabilities as text", _WITH_CHANCE, version=4, make=write_text),
     Stage("_hierarchy.csv", "concepts of units", _WITH_CHANCE, make=write_hierarchy),
     Stage("_detected_concepts.csv", "detected concepts", _WITH_CHANCE, version=3, make=write_detections),
-    Stage("_hierarchy_report.pdf", "report", _WITH_CHANCE, version=3, make=write_report),
+    Stage("_hierarchy_report.pdf", "report", _WITH_CHANCE, version=4, make=write_report),
 )
 
 

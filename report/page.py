@@ -14,6 +14,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 
+from report import bias_chance, chance, hierarchy
 from report.beside import SHOWN, UNITS, layers_in, other_layers, page_of, tables_of
 from store.layer import LayerStore, Stage, locked
 from util.errors import DissectionError
@@ -27,6 +28,9 @@ PAGE = Stage(".html", "page", (SHOWN.suffix, UNITS.suffix, "beside", "form"))
 _SCRIPTS = (
     "elements.js", "data.js", "state.js", "pictures.js", "overview.js", "units.js", "unit.js", "concept.js", "start.js",
 )  # fmt: skip
+
+# What the figures mean, in the words of the PDFs: {what they are about: {term: text}}.
+_MEANING = {"concepts": chance.MEANING, "bias": bias_chance.MEANING, "hierarchy": hierarchy.MEANING}
 
 # Nothing but this page's own script and style runs, and nothing is fetched.
 _POLICY = (
@@ -44,7 +48,7 @@ def write_pages(folder, nl_folder):
     others = other_layers(stores)
     folders = list(dict.fromkeys((Path(folder), Path(nl_folder))))
     for store in stores:
-        beside = {**tables_of(store, folders), "layers": _seen_from(store, others)}
+        beside = {**tables_of(store, folders), "layers": _seen_from(store, others), "meaning": _MEANING}
         store.facts.update(beside=fingerprint(beside), form=_form())
         if not store.is_current(PAGE, quiet=True):
             try:

@@ -153,7 +153,7 @@ def concept_histogram(title, top, detected):
 
 
 def iou_by_location(title, iou, location_iou, confirmed, score_threshold):
-    """Each unit's IoU against what location alone would give. iou, location_iou: (U,). confirmed: bool (U,)."""
+    """Each unit's IoU against its location level. iou, location_iou: (U,). confirmed: bool (U,)."""
     figure = Figure(figsize=(7.3, 4.8), layout="constrained")
     axes = figure.add_subplot()
     for which, label, colour, marker in (
@@ -161,9 +161,9 @@ def iou_by_location(title, iou, location_iou, confirmed, score_threshold):
     ):  # fmt: skip
         axes.scatter(location_iou[which], iou[which], s=16, color=colour, marker=marker, label=label, linewidths=0)
     most = max(float(iou.max(initial=0)), float(location_iou.max(initial=0)), score_threshold) * 1.05
-    axes.plot([0, most], [0, most], color="black", linewidth=0.8, label="location alone")
+    axes.plot([0, most], [0, most], color="black", linewidth=0.8, label="IoU at the location level")
     axes.axhline(score_threshold, color="black", linewidth=0.8, linestyle=":", label=f"IoU {score_threshold:g}")
-    axes.set(title=title, xlabel="IoU by location alone", ylabel="IoU", xlim=(0, most), ylim=(0, most))
+    axes.set(title=title, xlabel="location level", ylabel="IoU", xlim=(0, most), ylim=(0, most))
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False)
     return figure

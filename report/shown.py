@@ -11,10 +11,10 @@ from collections import Counter
 import cv2
 import numpy as np
 
+from dictionary.concepts import explained
 from method.comparison import interval
 from method.findings import UNLOCALIZABLE
 from method.segmentation import active_pixels
-from report.chance import MEANING
 from report.contours import contours, onto_picture
 from report.summary import found, sentences
 from report.tables import unit_rows
@@ -48,13 +48,18 @@ def write(path, dissection):
         "about": without_places(dissection.about, dictionary.root),
         "found": found(findings, evidence),
         "sentences": sentences(findings, evidence),
-        "meaning": MEANING,
         "made_with": dissection.made_with,
         "threshold": findings.score_threshold,
         "iou_union": str(findings.tally.iou_union),
         "judged": evidence.judged,
         "concepts": [
-            {"name": name, "type": findings.type_of[name], "region": findings.region_of[name], "images": count}
+            {
+                "name": name,
+                "explained": explained(name),
+                "type": findings.type_of[name],
+                "region": findings.region_of[name],
+                "images": count,
+            }
             for name, count in zip(findings.concepts, carried, strict=True)
         ],
         "unlocalizable": UNLOCALIZABLE,

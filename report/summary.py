@@ -42,7 +42,7 @@ def sentences(findings, evidence):
         told.append("Whether chance explains that was not asked (PERMUTATIONS, ALPHA).")
     counts = evidence.twin_counts()
     if counts:
-        of_twins, standing, _ = (_listed(column) for column in zip(*counts, strict=True))
+        of_twins, standing, *_ = (_listed(column) for column in zip(*counts, strict=True))
         told.append(f"In the same network without training {of_twins} units detect a concept and {standing} are "
                     "confirmed.")  # fmt: skip
     most = max(findings.units_per_region().items(), key=lambda of: of[1] * (of[0] != UNLOCALIZABLE))
@@ -68,8 +68,8 @@ def twins_of(evidence):
     counts = evidence.twin_counts()
     if not counts:
         return "none, for they were left out (TWINS)"
-    detectors, standing, unique = (", ".join(map(str, column)) for column in zip(*counts, strict=True))
-    return f"detectors {detectors}; confirmed {standing}; unique {unique}"
+    detectors, standing, unique, sure = (", ".join(map(str, column)) for column in zip(*counts, strict=True))
+    return f"detectors {detectors}; confirmed {standing}; unique {unique}; unique ones of confirmed {sure}"
 
 
 def summary(words):

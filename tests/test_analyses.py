@@ -512,6 +512,10 @@ def test_models_are_compared_over_the_same_resamples(photographs, run, tmp_path,
         assert int(row["biased"]) == verdicts.count("biased") and int(row["units"]) == len(verdicts)
         assert float(row["share"]) == verdicts.count("biased") / len(verdicts)
         assert 0 <= float(row["low"]) <= float(row["high"]) <= 1
+        counted = csv.DictReader((tmp_path / "global" / f"{layer}_nl_counts.csv").read_text().splitlines())
+        twins = [of for of in counted if (of["concept"], of["group"]) == (concept, group) and of["of"] != "network"]
+        shares = [int(of["biased"]) / int(of["units"]) for of in twins]
+        assert float(row["share_of_twins"]) == pytest.approx(sum(shares) / len(shares))
     for row in pairs:
         one, other = (models[row["concept"], row["group"], row[name]] for name in ("layer", "other_layer"))
         assert float(row["difference"]) == float(one["share"]) - float(other["share"])

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from method.bias import BiasFeatures, ConceptBias
-from method.bias_chance import bias_chance
+from method.bias_chance import VERDICTS, bias_chance
 from method.bias_evidence import BiasEvidence
 from method.comparison import Shares, differences
+from report.bias_chance import count_rows
 from report.bias_comparison import Compared
 
 ALPHA = 0.05
@@ -73,6 +74,26 @@ def test_verdicts_and_shares_in_resamples_equal_the_plain_loop():
     assert shares.count.tolist() == [evidence.counts()["biased"][group] for group in ("a", "b")]
     assert {*evidence.verdicts.ravel().tolist()} >= {"unbiased", "as without training", "biased"}
     assert (resampled.mean(axis=0)[1] > shares.share[1]).any() and (resampled.mean(axis=0)[1] < shares.share[1]).any()
+
+
+def test_the_network_and_each_twin_are_counted_alike():
+    evidence = world(4, np.full(24, 0.8))
+    header, *rows = count_rows([evidence])
+    who = ["network", "twin 1", "twin 2"]
+    assert [row[:3] for row in rows] == [["kind", group, of] for group in "ab" for of in who]
+    of_twins = np.concatenate([chance.auc for _, chance in evidence.twins])
+    for row in rows:
+        told, group = dict(zip(header, row, strict=True)), "ab".index(row[1])
+        bias, chance = [(evidence.bias, evidence.chance), *evidence.twins][who.index(row[2])]
+        one, numbers = BiasEvidence(bias, chance, evidence.twins, ALPHA), (bias.probabilities, chance.auc)
+        plain = [
+            plain_verdict(one, unit, group, *(of[unit, group] for of in numbers), of_twins[:, group])
+            for unit in range(24)
+        ]
+        assert told["units"] == 24 == sum(told[name.replace(" ", "_")] for name in VERDICTS)
+        assert told["cut_off"] == sum(probability >= 0.55 for probability in bias.probabilities[:, group])
+        assert all(told[name.replace(" ", "_")] == plain.count(name) for name in VERDICTS)
+    assert sum(row[header.index("biased")] for row in rows if row[2] == "network") > 0
 
 
 def test_the_networks_share_beyond_the_cut_off_stands_beside_its_twins():

@@ -14,7 +14,7 @@ from PIL import Image
 
 from dictionary.check import find_problems
 from dictionary.check import main as check_main
-from dictionary.concepts import FACE_CONCEPTS, LOCAL_CONCEPTS, REGIONS
+from dictionary.concepts import FACE_CONCEPTS, LOCAL_CONCEPTS, REGIONS, explained
 from dictionary.dictionary import format_of, open_dictionary
 from dictionary.images import load_image, load_mask, load_rgb
 from dictionary.subgroups import find_subgroups
@@ -389,3 +389,11 @@ def test_subgroups_keep_the_order_of_the_table(tmp_path):
     assert list(groups) == ["age"]
     assert list(groups["age"]) == ["twenty_to_forty", "sixty_plus"]
     assert groups["age"]["sixty_plus"] == [f"non_localizable/Age/sixty_plus/{name}.jpg" for name in ("__c", "a", "b")]
+
+
+def test_names_that_do_not_speak_for_themselves_are_explained():
+    assert all(explained(name) for name in LOCAL_CONCEPTS if name.startswith(("AU_", "left_", "right_")))
+    assert explained("AU_1") == explained("au01") == "inner brow raiser" and explained("AU12") == "lip corner puller"
+    assert explained("left_eye") == "on the person's right"  # left_* is left in the image
+    for other in ("nose", "Smiling", "AU_99", "AU_1_strong", "left_hand"):  # the last is of a dictionary of one's own
+        assert explained(other) == "", other

@@ -43,7 +43,9 @@ def photographs(count, seed):
 
 
 def dictionary_with_hostile_name(root):
-    """Photographs with a nose, now and then a mouth, and a concept whose name is a piece of a page; two subgroups."""
+    """Photographs with a nose, now and then a mouth, a concept whose name is a piece of a page, and an action unit; two
+    subgroups.
+    """
     maker, random = DictionaryMaker(root), np.random.default_rng(1)
     for number, image in enumerate(photographs(16, 0)):
         masks = {}
@@ -51,6 +53,9 @@ def dictionary_with_hostile_name(root):
             top, left = random.integers(5, 35), random.integers(5, 30)
             masks[concept] = np.zeros(image.shape[:2], bool)
             masks[concept][top : top + 14, left : left + 16] = True
+        if number % 5 == 0:
+            masks["AU_12"] = np.zeros(image.shape[:2], bool)
+            masks["AU_12"][:12, :14] = True
         maker.add(image, masks)
     (root / "concepts.csv").write_text(f"concept,type,region\n{HOSTILE},Attr,Mouth_Region\n")
     for place, group in enumerate(("Male", "Female")):
@@ -160,7 +165,7 @@ def press(view, key):
 # ------------------------------------------------------------------------------------------------------- in the browser
 
 
-def test_the_overview_counts_what_the_table_has(view, units):
+def test_the_overview_counts_what_the_table_has(view, results, units):
     page = view()
     counts = [row.text for row in page.all("table")[0].find_elements("css selector", "tbody tr")]
     detectors = [row for row in units if row["interpretable"] == "1"]
@@ -168,6 +173,11 @@ def test_the_overview_counts_what_the_table_has(view, units):
     assert counts[0].startswith(f"detectors (IoU > 0.02) {len(detectors)} of {len(units)} ")
     assert counts[1].startswith(f"confirmed detectors {sum(row['confirmed'] == '1' for row in units)} ")
     assert counts[2].startswith(f"different concepts of detectors {len({row['top_concept'] for row in detectors})} ")
+    twin = np.load(results.root / "local" / "onet_layer3_twins.npz")
+    detects = [place for place, iou in enumerate(twin["top_iou"][0]) if iou > 0.02]
+    sure = [place for place in detects if twin["q"][0, place] <= 0.05 and twin["p_label"][0, place] <= 0.05]
+    different = [len({int(twin["top_concept"][0, of]) for of in some}) for some in (detects, sure)]
+    assert [int(row.split()[-1]) for row in counts] == [len(detects), len(sure), *different]
     assert page.browser.title == "Overview – onet_layer3"
     assert page.all(".face image") and len(page.all(".face .region")) == 2
 
@@ -213,15 +223,15 @@ def test_the_numbers_of_a_unit_are_those_of_the_tables(view, units, results, pla
     page = view(f"view=unit&unit={unit['unit']}")
     told = page.text(".lead")
     assert f"IoU {float(unit['iou']):.4f} with {unit['top_concept'].replace('_', ' ')}" in told
-    assert f"alone gives {float(unit['location_iou']):.3f}" in told
+    assert f"alone gives, is {float(unit['location_iou']):.3f}" in told
     matrix = rows_of(results.root / "local" / "onet_layer3_iou.csv")[int(unit["unit"])]
-    found = {row.find_element("css selector", "th").text: row for row in page.all("#concepts tbody tr")}
+    found = {row.find_element("css selector", "th a").text: row for row in page.all("#concepts tbody tr")}
     for concept in ("nose", "mouth", HOSTILE):
         cells = found[concept.replace("_", " ")].find_elements("css selector", "td")
         assert cells[1].text == f"{float(matrix[concept]):.3f}"
     presence = rows_of(results.root / "local" / "onet_layer3_presence.csv")
     told = [row for row in presence if row["unit"] == unit["unit"]]
-    assert told and all(f"{float(row['auc']):.2f} (" in found[row["concept"]].text for row in told)
+    assert told and all(f"{float(row['auc']):.2f} (" in found[row["concept"].replace("_", " ")].text for row in told)
 
 
 def test_bias_and_hierarchy_stand_beside_the_unit(view, results, units):
@@ -240,7 +250,29 @@ def test_bias_and_hierarchy_stand_beside_the_unit(view, results, units):
     expected = [row for row in hierarchy if row["unit"] == unit]
     assert len(lines) == len(expected) > 0
     for line, row in zip(lines, expected, strict=True):
-        assert line.startswith(f"{row['concept'].replace('_', ' ')}\n{float(row['probability']):.3f} ")
+        name = row["concept"].replace("_", " ")
+        assert re.match(rf"{re.escape(name)}.*\n{float(row['probability']):.3f} ", line)
+
+
+def test_bias_is_counted_beside_that_of_untrained_twins(view, results):
+    page, bias = view(), rows_of(results.root / "global" / "onet_layer3_nl_chance.csv")
+    table = next(one for one in page.all("table") if "reach the cut-off" in one.text)
+    heads = [head.text for head in table.find_elements("css selector", "thead th")]
+    assert heads[:2] == ["subgroup", "reach the cut-off"] and len(heads) > 2
+    counts = rows_of(results.root / "global" / "onet_layer3_nl_counts.csv")
+    for line in table.find_elements("css selector", "tbody tr"):
+        group, *cells = (cell.text for cell in line.find_elements("css selector", "th, td"))
+        own, twin = (row for row in counts if f"{row['concept']}: {row['group']}" == group)
+        assert (own["of"], twin["of"]) == ("network", "twin 1")
+        assert cells[0] == f"{own['cut_off']} ({twin['cut_off']})"
+        for verdict, cell in zip(heads[2:], cells[1:], strict=True):
+            count = sum(row["verdict"] == verdict and f"{row['concept']}: {row['group']}" == group for row in bias)
+            assert cell == f"{count} ({twin[verdict.replace(' ', '_')]})"
+            assert own[verdict.replace(" ", "_")] == str(count)
+
+
+def test_a_verdict_leads_to_its_units(view, results):
+    bias = rows_of(results.root / "global" / "onet_layer3_nl_chance.csv")
     counted = {row["verdict"] for row in bias}
     verdict = sorted(counted)[0]
     page = view(f"view=units&group=any&verdict={verdict}")
@@ -339,34 +371,162 @@ def test_comparisons_lead_to_their_units(view, results, units):
     assert len(cards(page)) == count
     page = view(page="bias_comparison.html", folder="global")
     assert "gender" in page.text() and "onet_layer2" in page.text()
+    assert "untrained twins, mean" in page.text("thead") and page.text(".axis").split("\n")[1].endswith(" %")
+    rows = rows_of(results.root / "global" / "bias_comparison.csv")
+    shares = {(row["layer"], row["group"]): row for row in rows if not row["other_layer"]}
+    for line in page.all(".compared tbody tr"):
+        group, _, layer, count, _, twins = (cell.text for cell in line.find_elements("css selector", "th, td"))
+        assert count == shares[layer, group]["biased"]
+        assert twins == f"{100 * float(shares[layer, group]['share_of_twins']):.1f} %"
     page.one(".compared a").click()
     assert page.text("h2") == "Units" and page.one("[name=verdict]").get_attribute("value") == "biased"
     assert page.one("[name=group]").get_attribute("value").startswith("gender: ")
 
 
-def test_a_narrow_screen_needs_no_sideways_scrolling(view):
-    page = view()
-    try:
-        size = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-        page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        for state in ("", "view=units", "view=unit&unit=3", "view=concept&concept=nose", "view=image&image=2"):
-            view(state)
-            assert page.browser.execute_script("return document.documentElement.scrollWidth") <= 360, state
-    finally:
-        page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+VIEWS = {
+    "overview": "", "units": "view=units", "an empty wall": "view=units&text=none", "unit": "view=unit&unit=3",
+    "concepts": "view=concept", "concept": "view=concept&concept=nose", "images": "view=image",
+    "image": "view=image&image=2", "unit in an image": "view=image&image=2&unit=3&of=nose",
+}  # fmt: skip
+PAGES = {
+    "concepts compared": ("concepts_comparison.html", "local"), "bias compared": ("bias_comparison.html", "global"),
+    "index": ("index.html", ""),
+}  # fmt: skip
 
 
-def test_everything_has_a_name_for_a_screen_reader(view, units):
-    unit = max(units, key=lambda row: float(row["iou"]))["unit"]
-    for state in ("", "view=units", f"view=unit&unit={unit}", "view=image&image=2"):
-        page = view(state)
-        unnamed = page.browser.execute_script(
-            "return [...document.querySelectorAll('a, button, input, select, svg[role=img]')].filter((one) => "
-            "!(one.textContent.trim() || one.getAttribute('aria-label') || (one.labels && one.labels.length))).length"
+@pytest.fixture
+def every_view(view, results):
+    """A function that opens one view after the other: yields (name, page)."""
+    write_site(results.root)
+
+    def visit():
+        for name, state in VIEWS.items():
+            yield name, view(state)
+        for name, (page, folder) in PAGES.items():
+            yield name, view(page=page, folder=folder)
+
+    return visit
+
+
+@pytest.fixture
+def screen(browser):
+    """A function that sets the width of the screen, and whether it is dark; afterwards all is as before."""
+
+    def become(width, dark=False):
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+    yield become
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+@pytest.mark.parametrize("width", [360, 800, 1000, 1170, 1280])
+def test_nothing_is_cut_off_and_no_screen_needs_sideways_scrolling(every_view, screen, width):
+    screen(width)
+    for name, page in every_view():
+        assert page.browser.execute_script("return document.documentElement.scrollWidth") <= width, name
+        cut = page.browser.execute_script(
+            "return [...document.querySelectorAll('.scroll, td, th, a, select')].filter((one) => "
+            "one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).display !== 'inline').map((one) => "
+            "one.outerHTML.slice(0, 200))"
         )
-        assert unnamed == 0, state
-        assert len(page.all("h1")) == len(page.all("h2")) == len(page.all("main")) == 1
+        assert cut == [], name
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("dark", [False, True])
+def test_no_view_breaks_a_rule_of_wcag(every_view, screen, width, dark):
+    """Contrast, names, roles, landmarks: the rules of WCAG 2.1 A and AA that a program can check, and good practice."""
+    axe = pytest.importorskip("axe_core_python.selenium", reason="axe is not installed (requirements-dev.txt)").Axe()
+    screen(width, dark)
+    rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
+    for name, page in every_view():
+        page.browser.execute_script("for (const one of document.querySelectorAll('details')) one.open = true")
+        if name == "unit":
+            page.one("main .term").click()  # with the meaning of a figure open
+        found = axe.run(page.browser, options={"runOnly": rules})
+        assert len(found["passes"]) > 10
+        assert [(of["id"], of["nodes"][0]["html"]) for of in found["violations"]] == [], name
+
+
+def read_out(browser):
+    """What a screen reader is given: list of (role, name)."""
+    nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    return [(of["role"]["value"], of.get("name", {}).get("value", "")) for of in nodes if not of["ignored"]]
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_everything_has_a_name_that_makes_sense_alone(every_view, screen, width):
+    screen(width)
+    acting = {"link", "button", "image", "combobox", "searchbox", "spinbutton", "checkbox", "columnheader", "rowheader"}
+    for name, page in every_view():
+        told = read_out(page.browser)
+        nameless = [(role, text) for role, text in told if role in acting and not re.search("[A-Za-z]", text)]
+        assert nameless == [], name
+        roles = [role for role, _ in told]
+        assert roles.count("main") == 1 and len(page.all("h1")) == 1 and page.all("h2")
+        assert roles.count("table") == len(page.all("main table:not(details:not([open]) *)"))
+        if "table" in roles:
+            assert roles.count("columnheader") and roles.count("rowheader")
     assert page.browser.execute_script("return document.activeElement.tagName") in ("BODY", "H2")
+
+
+def test_a_filter_keeps_the_keyboard_and_tells_the_count(view, units):
+    from selenium.webdriver.common.keys import Keys
+
+    page = view("view=units")
+    active = "return document.activeElement.name"
+    page.one("[name=text]").send_keys("nose")
+    assert page.browser.execute_script(active) == "text"
+    noses = sum(row["top_concept"] == "nose" for row in units)
+    status = "return document.getElementById('status').textContent.trim()"
+    assert page.browser.execute_script(status) == f"{noses} of {len(units)} units" == page.text("#count")
+    page.one("[name=sort]").send_keys(Keys.ARROW_DOWN)
+    assert page.browser.execute_script(active) == "sort" and "sort=excess" in page.browser.current_url
+    page.one("button").send_keys(Keys.ENTER)
+    assert page.browser.execute_script(status) == f"{len(units)} of {len(units)} units"
+    page = view(f"view=unit&unit={next(row['unit'] for row in units if row['second_concept'])}")
+    before = page.browser.current_url
+    assert len(page.all("[name=of] option")) > 1
+    page.one("[name=of]").send_keys(Keys.HOME, Keys.END)
+    assert page.browser.execute_script(active) == "of" and page.browser.current_url != before
+    seen = "const { outlineStyle: style, outlineWidth: width } = getComputedStyle(document.activeElement);"
+    assert page.browser.execute_script(seen + " return [style, width]") == ["solid", "3px"]
+
+
+def test_an_empty_wall_says_which_filter_to_loosen(view, units):
+    other = next(row for row in units if row["top_concept"] == "nose" and row["confirmed"] != "1")
+    page = view(f"view=units&text=unit+{other['unit']}+nose&standing=confirmed&least=0")
+    assert not page.all(".card") and "No unit meets all that is asked" in page.text("#hints")
+    link = next(one for one in page.all("#hints a") if "Standing “confirmed”" in one.text)
+    count = int(re.search(r": (\d+) unit", link.text)[1])
+    link.click()
+    assert len(cards(page)) == count > 0 and int(other["unit"]) in cards(page) and not page.text("#hints")
+    assert "nor with any one filter less" in view("view=units&text=nothing&least=1").text("#hints")
+
+
+def test_the_meaning_of_a_figure_is_a_key_away(view, units):
+    from selenium.webdriver.common.keys import Keys
+
+    page = view(f"view=unit&unit={max(units, key=lambda row: float(row['iou']))['unit']}")
+    terms = page.all("main .term")
+    assert {"IoU", "location level", "AUC of presence", "P", "q"} <= {term.text for term in terms}
+    for term in terms:
+        term.send_keys(Keys.ENTER)
+        assert len(page.text("#meaning p")) > 20
+        page.browser.switch_to.active_element.send_keys(Keys.ESCAPE)  # closes it, and does not leave the unit
+        assert not page.one("#meaning").is_displayed() and page.text("h2").startswith("Unit ")
+        assert page.browser.switch_to.active_element == term
+
+
+def test_an_action_unit_is_explained_and_found_by_its_name(view, units):
+    assert view("view=concept&concept=AU_12").text("h2") == "AU 12 lip corner puller"
+    assert "AU 12 lip corner puller" in view("view=concept").text()
+    expected = sorted(int(row["unit"]) for row in units if row["top_concept"] == "AU_12")
+    assert expected and sorted(cards(view("view=units&text=corner+puller"))) == expected
 
 
 # ----------------------------------------------------------------------------------------------- without a browser
@@ -394,11 +554,11 @@ def test_what_belongs_to_another_network_is_left_out_and_said(results, caplog):
     try:
         results(main)
         assert "its page goes without bias: " in caplog.text and "was made with another weights" in caplog.text
-        assert "The results on bias are left out" in page.read_text() and '"bias": {' not in page.read_text()
+        assert "The results on bias are left out" in page.read_text() and '"bias": {"units"' not in page.read_text()
     finally:
         manifest.write_text(kept)
     results(main)
-    assert '"bias": {"0": [{"concept": "gender"' in page.read_text()
+    assert '"bias": {"units": {"0": [{"concept": "gender"' in page.read_text()
 
 
 def test_without_photographs_there_are_none(results):

@@ -4,11 +4,14 @@ function conceptsView() {
   const detectors = (name) => units.filter((unit) => unit.isDetector && unit.top_concept === name);
   const rows = concepts.map(({ name, region, type, images: carried }) => {
     const some = detectors(name);
-    return [h("a", { href: address({ view: "concept", concept: name }) }, readable(name)), readable(region), type, `${carried}`, `${some.length}`,
-      shown.judged ? `${some.filter((unit) => unit.isConfirmed).length}` : "–", `${elsewhere(name).reduce((sum, layer) => sum + layer.units.length, 0)}`];
+    const ofTwins = ((shown.twin_groups.concept || {})[name] || []).join(", ") || "–";
+    return [[h("a", { href: address({ view: "concept", concept: name }) }, readable(name)), explanation(name)], readable(region), type, `${carried}`, `${some.length}`,
+      shown.judged ? `${some.filter((unit) => unit.isConfirmed).length}` : "–", ofTwins, `${elsewhere(name).reduce((sum, layer) => sum + layer.units.length, 0)}`];
   });
-  return [h("h2", { tabindex: "-1" }, "Concepts"), table("Concepts of the dictionary", [{ name: "concept" }, { name: "region" }, { name: "type" },
-    { name: "images", right: true }, { name: "detectors here", right: true }, { name: "confirmed", right: true }, { name: "in other layers", right: true }], rows)];
+  const sides = concepts.some((concept) => concept.explained.includes("the person's"));
+  return [h("h2", { tabindex: "-1" }, "Concepts"), sides ? h("p", null, "Left and right are those of the image: the left eye is the one on the left of the picture, the person's right eye.") : null, table("Concepts of the dictionary", [{ name: "concept" }, { name: "region" }, { name: "type" },
+    { name: "images", right: true }, { name: "detectors here", right: true, means: ["concepts", "detector"] }, { name: "confirmed", right: true, means: ["concepts", "confirmed"] },
+    { name: "twins' confirmed", right: true, means: ["concepts", "untrained twins"] }, { name: "in other layers", right: true }], rows)];
 }
 
 const elsewhere = (name) => beside.layers.filter((layer) => layer.layer !== shown.layer)
@@ -21,6 +24,7 @@ function conceptView() {
   const { region, type, images: carried } = concepts[place];
   const own = units.filter((unit) => unit.isDetector && unit.top_concept === name).sort((one, other) => other.iou - one.iou);
   const sure = own.filter((unit) => unit.isConfirmed).length;
+  const ofTwins = (shown.twin_groups.concept || {})[name] || [];
   const others = units.filter((unit) => !own.includes(unit) && pairOf("iou", unit.unit, place) > 0)
     .sort((one, other) => pairOf("iou", other.unit, place) - pairOf("iou", one.unit, place));
   const above = others.filter((unit) => pairOf("iou", unit.unit, place) > shown.threshold);
@@ -30,8 +34,9 @@ function conceptView() {
   const list = (some, figure) => h("ul", { class: "inline" }, some.map((unit) => h("li", null, h("a", { href: address({ view: "unit", unit: unit.unit, of: name }) }, `unit ${unit.unit}`), ` ${figure(unit)}`)));
   forget();
   return [
-    h("h2", { tabindex: "-1" }, readable(name)),
-    h("p", { class: "lead" }, `${own.length ? `${own.length} of ${units.length} units detect it` : "No unit of this layer has it as its concept"}${telling.length ? `; ${telling.length} tell photographs that show it from those that lack it` : ""}${own.length && shown.judged ? `, ${sure} of them confirmed` : ""}. `
+    h("h2", { tabindex: "-1" }, readable(name), explanation(name)),
+    h("p", { class: "lead" }, `${own.length ? `${own.length} of ${units.length} units detect it` : "No unit of this layer has it as its concept"}${own.length && shown.judged ? `, ${sure} of them confirmed` : ""}`
+      + `${ofTwins.length ? `; of untrained twins ${ofTwins.join(", ")} confirmed ones` : ""}${telling.length ? `; ${telling.length} tell photographs that show it from those that lack it` : ""}. `
       + `${readable(region)}, ${type}; ${carried} photographs carry it.`),
     h("div", { class: "wall" }, own.map(card)),
     runnersUp.length ? [h("h3", null, above.length ? "Also above the threshold, though another concept fits better" : "Closest to it, below the threshold"), list(runnersUp, (unit) => `IoU ${number(pairOf("iou", unit.unit, place))}, its own is ${readable(unit.top_concept)}`)] : null,
@@ -57,7 +62,7 @@ function imageView() {
   return [
     h("h2", { tabindex: "-1" }, `Image ${state.image}`),
     unit === null ? h("p", { class: "lead" }, `${active.length} of ${units.length} units are active in this photograph. Choose one to see where.`) : looksAt(place, unit, concept),
-    h("div", { class: "columns image" }, h("figure", null, large, h("div", { class: "switches" }, switches(draw))),
+    h("div", { class: "columns image" }, h("figure", null, large, unit === null && concept === null ? null : h("div", { class: "switches" }, switches(draw))),
       h("div", null,
         h("h3", null, "Concepts that are annotated in it"),
         h("ul", { class: "inline" }, Object.keys(ofConcepts).map(Number).map((one) => h("li", null,

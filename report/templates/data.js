@@ -6,6 +6,11 @@ const beside = read("beside");
 
 const concepts = shown.concepts;
 const conceptNumber = new Map(concepts.map((concept, place) => [concept.name, place]));
+// What a concept's name means, such as that of an action unit; most names say it themselves.
+const explained = (name) => (conceptNumber.has(name) ? concepts[conceptNumber.get(name)].explained : "");
+const inText = (name) => readable(name) + (explained(name) && ` (${explained(name)})`);
+const explanation = (name) => explained(name) && h("small", null, ` ${explained(name)}`);
+
 const regions = [...new Set(concepts.map((concept) => concept.region))].filter((name) => name !== shown.unlocalizable);
 const types = [...new Set(concepts.map((concept) => concept.type))];
 
@@ -16,8 +21,8 @@ for (const unit of units) {
   unit.iou = Number(unit.iou);
   unit.isConfirmed = unit.confirmed === 1 && unit.label === unit.top_concept;
   unit.isDetector = unit.interpretable === 1;
-  unit.bias = beside.bias ? beside.bias[unit.unit] || [] : [];
-  unit.words = [`unit ${unit.unit}`, unit.unit, unit.top_concept, readable(unit.top_concept), unit.region, unit.label_plain,
+  unit.bias = beside.bias ? beside.bias.units[unit.unit] || [] : [];
+  unit.words = [`unit ${unit.unit}`, unit.unit, unit.top_concept, inText(unit.top_concept), unit.region, unit.label_plain,
     unit.isConfirmed ? "confirmed" : "", ...unit.bias.filter((row) => row.verdict === "biased").map((row) => `${row.concept} ${row.group}`)]
     .join(" ").toLowerCase();
 }
@@ -39,7 +44,7 @@ function standing(unit) {
 }
 
 const STANDINGS = {
-  confirmed: "confirmed: follows its concept beyond its place",
+  confirmed: "confirmed: follows its concept beyond the location level",
   detector: "detector, not confirmed",
   below: "below the threshold",
   none: "without a concept",

@@ -23,18 +23,32 @@ const known = (value) => value !== "" && value !== null && value !== undefined;
 const number = (value, digits = 3) => (known(value) ? Number(value).toFixed(digits) : "–");
 const small = (value) => (!known(value) ? "–" : Number(value) < 1e-4 ? "< 0.0001" : Number(Number(value).toPrecision(2)).toString());
 const interval = (low, high, digits = 3) => (known(low) && known(high) ? `${number(low, digits)} to ${number(high, digits)}` : "–");
+const counted = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
 const percent = (share) => `${Math.round(100 * share)} %`;
 
-// rows: arrays of cells; a cell that is a number column is set to the right.
+// columns: {name, right: whether it holds numbers, means: what part and term of the glossary explains it} or {most: the
+// end of the scale of a column of bars, as text}. rows: arrays of cells, the first of which names the row. On a narrow
+// screen a row is stacked, and each cell carries its column's name.
 function table(caption, columns, rows, attributes = {}) {
   const cells = (row) => row.map((cell, place) => place === 0
     ? h("th", { scope: "row" }, cell)
-    : h("td", { class: columns[place].right ? "right" : null }, cell));
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    : h("td", { class: columns[place].right ? "right" : null, "data-label": columns[place].name }, cell));
+  return h("div", { class: "scroll" },
     h("table", attributes, h("caption", null, caption),
-      h("thead", null, h("tr", null, columns.map((column) =>
-        h("th", { scope: "col", class: column.right ? "right" : null, title: column.title }, column.name)))),
+      h("thead", null, h("tr", null, columns.map(heading))),
       h("tbody", null, rows.map((row) => h("tr", { class: row.marked ? "marked" : null }, cells(row.cells || row))))));
+}
+
+function heading({ name, right, means, most }) {
+  if (most !== undefined) return h("td", null, h("div", { class: "axis", "aria-hidden": "true" }, h("span", null, "0"), h("span", null, most)));
+  return h("th", { scope: "col", class: right ? "right" : null }, means ? term(name, ...means) : name);
+}
+
+// A word whose meaning is a press away, by mouse, finger or keyboard. part, key: of beside.meaning.
+function term(name, part, key) {
+  const explain = () => document.getElementById("meaning").replaceChildren(
+    h("strong", null, key), h("p", null, beside.meaning[part][key]), h("button", { type: "button", popovertarget: "meaning" }, "Close"));
+  return h("button", { type: "button", class: "term", popovertarget: "meaning", onclick: explain }, name);
 }
 
 function terms(entries) {

@@ -14,7 +14,9 @@ function overview() {
     groupBars("Detectors per concept", "concept", concepts.map((concept) => concept.name), (unit) => unit.top_concept),
     beside.bias ? biasCounts() : null,
     h("h3", null, "What was dissected"), terms(Object.entries(words)),
-    h("details", null, h("summary", null, "What the figures mean"), terms(Object.entries(shown.meaning))),
+    h("details", null, h("summary", null, "What the figures mean"), terms(Object.entries(beside.meaning.concepts)),
+      beside.bias ? [h("h4", null, "Of bias"), terms(Object.entries(beside.meaning.bias))] : null,
+      beside.hierarchy ? [h("h4", null, "Within a region"), terms(Object.entries(beside.meaning.hierarchy))] : null),
   ];
 }
 
@@ -22,9 +24,9 @@ function overview() {
 function questions() {
   const first = units.filter((unit) => unit.isDetector).sort((one, other) => other.iou - one.iou)[0];
   const asked = [
-    ["Which units follow their concept beyond its place in the face?", { view: "units", standing: "confirmed", sort: "excess" }],
-    ["Which are merely active where faces have it?", { view: "units", standing: "detector" }],
-    first && [`Which units detect ${readable(first.top_concept)}?`, { view: "concept", concept: first.top_concept }],
+    ["Which units follow their concept, beyond being active where faces have it?", { view: "units", standing: "confirmed", sort: "excess" }],
+    ["Which detectors may be merely active where faces have it?", { view: "units", standing: "detector" }],
+    first && [`Which units detect ${inText(first.top_concept)}?`, { view: "concept", concept: first.top_concept }],
     beside.bias && ["Which units are biased by training, and towards whom?", { view: "units", group: "any", verdict: "biased" }],
     beside.bias && ["Which lean, but no more than an untrained network's?", { view: "units", group: "any", verdict: "as without training" }],
   ].filter(Boolean);
@@ -40,26 +42,28 @@ function counts() {
     [`detectors (IoU > ${shown.threshold})`, `${detectors.length} of ${units.length}`, twins(0)],
     ["confirmed detectors", shown.judged ? `${sure.length}` : "left out", twins(1)],
     ["different concepts of detectors", `${different(detectors)}`, twins(2)],
-    ["different concepts of confirmed ones", shown.judged ? `${different(sure)}` : "left out", "–"],
+    ["different concepts of confirmed ones", shown.judged ? `${different(sure)}` : "left out", twins(3)],
   ];
   return h("section", null, h("h3", null, "Counts"), table("Counts beside those of the same network without training",
-    [{ name: "" }, { name: "this network", right: true }, { name: "untrained twins", right: true }], rows));
+    [{ name: "what" }, { name: "this network", right: true }, { name: "untrained twins", right: true, means: ["concepts", "untrained twins"] }], rows));
 }
 
 // Bars of detectors, the confirmed part darker, with the confirmed units of untrained twins beside the number.
 function groupBars(title, filter, names, of) {
   const detectors = units.filter((unit) => unit.isDetector);
-  const counted = names.map((name) => {
+  const groups = names.map((name) => {
     const some = detectors.filter((unit) => of(unit) === name);
     return { name, all: some.length, sure: some.filter((unit) => unit.isConfirmed).length, twins: (shown.twin_groups[filter] || {})[name] };
   }).filter((group) => group.all || (group.twins || []).some(Boolean));
-  const most = Math.max(1, ...counted.map((group) => group.all), ...counted.flatMap((group) => group.twins || []));
+  const most = Math.max(1, ...groups.map((group) => group.all), ...groups.flatMap((group) => group.twins || []));
   const twins = (group) => (group.twins ? group.twins.join(", ") || "–" : "–");
   return h("section", null, h("h3", null, title),
-    table("Dark: confirmed; grey: not confirmed; ticks: confirmed ones of untrained twins",
-      [{ name: filter }, { name: "" }, { name: "detectors", right: true }, { name: "confirmed", right: true }, { name: "twins' confirmed", right: true }],
-      counted.map((group) => [
-        h("a", { href: address(filter === "concept" ? { view: "concept", concept: group.name } : { view: "units", standing: "detectors", [filter]: group.name }) }, readable(group.name)),
+    table(`By ${filter}. Blue: confirmed; grey: not confirmed; ticks: confirmed ones of untrained twins`,
+      [{ name: filter }, { most: `${most}` }, { name: "detectors", right: true, means: ["concepts", "detector"] }, { name: "confirmed", right: true, means: ["concepts", "confirmed"] },
+        { name: "twins' confirmed", right: true, means: ["concepts", "untrained twins"] }],
+      groups.map((group) => [
+        [h("a", { href: address(filter === "concept" ? { view: "concept", concept: group.name } : { view: "units", standing: "detectors", [filter]: group.name }) }, readable(group.name)),
+          filter === "concept" ? explanation(group.name) : null],
         stackedBar(group, most), `${group.all}`, shown.judged ? `${group.sure}` : "–", twins(group),
       ]), { class: "bars" }));
 }
@@ -81,7 +85,7 @@ function faceMap() {
   const drawn = Object.entries(lie).filter(([, text]) => text).map(([region, text]) => {
     const shape = s("path", { d: pathOf(text), transform, class: "region", "fill-rule": "evenodd" }, s("title", null, `${readable(region)}: ${number[region]}`));
     shape.style.setProperty("fill-opacity", 0.08 + (0.77 * number[region]) / most);
-    return s("a", { href: address({ view: "units", region, standing: "detectors" }), "aria-label": `${readable(region)}: ${number[region]} detectors` }, shape);
+    return s("a", { href: address({ view: "units", region, standing: "detectors" }), "aria-label": `${readable(region)}: ${counted(number[region], "detector")}` }, shape);
   });
   return h("section", null, h("h3", null, "Where the detectors look"),
     h("figure", { class: "face" },
@@ -91,16 +95,23 @@ function faceMap() {
         Object.entries(number).map(([region, count]) => `${readable(region)} ${count}`).join(", "), ".")));
 }
 
+// Units per subgroup that reach the cut-off, and per verdict, each with the same of the untrained twins in brackets.
 function biasCounts() {
   const names = VERDICTS.filter((verdict) => units.some((unit) => unit.bias.some((row) => row.verdict === verdict)));
   const rows = subgroups.map((group) => {
+    const [own, ...twins] = beside.bias.counts.filter((row) => `${row.concept}: ${row.group}` === group);
+    const ofTwins = (column) => (twins.length ? ` (${twins.map((row) => row[column]).join(", ")})` : "");
     const of = units.flatMap((unit) => unit.bias.filter((row) => `${row.concept}: ${row.group}` === group));
-    return [readable(group), ...names.map((verdict) => {
+    return [readable(group), own ? `${own.cut_off}${ofTwins("cut_off")}` : "–", ...names.map((verdict) => {
       const count = of.filter((row) => row.verdict === verdict).length;
-      return count ? h("a", { href: address({ view: "units", group, verdict }) }, `${count}`) : "0";
+      const link = h("a", { href: address({ view: "units", group, verdict }), "aria-label": `${counted(count, "unit")}, ${readable(group)}: ${verdict}` }, `${count}`);
+      return [count ? link : "0", ofTwins(verdict.replaceAll(" ", "_"))];
     })];
   });
+  const twins = beside.bias.counts.some((row) => row.of !== "network");
   return h("section", null, h("h3", null, "Bias: units per subgroup and verdict"),
     h("p", null, "Biased: beyond the cut-off, beyond chance, and beyond what untrained twins of the network have. As without training: the twins have it too."),
-    table("Units per subgroup and verdict", [{ name: "subgroup" }, ...names.map((name) => ({ name, right: true }))], rows));
+    table(`Units per subgroup and verdict${twins ? "; in brackets those of each untrained twin, judged in the same way" : "; of untrained twins nothing is known here"}`,
+      [{ name: "subgroup" }, { name: "reach the cut-off", right: true, means: ["bias", "cut-off"] },
+        ...names.map((name) => ({ name, right: true, means: ["bias", name] }))], rows));
 }

@@ -11,6 +11,7 @@ const announce = (text) => { document.getElementById("status").textContent = tex
 
 function header() {
   const tabs = beside.layers.filter((layer) => layer.same_run);
+  document.getElementById("layers").hidden = tabs.length < 2;
   const here = ["unit", "image"].includes(state.view) ? { view: "units", unit: "", image: "", of: "" } : {};
   document.getElementById("layers").replaceChildren(...(tabs.length > 1 ? tabs : []).map((layer) =>
     h("a", { href: `${encodeURIComponent(layer.page)}${address(here)}`, "aria-current": layer.layer === shown.layer ? "page" : null },
@@ -21,17 +22,22 @@ function header() {
   }));
 }
 
-function show(first = false) {
+const announced = () => document.getElementById("status").textContent;
+
+function show({ first = false, keep = false } = {}) {
   state = readState();
   const [, view] = VIEWS[state.view] || VIEWS.overview;
   forget();
   header();
+  announce("");
   const main = document.getElementById("main");
+  const field = keep && document.activeElement.name;
   main.replaceChildren(...[view()].flat(3).filter(Boolean));
   const title = main.querySelector("h2");
   document.title = `${title.textContent} – ${shown.layer}`;
-  announce(title.textContent);
-  if (!first) {
+  if (!announced()) announce(title.textContent);
+  if (field) main.querySelector(`[name=${field}]`).focus({ preventScroll: true });
+  else if (!first) {
     title.focus({ preventScroll: true });
     window.scrollTo(0, 0);
   }
@@ -40,7 +46,8 @@ function show(first = false) {
 window.addEventListener("hashchange", () => show());
 window.addEventListener("popstate", () => show());
 window.addEventListener("keydown", (event) => {
-  if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest("input, select, textarea, .scroll")) return;
+  if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest("input, select, textarea")) return;
+  if (event.target.matches(".scroll") || document.querySelector(":popover-open")) return;
   const key = { ArrowLeft: "previous", ArrowRight: "next", Escape: "up" }[event.key];
   const link = key && document.getElementById(key);
   if (link) link.click();
@@ -52,4 +59,4 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 });
 document.getElementById("foot").replaceChildren(
   `${shown.about.program || ""}, ${shown.about.date || ""}. Keys in the view of a unit: ← previous, → next, Esc all units. The address of this page keeps what you see: copy it to share a view.`);
-show(true);
+show({ first: true });

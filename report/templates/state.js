@@ -23,11 +23,12 @@ function address(changes) {
   return `#${words}`;
 }
 
+// keep: the keyboard stays on the field that it is on, and Back leads past this step.
 function go(changes, keep = false) {
   const to = address(changes);
   if (keep) history.replaceState(null, "", to);
   else history.pushState(null, "", to);
-  show();
+  show({ keep });
 }
 
 // A filter changed: the address follows, the view is drawn anew, and the keyboard stays where it is.
@@ -38,7 +39,7 @@ function set(changes) {
 
 const SORTS = {
   iou: ["IoU", (unit) => -unit.iou],
-  excess: ["IoU beyond its place (excess)", (unit) => -(known(unit.excess) ? Number(unit.excess) : -Infinity)],
+  excess: ["IoU beyond the location level (excess)", (unit) => -(known(unit.excess) ? Number(unit.excess) : -Infinity)],
   q: ["q", (unit) => (known(unit.q) ? Number(unit.q) : Infinity)],
   unit: ["number", (unit) => unit.unit],
   concept: ["concept", (unit) => (unit.top_concept ? ownConcept(unit) : Infinity)],
@@ -51,18 +52,23 @@ function leans(unit) {
     && row.verdict === state.verdict);
 }
 
+// What each filter lets through, and what it is called. The verdict belongs to the subgroup.
+const PASSES = {
+  text: ["Search", (unit) => state.text.toLowerCase().split(/\s+/).filter(Boolean).every((word) => unit.words.includes(word))],
+  concept: ["Concept", (unit) => unit.top_concept === state.concept],
+  region: ["Region", (unit) => unit.region === state.region],
+  type: ["Type", (unit) => unit.type === state.type],
+  standing: ["Standing", (unit) => standing(unit) === state.standing || (state.standing === "detectors" && unit.isDetector)],
+  group: ["Leans towards", leans],
+  least: ["IoU from", (unit) => unit.iou >= Number(state.least)],
+  mostq: ["q up to", (unit) => known(unit.q) && Number(unit.q) <= Number(state.mostq)],
+};
+const filtersAsked = () => Object.keys(PASSES).filter((name) => state[name] !== USUAL[name]);
+const passing = (filters) => units.filter((unit) => filters.every((name) => PASSES[name][1](unit)));
+
 function chosenUnits() {
-  const words = state.text.toLowerCase().split(/\s+/).filter(Boolean);
   const [, key] = SORTS[state.sort] || SORTS.iou;
-  return units
-    .filter((unit) => (!state.concept || unit.top_concept === state.concept)
-      && (!state.region || unit.region === state.region)
-      && (!state.type || unit.type === state.type)
-      && (!state.standing || standing(unit) === state.standing || (state.standing === "detectors" && unit.isDetector))
-      && (!state.least || unit.iou >= Number(state.least))
-      && (!state.mostq || (known(unit.q) && Number(unit.q) <= Number(state.mostq)))
-      && (!state.group || leans(unit))
-      && words.every((word) => unit.words.includes(word)))
+  return passing(filtersAsked())
     .map((unit) => [key(unit), unit])
     .sort(([one, first], [other, second]) => (one < other ? -1 : one > other ? 1 : second.iou - first.iou || first.unit - second.unit))
     .map(([, unit]) => unit);

@@ -7,10 +7,10 @@ function unitView() {
   const asked = state.of !== "" && conceptNumber.has(state.of) ? conceptNumber.get(state.of) : own;
   return [
     turning(unit),
-    h("h2", { tabindex: "-1" }, `Unit ${unit.unit}: ${unit.top_concept ? readable(unit.top_concept) : "no concept"}`),
+    h("h2", { tabindex: "-1" }, `Unit ${unit.unit}: ${unit.top_concept ? readable(unit.top_concept) : "no concept"}`, explanation(unit.top_concept)),
     h("p", { class: "lead" }, inWords(unit).join(" ")),
     asked === undefined ? null : images(unit, asked, own),
-    h("h3", null, "All concepts"), conceptTable(unit, asked),
+    h("section", null, h("h3", null, "All concepts"), conceptTable(unit, asked)),
     histogram(unit),
     unit.bias.length ? biasTable(unit) : null,
     hierarchyTable(unit), ablationTable(unit),
@@ -34,7 +34,7 @@ function inWords(unit) {
   const told = [`IoU ${number(unit.iou, 4)} with ${readable(unit.top_concept)}${known(unit.iou_low) ? ` (95 % ${interval(unit.iou_low, unit.iou_high)})` : ""}.`];
   if (!unit.isDetector) told.push(`That is not above ${shown.threshold}: it does not count as a detector.`);
   if (unit.label && unit.label !== unit.top_concept) told.push(`What follows is about ${readable(unit.label)}, its concept when all images count.`);
-  if (known(unit.location_iou)) told.push(`Its place in the face alone gives ${number(unit.location_iou)}.`);
+  if (known(unit.location_iou)) told.push(`Its location level, what its place in the face alone gives, is ${number(unit.location_iou)}.`);
   if (known(unit.q)) told.push(unit.isConfirmed ? `Confirmed: what lies above is not chance (q ${small(unit.q)}).` : `Not confirmed (q ${small(unit.q)}).`);
   if (known(unit.heldout_iou)) told.push(`On photographs that did not choose the label: ${number(unit.heldout_iou)}${unit.label_holds === 0 ? ", and the two halves give different labels" : ""}.`);
   if (unit.label_plain && unit.label_plain !== unit.label) told.push(`It does not tell photographs that show ${readable(unit.label)} from others: plainly it is a unit of ${readable(unit.label_plain)}.`);
@@ -53,7 +53,7 @@ function images(unit, asked, own) {
   return h("section", null, h("h3", null, `Best images for ${readable(concepts[asked].name)}`),
     h("div", { class: "switches" }, switches(draw),
       field("Images for", h("select", { name: "of", onchange: (event) => go({ of: event.target.value }, true) },
-        options.map(([place, { name }]) => h("option", { value: name, selected: place === asked }, readable(name) + (place === own ? " (its own)" : "")))))),
+        options.map(([place, { name }]) => h("option", { value: name, selected: place === asked }, inText(name) + (place === own ? ", its own" : "")))))),
     best.length ? row : h("p", null, "None of its best images for this concept is among the photographs of this page."));
 }
 
@@ -70,16 +70,17 @@ function conceptTable(unit, asked) {
   const most = Math.max(0.05, ...order.map((place) => Math.max(of("iou", place), of("high", place) || 0, of("location", place) || 0)));
   const rows = order.map((place) => ({
     marked: place === asked,
-    cells: [h("a", { href: address({ of: concepts[place].name }) }, readable(concepts[place].name)),
+    cells: [[h("a", { href: address({ of: concepts[place].name }) }, readable(concepts[place].name)), explanation(concepts[place].name)],
       bar(of("iou", place), most, { tick: of("location", place), low: of("low", place), high: of("high", place) }),
       number(of("iou", place)), number(of("location", place)), interval(of("low", place), of("high", place)),
       known(of("auc", place)) ? `${number(of("auc", place), 2)} (${interval(of("auc_low", place), of("auc_high", place), 2)})` : "–",
       known(of("auc", place)) && shown.judged ? (of("tells", place) ? (of("auc", place) > 0.5 ? "more" : "less") : "no") : "–"],
   }));
-  return table("IoU with every concept; the tick is the IoU by place alone, the line the 95 % interval", [{ name: "concept" }, { name: "" },
-    { name: "IoU", right: true }, { name: "by place", right: true, title: "IoU if masks were dealt out at random among the images" },
-    { name: "95 %", right: true }, { name: "AUC of presence", right: true, title: "Of two photographs of which one shows it: how often the unit responds more strongly to that one" },
-    { name: "tells it", right: true }], rows, { class: "bars", id: "concepts" });
+  const means = (key) => ["concepts", key];
+  return table("IoU with every concept; the tick is the location level, the line the 95 % interval", [{ name: "concept" }, { most: number(most, 2) },
+    { name: "IoU", right: true, means: means("IoU") }, { name: "location level", right: true, means: means("location level") },
+    { name: "95 % interval", right: true, means: means("95 % interval") }, { name: "AUC of presence", right: true, means: means("tells") },
+    { name: "tells it", right: true, means: means("tells") }], rows, { class: "bars", id: "concepts" });
 }
 
 function histogram(unit) {
@@ -101,18 +102,20 @@ function biasTable(unit) {
   const rows = unit.bias.map((row) => [
     readable(`${row.concept}: ${row.group}`), bar(row.probability, 1, { low: row.low, high: row.high, kind: row.verdict === "biased" ? "biased" : "" }),
     number(row.probability), interval(row.low, row.high), `${number(row.auc, 2)} (${interval(row.auc_low, row.auc_high, 2)})`, small(row.q),
-    known(row.twin) ? percent(Number(row.twin)) : "–", row.verdict]);
-  return h("section", null, h("h3", null, "Bias"), table("Probability of each subgroup. Intervals are of all its images; q is of images whose other labels agree, or of drawn faces that differ in the subgroup alone, and so may see more or less than they do.", [{ name: "subgroup" }, { name: "" },
-    { name: "P", right: true }, { name: "95 %", right: true }, { name: "AUC", right: true }, { name: "q", right: true },
-    { name: "untrained units that far", right: true, title: "Share of the units of untrained twins that tell the subgroup at least as well" }, { name: "verdict" }], rows, { class: "bars", id: "bias" }));
+    known(row.twin) ? percent(Number(row.twin)) : "–", term(row.verdict, "bias", row.verdict)]);
+  return h("section", null, h("h3", null, "Bias"), table("Probability of each subgroup. Intervals are of all its images; q is of images whose other labels agree, or of drawn faces that differ in the subgroup alone, and so may see more or less than they do.", [{ name: "subgroup" }, { most: "1" },
+    { name: "P", right: true, means: ["bias", "probability"] }, { name: "95 % interval", right: true, means: ["bias", "95 % interval"] },
+    { name: "AUC", right: true, means: ["bias", "AUC"] }, { name: "q", right: true, means: ["bias", "q"] },
+    { name: "untrained units that far", right: true, means: ["bias", "twin"] }, { name: "verdict" }], rows, { class: "bars", id: "bias" }));
 }
 
 function hierarchyTable(unit) {
   const rows = (beside.hierarchy || {})[unit.unit];
   if (!rows) return null;
-  return h("section", null, h("h3", null, `Within ${readable(unit.region)}`), table("P(concept | unit, region)", [{ name: "concept" }, { name: "" }, { name: "P", right: true },
-    { name: "95 %", right: true }, { name: "detected", right: true }, { name: "told apart", right: true }],
-  rows.map((row) => [readable(row.concept), bar(row.probability, 1, { low: row.low, high: row.high }), number(row.probability), interval(row.low, row.high),
+  return h("section", null, h("h3", null, `Within ${readable(unit.region)}`), table("P(concept | unit, region)", [{ name: "concept" }, { most: "1" }, { name: "P", right: true, means: ["hierarchy", "probability"] },
+    { name: "95 % interval", right: true, means: ["concepts", "95 % interval"] }, { name: "detected", right: true, means: ["hierarchy", "detected"] },
+    { name: "told apart", right: true, means: ["concepts", "tells"] }],
+  rows.map((row) => [[readable(row.concept), explanation(row.concept)], bar(row.probability, 1, { low: row.low, high: row.high }), number(row.probability), interval(row.low, row.high),
     row.detected === "1" ? "yes" : "no", { 1: "yes", 0: "no" }[row.tells] || "–"]), { class: "bars", id: "hierarchy" }));
 }
 
@@ -124,6 +127,6 @@ function ablationTable(unit) {
   const others = Object.values(beside.ablation).map(([one]) => one);
   const reach = (name) => others.filter((one) => known(one[name]) && Math.abs(one[name]) >= Math.abs(row[name])).length / others.length;
   return h("section", null, h("h3", null, "Without this unit"), table("What changes when the unit's maps are set aside; beside it the share of the layer's units, itself included, that change as much",
-    [{ name: "what" }, { name: "effect", right: true }, { name: "95 %", right: true }, { name: "units that reach it", right: true }],
+    [{ name: "what" }, { name: "effect", right: true }, { name: "95 % interval", right: true }, { name: "units that reach it", right: true }],
     names.map((name, place) => [readable(name), number(row[name], 4), place === 0 ? interval(row.low, row.high, 4) : "–", percent(reach(name))]), { id: "ablation" }));
 }
