@@ -43,8 +43,9 @@ def unit_line(findings, evidence, unit):
     parts = [f"of {findings.concepts[label]}"] if findings.concepts[label] != findings.top_concept(unit) else []
     if not np.isnan(chance.iou_low[unit]):
         parts.append(f"95 % {chance.iou_low[unit]:.3f} to {chance.iou_high[unit]:.3f}")
-    parts.append(f"location level {chance.location_iou[unit, label]:.3f}")
-    if not np.isnan(chance.q[unit]):
+    has_place = not np.isnan(chance.location_iou[unit, label])
+    parts.append(f"location level {chance.location_iou[unit, label]:.3f}" if has_place else "of whole images: no place")
+    if has_place and not np.isnan(chance.q[unit]):
         parts.append(f"q {small(chance.q[unit])}" + (", confirmed" if evidence.confirmed[unit] else ""))
     if not np.isnan(chance.heldout_iou[unit]):
         held = "" if chance.label_holds[unit] else ", label not held"

@@ -23,8 +23,10 @@ from util.parallel import mapped
 _LONGEST_PX = 224  # of the longer side of a photograph on the page
 _JPEG_QUALITY = 75
 _TRACED_PX = 80  # the longer side of the grid on which units are outlined, at most: a third of the picture's
-_MOST_PICTURES = 2000  # about 15 MB of the page
+_MOST_PICTURES, _MOST_BYTES = 2000, 22_000_000  # about 15 MB of the page, and more where units and concepts are many
 _OF_CONCEPT = 5  # pictures of each concept for units whose own it is not
+# Of a unit, the concepts whose figures the page has: those of the highest IoU, and those that it tells best.
+_MOST_CONCEPTS, _MOST_TOLD = 60, 15
 _SAMPLED_VALUES = 2_000_000  # of the histograms of activations
 _SAMPLED_IMAGES = 48  # of the mean face, and of the histograms at least
 _BINS = 40
@@ -38,8 +40,14 @@ def write(path, dissection):
     chosen = chosen_images(findings, dissection.top_images)
     rows = [dictionary.rows[index] for index in chosen]
     photographs = mapped(dissection.small, rows, dissection.workers, f"page of {dissection.layer}", "image")
-    # Outlining is many small steps, in which threads would only wait for each other.
-    pictures = [_picture(dissection, row, photograph) for row, photograph in photographs]
+    pictures, room = [], _MOST_BYTES
+    for row, photograph in photographs:
+        # Outlining is many small steps, in which threads would only wait for each other.
+        pictures.append(_picture(dissection, row, photograph))
+        room -= _size(pictures[-1])
+        if room < 0:
+            break
+    kept = kept_concepts(findings, evidence)
     header, *lines = unit_rows(dissection)
     sample = _evenly(dictionary.usable_rows, _SAMPLED_IMAGES)
     carried = dictionary.carries.sum(axis=0).tolist()
@@ -59,15 +67,17 @@ def write(path, dissection):
                 "type": findings.type_of[name],
                 "region": findings.region_of[name],
                 "images": count,
+                "also": list(concept.also),
+                "whole": concept.whole,
             }
-            for name, count in zip(findings.concepts, carried, strict=True)
+            for name, count, concept in zip(findings.concepts, carried, dictionary.concepts, strict=True)
         ],
         "unlocalizable": UNLOCALIZABLE,
         "units": {"columns": header, "rows": lines},
         "twins": evidence.twin_counts(),
         "twin_groups": _twin_groups(findings, evidence),
-        "pairs": _pairs(findings, evidence),
-        "best": _best(findings, dissection.top_images, {row: place for place, row in enumerate(chosen)}),
+        "pairs": _pairs(findings, evidence, kept),
+        "best": _best(findings, dissection.top_images, {of["row"]: place for place, of in enumerate(pictures)}, kept),
         "histograms": _histograms(dissection),
         "face": _face(dissection, sample),
         "pictures": pictures,
@@ -77,6 +87,22 @@ def write(path, dissection):
 
 def _plain(value):
     return value.item()
+
+
+def _size(picture):
+    """About how many letters a picture takes on the page."""
+    outlines = sum(len(text) + 8 for kind in ("concepts", "units") for text in picture[kind].values())
+    return len(picture["jpeg"] or "") + outlines
+
+
+def kept_concepts(findings, evidence):
+    """Of each unit the concepts whose figures the page has, ascending: list of U int arrays."""
+    told = np.where(evidence.tells, -np.abs(evidence.presence.auc - 0.5), 0)  # the strongest first
+    strongest = np.argsort(told, axis=1, kind="stable")[:, :_MOST_TOLD]
+    return [
+        np.unique([*findings.ranking[unit, :_MOST_CONCEPTS], *strongest[unit][evidence.tells[unit, strongest[unit]]]])
+        for unit in range(findings.units)
+    ]
 
 
 def without_places(about, root):
@@ -108,13 +134,18 @@ def chosen_images(findings, top_images):
     return list(chosen)
 
 
-def _best(findings, top_images, place_of):
-    """Of each unit and concept the best images that the page has: {unit: {concept: [[picture, IoU], ...]}}."""
+def _best(findings, top_images, place_of, kept):
+    """Of each unit and concept the best images that the page has: {unit: {concept: [[picture, IoU], ...]}}. kept: see
+    kept_concepts.
+    """
     best = findings.tally.maps
     places = np.full(best.max(initial=-1) + 2, -1)  # the last for -1, where an image is missing
     places[list(place_of)] = list(place_of.values())
     at = places[best]  # (U, C, K)
-    there = (at >= 0) & (findings.tally.tally > 0)[:, :, None]
+    shown = np.zeros(findings.tally.tally.shape, bool)
+    for unit, concepts in enumerate(kept):
+        shown[unit, concepts] = True
+    there = (at >= 0) & (shown & (findings.tally.tally > 0))[:, :, None]
     there &= there.cumsum(axis=2) <= top_images
     found = {unit: {} for unit in range(findings.units)}
     numbers = *np.nonzero(there)[:2], at[there], findings.tally.scores[there].round(3)
@@ -151,6 +182,7 @@ def _picture(dissection, row, photograph):
         "row": row.index, "width": width, "height": height, "jpeg": jpeg if dissection.photographs else None,
         "matrix": onto_picture(dissection.dictionary.view(row), photograph_size, grid, (width, height)),
         "concepts": {int(concept): contours(mask) for concept, mask in zip(concepts, masks, strict=True)},
+        "whole": dissection.dictionary.whole(row).tolist(),
         "units": unit_outlines(active, maps[active], thresholds[active], grid),
     }  # fmt: skip
 
@@ -176,8 +208,10 @@ def unit_outlines(units, maps, thresholds, grid):
 # --------------------------------------------------------------------------------------------------------- numbers
 
 
-def _pairs(findings, evidence):
-    """What is known of every unit and concept: {name: U lists of C numbers, None where there is none}."""
+def _pairs(findings, evidence, kept):
+    """What is known of units and concepts: {name: U lists of numbers, None where there is none}, of the concepts that
+    are kept of each unit (see kept_concepts).
+    """
     chance, presence = evidence.chance, evidence.presence
     low, high = np.full((2, *chance.iou.shape), np.nan)
     if chance.boot_region_iou.shape[2]:
@@ -190,7 +224,10 @@ def _pairs(findings, evidence):
     }  # fmt: skip
     if str(findings.tally.iou_union) == "all":
         del arrays["iou_all"]  # the same
-    return {**{name: _numbers(values) for name, values in arrays.items()}, "tells": evidence.tells.astype(int).tolist()}
+    of_pairs = {name: [_numbers(of[concepts]) for of, concepts in zip(values, kept, strict=True)]
+                for name, values in arrays.items()}  # fmt: skip
+    tells = [of[concepts].astype(int).tolist() for of, concepts in zip(evidence.tells, kept, strict=True)]
+    return {"concepts": [concepts.tolist() for concepts in kept], **of_pairs, "tells": tells}
 
 
 def _twin_groups(findings, evidence):
@@ -207,7 +244,7 @@ def _twin_groups(findings, evidence):
 
 
 def _numbers(values):
-    return [[None if value != value else float(f"{value:.{_DIGITS}g}") for value in row] for row in values.tolist()]
+    return [None if value != value else float(f"{value:.{_DIGITS}g}") for value in values.tolist()]
 
 
 def _evenly(rows, count):
@@ -234,10 +271,12 @@ def _histograms(dissection):
 
 def _face(dissection, rows):
     """The mean of some photographs as the network sees them, and where each region lies in it: each pixel goes to the
-    region that covers it most often.
+    region that covers it most often. None where the dictionary knows no regions.
     """
     findings, dictionary, grid = dissection.findings, dissection.dictionary, dissection.grid
     regions = findings.regions
+    if not regions:
+        return None
     total, covered, carrying = np.zeros((*grid, 3)), np.zeros((len(regions), *grid)), np.zeros(len(regions))
     for row in rows:
         if dissection.photographs:
@@ -249,7 +288,7 @@ def _face(dissection, rows):
             covered[place] += of_region.any(axis=0)
     share = covered / np.maximum(carrying, 1)[:, None, None]
     mean = _jpeg((total / len(rows)).round().astype(np.uint8)) if dissection.photographs else None
-    lies_in = np.where(share.max(axis=0, initial=0) >= _SOMETIMES, share.argmax(axis=0), -1) if regions else None
+    lies_in = np.where(share.max(axis=0, initial=0) >= _SOMETIMES, share.argmax(axis=0), -1)
     return {
         "rows": grid[0], "columns": grid[1], "jpeg": mean, "images": len(rows),
         "regions": {region: contours(lies_in == place) for place, region in enumerate(regions)},

@@ -15,7 +15,7 @@ def found(findings, evidence):
         "detectors": f"{findings.detectors} units with IoU > {findings.score_threshold:g}, {confirmed_of(evidence)}",
         "unique detectors": f"{findings.unique_detectors} concepts, {evidence.confirmed_unique} of confirmed detectors",
         "untrained twins": twins_of(evidence),
-        "by region": ", ".join(f"{region} {count}" for region, count in regions.items()),
+        **({"by region": ", ".join(map("{0[0]} {0[1]}".format, regions.items()))} if findings.regions else {}),
         "by type": ", ".join(
             f"{kind} {count}{f' ({unique[kind]} unique)' if unique.get(kind) else ''}" for kind, count in types.items()
         ),
@@ -34,10 +34,13 @@ def sentences(findings, evidence):
     if detectors > 1:
         told.append(f"Together they detect {unique} different concepts.")
     if evidence.judged:
+        sure, where = int(evidence.confirmed.sum()), "face" if findings.regions else "image"
         told.append(
-            f"{int(evidence.confirmed.sum())} of them are confirmed: that their place in the face alone gives such an "
+            f"{sure} of them {'is' if sure == 1 else 'are'} confirmed: that a place in the {where} alone gives such an "
             "IoU is not what explains it."
         )
+        if without := int((findings.interpretable & evidence.without_place).sum()):
+            told.append(f"{without} detect what holds for whole images and has no place: of them it cannot be said.")
     else:
         told.append("Whether chance explains that was not asked (PERMUTATIONS, ALPHA).")
     counts = evidence.twin_counts()

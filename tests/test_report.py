@@ -156,7 +156,7 @@ def test_the_summary_counts_units_per_region_and_type():
     assert "unique detectors 3 concepts" in text
     expected = "Eye_Region 1, Nose_Region 1, Mouth_Region 2, Unlocalizable 1"  # of the regions in this dictionary
     assert f"by region        {expected}" in text
-    assert "by type          AU 1, Parts 3, Attr 0, Unlocalizable 1" in text
+    assert "by type          AU 1 (1 unique), Parts 3 (2 unique), Attr 0, Unlocalizable 1" in text
 
 
 def test_tables_work_with_a_single_concept(tmp_path):

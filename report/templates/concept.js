@@ -37,7 +37,7 @@ function conceptView() {
     h("h2", { tabindex: "-1" }, readable(name), explanation(name)),
     h("p", { class: "lead" }, `${own.length ? `${own.length} of ${units.length} units detect it` : "No unit of this layer has it as its concept"}${own.length && shown.judged ? `, ${sure} of them confirmed` : ""}`
       + `${ofTwins.length ? `; of untrained twins ${ofTwins.join(", ")} confirmed ones` : ""}${telling.length ? `; ${telling.length} tell photographs that show it from those that lack it` : ""}. `
-      + `${readable(region)}, ${type}; ${carried} photographs carry it.`),
+      + `${regions.length ? `${readable(region)}, ` : ""}${type}; ${carried} photographs carry it.${isPartial ? " Of each unit the page knows its first concepts alone." : ""}`),
     h("div", { class: "wall" }, own.map(card)),
     runnersUp.length ? [h("h3", null, above.length ? "Also above the threshold, though another concept fits better" : "Closest to it, below the threshold"), list(runnersUp, (unit) => `IoU ${number(pairOf("iou", unit.unit, place))}, its own is ${readable(unit.top_concept)}`)] : null,
     telling.length ? [h("h3", null, "Tell photographs that show it from those that lack it"), list(telling, (unit) => `${pairOf("auc", unit.unit, place) > 0.5 ? "more" : "less"} active, AUC ${number(pairOf("auc", unit.unit, place), 2)}`)] : null,
@@ -52,7 +52,7 @@ function conceptView() {
 function imageView() {
   const place = pictureOfRow.get(Number(state.image));
   if (state.image === "" || place === undefined) return imagesView();
-  const { units: ofUnits, concepts: ofConcepts } = shown.pictures[place];
+  const { units: ofUnits, concepts: ofConcepts, whole: ofWhole } = shown.pictures[place];
   const unit = state.unit === "" ? null : Number(state.unit);
   const concept = conceptNumber.has(state.of) ? conceptNumber.get(state.of) : null;
   const active = units.filter((one) => ofUnits[one.unit]).sort((one, other) => other.iou - one.iou);
@@ -66,7 +66,8 @@ function imageView() {
       h("div", null,
         h("h3", null, "Concepts that are annotated in it"),
         h("ul", { class: "inline" }, Object.keys(ofConcepts).map(Number).map((one) => h("li", null,
-          h("a", { href: address({ of: one === concept ? "" : concepts[one].name }), "aria-current": one === concept ? "true" : null }, readable(concepts[one].name))))),
+          h("a", { href: address({ of: one === concept ? "" : concepts[one].name }), "aria-current": one === concept ? "true" : null }, readable(concepts[one].name)))),
+          ofWhole.map((one) => h("li", null, h("a", { href: address({ view: "concept", concept: concepts[one].name }) }, readable(concepts[one].name)), " (whole image)"))),
         h("h3", null, `Units that are active in it (${active.length})`),
         h("ul", { class: "inline units" }, active.map((one) => h("li", null,
           h("a", { href: address({ unit: one.unit === unit ? "" : one.unit }), "aria-current": one.unit === unit ? "true" : null }, `unit ${one.unit}`), ` ${one.top_concept ? readable(one.top_concept) : ""}`))))),

@@ -22,13 +22,20 @@ for (const unit of units) {
   unit.isConfirmed = unit.confirmed === 1 && unit.label === unit.top_concept;
   unit.isDetector = unit.interpretable === 1;
   unit.bias = beside.bias ? beside.bias.units[unit.unit] || [] : [];
-  unit.words = [`unit ${unit.unit}`, unit.unit, unit.top_concept, inText(unit.top_concept), unit.region, unit.label_plain,
+  const own = conceptNumber.has(unit.top_concept) ? concepts[conceptNumber.get(unit.top_concept)] : null;
+  unit.words = [`unit ${unit.unit}`, unit.unit, unit.top_concept, inText(unit.top_concept), unit.region, unit.label_plain, ...(own ? own.also : []),
     unit.isConfirmed ? "confirmed" : "", ...unit.bias.filter((row) => row.verdict === "biased").map((row) => `${row.concept} ${row.group}`)]
     .join(" ").toLowerCase();
 }
 
 const pictureOfRow = new Map(shown.pictures.map((picture, place) => [picture.row, place]));
-const pairOf = (name, unit, concept) => (shown.pairs[name] ? shown.pairs[name][unit][concept] : null);
+// Of a unit, the places of the concepts whose figures the page has: of many concepts it has the first of each unit alone.
+const placesOf = shown.pairs.concepts.map((numbers) => new Map(numbers.map((concept, place) => [concept, place])));
+const pairOf = (name, unit, concept) => {
+  const place = placesOf[unit].get(concept);
+  return place === undefined || !shown.pairs[name] ? null : shown.pairs[name][unit][place];
+};
+const isPartial = placesOf.some((places) => places.size < concepts.length);
 
 // The pictures of a unit's best images for a concept: [[picture, IoU in that image], ...].
 const bestOf = (unit, concept) => (shown.best[unit] && shown.best[unit][concept]) || [];

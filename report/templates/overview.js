@@ -7,9 +7,9 @@ function overview() {
     h("p", { class: "lead" }, shown.sentences.join(" ")),
     beside.notes.map((note) => h("p", { class: "warning" }, note)),
     questions(),
-    h("div", { class: "columns" }, counts(), faceMap()),
+    h("div", { class: "columns" }, counts(), shown.face ? faceMap() : null),
     h("div", { class: "columns" },
-      groupBars("Detectors per region", "region", [...regions, shown.unlocalizable], (unit) => unit.region),
+      regions.length ? groupBars("Detectors per region", "region", [...regions, shown.unlocalizable], (unit) => unit.region) : null,
       groupBars("Detectors per type", "type", types, (unit) => unit.type)),
     groupBars("Detectors per concept", "concept", concepts.map((concept) => concept.name), (unit) => unit.top_concept),
     beside.bias ? biasCounts() : null,
@@ -22,10 +22,11 @@ function overview() {
 
 // What people ask first, one click from its answer.
 function questions() {
+  const where = shown.face ? "faces" : "images";
   const first = units.filter((unit) => unit.isDetector).sort((one, other) => other.iou - one.iou)[0];
   const asked = [
-    ["Which units follow their concept, beyond being active where faces have it?", { view: "units", standing: "confirmed", sort: "excess" }],
-    ["Which detectors may be merely active where faces have it?", { view: "units", standing: "detector" }],
+    [`Which units follow their concept, beyond being active where ${where} have it?`, { view: "units", standing: "confirmed", sort: "excess" }],
+    [`Which detectors may be merely active where ${where} have it?`, { view: "units", standing: "detector" }],
     first && [`Which units detect ${inText(first.top_concept)}?`, { view: "concept", concept: first.top_concept }],
     beside.bias && ["Which units are biased by training, and towards whom?", { view: "units", group: "any", verdict: "biased" }],
     beside.bias && ["Which lean, but no more than an untrained network's?", { view: "units", group: "any", verdict: "as without training" }],

@@ -43,7 +43,7 @@ function picture(place, unit, concept, switches = state, others = []) {
 function describe(row, active, unit, concept, place) {
   const parts = [`image ${row}`];
   if (unit !== null) parts.push(active ? `unit ${unit} is active` : `unit ${unit} is silent`);
-  if (concept !== null) parts.push(`${readable(concepts[concept].name)} ${shown.pictures[place].concepts[concept] ? "is outlined" : "is not marked"}`);
+  if (concept !== null) parts.push(`${readable(concepts[concept].name)} ${shown.pictures[place].whole.includes(concept) ? "holds for the whole image" : shown.pictures[place].concepts[concept] ? "is outlined" : "is not marked"}`);
   return parts.join(", ");
 }
 

@@ -34,8 +34,10 @@ function inWords(unit) {
   const told = [`IoU ${number(unit.iou, 4)} with ${readable(unit.top_concept)}${known(unit.iou_low) ? ` (95 % ${interval(unit.iou_low, unit.iou_high)})` : ""}.`];
   if (!unit.isDetector) told.push(`That is not above ${shown.threshold}: it does not count as a detector.`);
   if (unit.label && unit.label !== unit.top_concept) told.push(`What follows is about ${readable(unit.label)}, its concept when all images count.`);
-  if (known(unit.location_iou)) told.push(`Its location level, what its place in the face alone gives, is ${number(unit.location_iou)}.`);
-  if (known(unit.q)) told.push(unit.isConfirmed ? `Confirmed: what lies above is not chance (q ${small(unit.q)}).` : `Not confirmed (q ${small(unit.q)}).`);
+  if (known(unit.location_iou)) told.push(`Its location level, what its place in the ${shown.face ? "face" : "image"} alone gives, is ${number(unit.location_iou)}.`);
+  const label = concepts[conceptNumber.get(unit.label)];
+  if (label && label.whole) told.push("That label holds for whole images: it has no place in them, so that no location level tells what of it is chance.");
+  else if (known(unit.q)) told.push(unit.isConfirmed ? `Confirmed: what lies above is not chance (q ${small(unit.q)}).` : `Not confirmed (q ${small(unit.q)}).`);
   if (known(unit.heldout_iou)) told.push(`On photographs that did not choose the label: ${number(unit.heldout_iou)}${unit.label_holds === 0 ? ", and the two halves give different labels" : ""}.`);
   if (unit.label_plain && unit.label_plain !== unit.label) told.push(`It does not tell photographs that show ${readable(unit.label)} from others: plainly it is a unit of ${readable(unit.label_plain)}.`);
   return told;
@@ -66,7 +68,7 @@ function switches(draw) {
 
 function conceptTable(unit, asked) {
   const of = (name, concept) => pairOf(name, unit.unit, concept);
-  const order = concepts.map((_, place) => place).sort((one, other) => of("iou", other) - of("iou", one) || one - other);
+  const order = [...placesOf[unit.unit].keys()].sort((one, other) => of("iou", other) - of("iou", one) || one - other);
   const most = Math.max(0.05, ...order.map((place) => Math.max(of("iou", place), of("high", place) || 0, of("location", place) || 0)));
   const rows = order.map((place) => ({
     marked: place === asked,
@@ -77,7 +79,8 @@ function conceptTable(unit, asked) {
       known(of("auc", place)) && shown.judged ? (of("tells", place) ? (of("auc", place) > 0.5 ? "more" : "less") : "no") : "–"],
   }));
   const means = (key) => ["concepts", key];
-  return table("IoU with every concept; the tick is the location level, the line the 95 % interval", [{ name: "concept" }, { most: number(most, 2) },
+  const which = isPartial ? `IoU with the ${order.length} concepts of ${concepts.length} that come first or are told best; ${shown.layer}_iou.csv has all` : "IoU with every concept";
+  return table(`${which}; the tick is the location level, the line the 95 % interval`, [{ name: "concept" }, { most: number(most, 2) },
     { name: "IoU", right: true, means: means("IoU") }, { name: "location level", right: true, means: means("location level") },
     { name: "95 % interval", right: true, means: means("95 % interval") }, { name: "AUC of presence", right: true, means: means("tells") },
     { name: "tells it", right: true, means: means("tells") }], rows, { class: "bars", id: "concepts" });

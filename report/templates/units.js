@@ -16,7 +16,7 @@ function unitsView() {
   const form = h("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
     field(PASSES.text[0], h("input", { type: "search", name: "text", value: state.text, oninput: change("text"), placeholder: "unit, concept, region" })),
     choice(PASSES.concept[0], "concept", [["", "any"], ...concepts.map(({ name }) => [name, inText(name)])], change),
-    choice(PASSES.region[0], "region", [["", "any"], ...[...regions, shown.unlocalizable].map((name) => [name, readable(name)])], change),
+    regions.length > 0 && choice(PASSES.region[0], "region", [["", "any"], ...[...regions, shown.unlocalizable].map((name) => [name, readable(name)])], change),
     choice(PASSES.type[0], "type", [["", "any"], ...types.map((name) => [name, name])], change),
     choice(PASSES.standing[0], "standing", [["", "any"], ["detectors", "all detectors"], ...Object.entries(STANDINGS)], change),
     beside.bias && choice(PASSES.group[0], "group", [["", "not asked"], ["any", "any subgroup"], ...subgroups.map((name) => [name, readable(name)])], change),
