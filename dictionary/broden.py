@@ -32,7 +32,7 @@ class BrodenFormat(Format):
     coverage. Raises DissectionError for tables that cannot be read and for a category that is none.
     """
 
-    images, by_category, many_labels, cropped = "category", True, True, False
+    images, by_category, many_labels, faces = "category", True, True, False
 
     def __init__(self, root, categories=None):
         self.root = root
@@ -182,8 +182,8 @@ class BrodenFormat(Format):
 
     def concepts_in(self, row):
         """The names of the labels of a row, by ascending number. It must have been checked."""
-        numbers = {number for path in _paths(row) for number in self._occurring.get(path, ())}
-        return [self._labels[number].name for number in sorted(numbers | _numbers(row)) if number in self._labels]
+        numbers = self._numbers_in(_numbers(row), _paths(row))
+        return [self._labels[number].name for number in sorted(numbers) if number in self._labels]
 
     def is_labelled(self, row):
         """Whether it has any label of the chosen categories: the others are none of the dictionary's images (§10)."""
@@ -226,6 +226,28 @@ class BrodenFormat(Format):
                     name, mask = self._labels[number].name, labels == number
                     found[name] = found[name] | mask if name in found else mask
         return found
+
+    def review(self, rows):
+        """How many images and labels each category has; where the tables say another number of images of a label."""
+        problems, lines = [], []
+        for category in self.categories:
+            found = Counter(
+                number for row in rows for number in self._numbers_in(*row.masks.get(category, ((), ())))
+            )
+            images = sum(category in row.masks for row in rows)
+            lines.append(f"{category}: {images} images, {len(found)} labels")
+            unlike = []
+            for _, line in self._table(f"c_{category}.csv", ("number", "frequency")):
+                number, said = _whole(line["number"]), _whole(line["frequency"])
+                if number is not None and said is not None and said != found[number]:
+                    unlike.append(f"{line.get('name') or number} {said}, found {found[number]}")
+            if unlike:
+                what = f"says of {len(unlike)} labels another number of images than there are: {first_few(unlike)}"
+                problems.append(Problem(f"c_{category}.csv", what, fatal=False))
+        return problems, lines
+
+    def _numbers_in(self, numbers, paths):
+        return {*numbers, *(number for path in paths for number in self._occurring.get(path, ()))}
 
     def identity(self, row, digests):
         """What decides the masks of a row, as JSON."""

@@ -1,8 +1,9 @@
-"""List everything that is wrong with a Face Dictionary, in one pass.
+"""List everything that is wrong with a dictionary, in one pass.
 
     python -m dictionary.check visual_dictionary/mine
 
-Reads the index, decodes every image and mask, and looks through the subgroups of the global concepts. Exit code 0 when
+Reads the index, decodes every image and mask, and looks through the subgroups of the global concepts; or, of Broden,
+reads its tables and every image of labels. Exit code 0 when
 the dictionary is sound, 1 when something has to be mended, 2 when there is no dictionary to check.
 """
 
@@ -20,7 +21,7 @@ from dictionary.file_memory import check_files
 from dictionary.images import ImageError, inspect_image, read_bytes
 from dictionary.rows import Problem
 from dictionary.subgroups import GLOBAL_FOLDER, find_subgroups
-from util.errors import DissectionError, run_script
+from util.errors import DissectionError, first_few, run_script
 from util.parallel import mapped
 
 
@@ -34,14 +35,19 @@ def find_problems(root, workers):
     rows, problems = found_format.read_index()
     with tempfile.TemporaryDirectory() as forgotten:  # a check looks at every file, whatever was found before
         problems += check_files(found_format, rows, forgotten, workers)[1]
-    carried = Counter(concept for row in rows for concept in row.masks)
+    carried = Counter(concept for row in rows for concept in found_format.concepts_in(row))
+    reviewed, lines = found_format.review(rows)
+    problems += reviewed
     if not carried:
         problems.append(Problem(str(root), "has no masks at all: there is no concept to compare units with"))
     absent = [concept for concept in found_format.listed if concept not in carried]
     summary = [
         f"{len(rows)} images, {sum(carried.values())} masks of {len(carried)} concepts",
-        *(["concepts without a mask: " + ", ".join(absent)] if absent else []),
+        *(["concepts without a mask: " + first_few(absent, 40)] if absent else []),
+        *lines,
     ]
+    if not found_format.faces:
+        return problems, summary
     try:
         known_faces(root)
     except DissectionError as error:

@@ -46,10 +46,11 @@ class Format:
 
     images: which images count in the union of a unit and a concept, see method.tally.IMAGES. by_category: whether an
     image that has no label of a concept's category says nothing of the concept. many_labels: whether there are too many
-    masks to keep them. cropped: whether photographs may be cropped to faces.
+    masks to keep them. faces: whether it is one of faces, to which photographs can be cropped and of which there may be
+    subgroups.
     """
 
-    images, by_category, many_labels, cropped = "concept", False, False, True
+    images, by_category, many_labels, faces = "concept", False, False, True
 
     def concepts_in(self, row):
         """The names of the concepts that a row carries, once its files have been checked."""
@@ -74,6 +75,12 @@ class Format:
     def told(self, concepts):
         """Which concepts a photograph shows or lacks, so that units can tell them (method.md §8.6): bool (C,)."""
         return np.ones(len(concepts), bool)
+
+    def review(self, rows):
+        """What the files of all rows tell together, once they have been checked. Returns (list of Problem; list of
+        text, lines on what the dictionary holds).
+        """
+        return [], []
 
     def identity(self, row, digests):
         """What decides the masks of a row, as JSON. digests: {path: digest of its content}."""

@@ -146,7 +146,7 @@ def prepare_dictionary(config, model):
         skip_bad=config.SKIP_BAD_IMAGES, limit=config.TEST_IMAGES if config.TEST_MODE else None,
         seg_threshold=config.SEG_THRESHOLD, categories=config.CATEGORIES,
     )  # fmt: skip
-    if crop is not None and not dictionary.format.cropped:
+    if crop is not None and not dictionary.format.faces:
         raise DissectionError(f"{config.DICTIONARY} holds no faces to crop photographs to: set CROP=whole")
     if crop is not None:
         dictionary = crop_to_faces(

@@ -224,7 +224,20 @@ def test_a_sound_folder_has_nothing_wrong(folders):
     for root in folders.values():
         problems, summary = find_problems(root, 0)
         assert problems == []
-        assert "30 images" in summary[0]
+        assert "30 images" in summary[0] and "64 concepts" in summary[0]
+        assert [line.partition(":")[0] for line in summary[-6:]] == list(find_categories(root))
+
+
+def find_categories(root):
+    return [line["name"] for line in rows_of(root / "category.csv")]
+
+
+def test_images_that_are_not_there_show_in_the_frequencies(folder):
+    rewrite(folder / "index.csv", lambda lines: lines[:-4])
+    problems, _ = find_problems(folder, 0)
+    told = [str(problem) for problem in problems]
+    assert any("another number of images than there are" in one and one.startswith("c_object.csv") for one in told)
+    assert not any(problem.fatal for problem in problems)
 
 
 def label_file(folder, category="object"):
