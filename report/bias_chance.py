@@ -8,7 +8,8 @@ from report.tables import cell
 MEANING = {
     "probability": "P(g|u): how strongly the unit responds to photographs of a subgroup, as a share of what it does to "
     "all subgroups. Of two subgroups, 0.5 means that it makes no difference between them.",
-    "cut-off": "From this probability on a unit counts as biased in the published method. It knows nothing of chance: "
+    "cut-off": "From this probability on a unit counts as biased in the published method: 0.55 of two subgroups, of "
+    "more 1.2 times the even share, 0.4 of three and 0.3 of four. It knows nothing of chance: "
     "where photographs are few or a unit responds to few of them, most units reach it by chance.",
     "95 % interval": "Where the figure would probably lie with other photographs of the same kind. For probabilities "
     "the photographs were drawn again, with repetition, many times over (bootstrap).",
@@ -26,7 +27,8 @@ MEANING = {
     "too few images": "Groups of these sizes could not even show a large difference (an AUC of 0.7 or 0.3): nothing is "
     "said of them.",
     "not judged": "It reaches the cut-off, and whether by chance was not asked (ALPHA).",
-    "unbiased": "The probability is below the cut-off.",
+    "unbiased": "The probability is below the cut-off of this subgroup. Bias is told of the subgroup that the unit "
+    "responds to: of two, the other is always below.",
     "not shown": "It reaches the cut-off, and chance may have made it so: q is above ALPHA. Or its AUC is not above "
     "0.5: a few very high peaks reach the cut-off, and most of the subgroup's photographs do not lie above the others.",
     "as without training": "There is a difference, and of the units of untrained twins more than a share of ALPHA have "

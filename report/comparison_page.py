@@ -91,8 +91,9 @@ def _groups(kind, division, rows, path, pages):
     for row in known:
         page, words = Path(pages) / page_of(row["layer"]), urlencode(kind.words(division, row["group"]))
         href = f"{quote(Path(os.path.relpath(page, path.parent)).as_posix())}#{words}"
+        leads = page.exists() and row[kind.count] != "0"
         found.setdefault(row["group"], []).append({
-            "layer": row["layer"], "href": href if page.exists() else None, "count": row[kind.count],
+            "layer": row["layer"], "href": href if leads else None, "count": row[kind.count],
             "text": f"{_percent(row['share'])}{_interval(row['low'], row['high'])}", "value": _at(row["share"], most),
             "low": _at(row["low"], most), "high": _at(row["high"], most), "tick": _at(row.get("share_of_twins"), most),
             "twins": _percent(row["share_of_twins"]) if row.get("share_of_twins") else None,

@@ -36,8 +36,8 @@ def sentences(findings, evidence):
     if evidence.judged:
         sure, where = int(evidence.confirmed.sum()), "face" if findings.regions else "image"
         told.append(
-            f"{sure} of them {'is' if sure == 1 else 'are'} confirmed: that a place in the {where} alone gives such an "
-            "IoU is not what explains it."
+            f"{sure} of them {'is' if sure == 1 else 'are'} confirmed: beyond what being active at the same place of "
+            f"the {where} would give, and beyond chance."
         )
         if without := int((findings.interpretable & evidence.without_place).sum()):
             told.append(f"{without} detect what holds for whole images and has no place: of them it cannot be said.")
@@ -48,9 +48,11 @@ def sentences(findings, evidence):
         of_twins, standing, *_ = (_listed(column) for column in zip(*counts, strict=True))
         told.append(f"In the same network without training {of_twins} units detect a concept and {standing} are "
                     "confirmed.")  # fmt: skip
-    most = max(findings.units_per_region().items(), key=lambda of: of[1] * (of[0] != UNLOCALIZABLE))
-    if detectors > 1 and most[0] != UNLOCALIZABLE:
-        told.append(f"Most detectors, {most[1]}, belong to {most[0].replace('_', ' ')}.")
+    counted = {region: count for region, count in findings.units_per_region().items() if region != UNLOCALIZABLE}
+    most = max(counted.values(), default=0)
+    leading = [region for region, count in counted.items() if count == most]
+    if most > 1 and len(leading) == 1:
+        told.append(f"Most detectors, {most}, belong to {leading[0].replace('_', ' ')}.")
     return told
 
 

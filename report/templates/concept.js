@@ -35,7 +35,7 @@ function conceptView() {
   forget();
   return [
     h("h2", { tabindex: "-1" }, readable(name), explanation(name)),
-    h("p", { class: "lead" }, `${own.length ? `${own.length} of ${units.length} units detect it` : "No unit of this layer has it as its concept"}${own.length && shown.judged ? `, ${sure} of them confirmed` : ""}`
+    h("p", { class: "lead" }, `${own.length ? `${own.length} of ${units.length} units detect it` : "No detector of this layer has it as its concept"}${own.length && shown.judged ? `, ${sure} of them confirmed` : ""}`
       + `${ofTwins.length ? `; of untrained twins ${ofTwins.join(", ")} confirmed ones` : ""}${telling.length ? `; ${telling.length} tell photographs that show it from those that lack it` : ""}. `
       + `${regions.length ? `${readable(region)}, ` : ""}${type}; ${carried} photographs carry it.${isPartial ? " Of each unit the page knows its first concepts alone." : ""}`),
     h("div", { class: "wall" }, own.map(card)),
@@ -65,6 +65,7 @@ function imageView() {
     h("div", { class: "columns image" }, h("figure", null, large, unit === null && concept === null ? null : h("div", { class: "switches" }, switches(draw))),
       h("div", null,
         h("h3", null, "Concepts that are annotated in it"),
+        h("p", null, "A photograph has labels of some concepts alone: what is not listed may be there all the same."),
         h("ul", { class: "inline" }, Object.keys(ofConcepts).map(Number).map((one) => h("li", null,
           h("a", { href: address({ of: one === concept ? "" : concepts[one].name }), "aria-current": one === concept ? "true" : null }, readable(concepts[one].name)))),
           ofWhole.map((one) => h("li", null, h("a", { href: address({ view: "concept", concept: concepts[one].name }) }, readable(concepts[one].name)), " (whole image)"))),

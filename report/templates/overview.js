@@ -85,7 +85,7 @@ function faceMap() {
   const transform = `scale(${width / 255} ${height / 255})`;
   const drawn = Object.entries(lie).filter(([, text]) => text).map(([region, text]) => {
     const shape = s("path", { d: pathOf(text), transform, class: "region", "fill-rule": "evenodd" }, s("title", null, `${readable(region)}: ${number[region]}`));
-    shape.style.setProperty("fill-opacity", 0.08 + (0.77 * number[region]) / most);
+    shape.style.setProperty("fill-opacity", number[region] ? 0.08 + (0.77 * number[region]) / most : 0);
     return s("a", { href: address({ view: "units", region, standing: "detectors" }), "aria-label": `${readable(region)}: ${counted(number[region], "detector")}` }, shape);
   });
   return h("section", null, h("h3", null, "Where the detectors look"),
@@ -93,7 +93,7 @@ function faceMap() {
       s("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": "Regions of the face, coloured by number of detectors" },
         jpeg ? s("image", { width, height, preserveAspectRatio: "none", href: `data:image/jpeg;base64,${jpeg}` }) : s("rect", { class: "blank", width, height }), drawn),
       h("figcaption", null, `${jpeg ? `Mean of ${images} photographs. ` : ""}The stronger the colour, the more detectors: `,
-        Object.entries(number).map(([region, count]) => `${readable(region)} ${count}`).join(", "), ".")));
+        Object.entries(number).map(([region, count]) => `${readable(region)} ${count}`).join(", "), ". Each place is given to the region that covers it in most photographs.")));
 }
 
 // Units per subgroup that reach the cut-off, and per verdict, each with the same of the untrained twins in brackets.
@@ -103,7 +103,7 @@ function biasCounts() {
     const [own, ...twins] = beside.bias.counts.filter((row) => `${row.concept}: ${row.group}` === group);
     const ofTwins = (column) => (twins.length ? ` (${twins.map((row) => row[column]).join(", ")})` : "");
     const of = units.flatMap((unit) => unit.bias.filter((row) => `${row.concept}: ${row.group}` === group));
-    return [readable(group), own ? `${own.cut_off}${ofTwins("cut_off")}` : "–", ...names.map((verdict) => {
+    return [readable(group), ...(own ? [`${own.cut_off}${ofTwins("cut_off")}`] : []), ...names.map((verdict) => {
       const count = of.filter((row) => row.verdict === verdict).length;
       const link = h("a", { href: address({ view: "units", group, verdict }), "aria-label": `${counted(count, "unit")}, ${readable(group)}: ${verdict}` }, `${count}`);
       return [count ? link : "0", ofTwins(verdict.replaceAll(" ", "_"))];
@@ -112,7 +112,7 @@ function biasCounts() {
   const twins = beside.bias.counts.some((row) => row.of !== "network");
   return h("section", null, h("h3", null, "Bias: units per subgroup and verdict"),
     h("p", null, "Biased: beyond the cut-off, beyond chance, and beyond what untrained twins of the network have. As without training: the twins have it too."),
-    table(`Units per subgroup and verdict${twins ? "; in brackets those of each untrained twin, judged in the same way" : "; of untrained twins nothing is known here"}`,
-      [{ name: "subgroup" }, { name: "reach the cut-off", right: true, means: ["bias", "cut-off"] },
+    table(`Units per subgroup and verdict${twins ? "; in brackets those of each untrained twin, judged in the same way" : ""}`,
+      [{ name: "subgroup" }, ...(beside.bias.counts.length ? [{ name: "reach the cut-off", right: true, means: ["bias", "cut-off"] }] : []),
         ...names.map((name) => ({ name, right: true, means: ["bias", name] }))], rows));
 }

@@ -47,7 +47,6 @@ const SORTS = {
 
 // Of any subgroup, what is less than "biased" is said of units that are biased towards none.
 function leans(unit) {
-  if (state.group === "any" && state.verdict !== "biased" && unit.bias.some((row) => row.verdict === "biased")) return false;
   return unit.bias.some((row) => (state.group === "any" || `${row.concept}: ${row.group}` === state.group)
     && row.verdict === state.verdict);
 }

@@ -37,7 +37,7 @@ function inWords(unit) {
   if (known(unit.location_iou)) told.push(`Its location level, what its place in the ${shown.face ? "face" : "image"} alone gives, is ${number(unit.location_iou)}.`);
   const label = concepts[conceptNumber.get(unit.label)];
   if (label && label.whole) told.push("That label holds for whole images: it has no place in them, so that no location level tells what of it is chance.");
-  else if (known(unit.q)) told.push(unit.isConfirmed ? `Confirmed: what lies above is not chance (q ${small(unit.q)}).` : `Not confirmed (q ${small(unit.q)}).`);
+  else if (known(unit.q)) told.push(unit.isConfirmed ? `Confirmed: what lies above is not chance (q ${small(unit.q)}).` : `Not confirmed${unit.isDetector ? "" : ", as its IoU is not above the threshold"} (q ${small(unit.q)}).`);
   if (known(unit.heldout_iou)) told.push(`On photographs that did not choose the label: ${number(unit.heldout_iou)}${unit.label_holds === 0 ? ", and the two halves give different labels" : ""}.`);
   if (unit.label_plain && unit.label_plain !== unit.label) told.push(`It does not tell photographs that show ${readable(unit.label)} from others: plainly it is a unit of ${readable(unit.label_plain)}.`);
   return told;

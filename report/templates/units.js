@@ -57,7 +57,9 @@ function card(unit) {
     h("strong", null, `Unit ${unit.unit}`), " ", h("span", { class: "concept" }, unit.top_concept ? [readable(unit.top_concept), explanation(unit.top_concept)] : "no concept"),
     h("span", { class: "figures" }, `IoU ${number(unit.iou)}`, known(unit.location_iou) ? `, location level ${number(unit.location_iou)}` : "",
       known(unit.q) ? `, q ${small(unit.q)}` : ""),
-    unit.bias.some((row) => row.verdict === "biased")
-      ? h("span", { class: "figures" }, `biased: ${unit.bias.filter((row) => row.verdict === "biased").map((row) => readable(`${row.concept} ${row.group}`)).join(", ")}`) : null,
+    ["biased", ...(state.group && state.verdict !== "biased" ? [state.verdict] : [])].map((verdict) => {
+      const towards = unit.bias.filter((row) => row.verdict === verdict).map((row) => readable(`${row.concept} ${row.group}`));
+      return towards.length ? h("span", { class: "figures" }, `${verdict}: ${towards.join(", ")}`) : null;
+    }),
     h("span", { class: "badge" }, STANDINGS[standing(unit)].split(":")[0]));
 }
