@@ -5,6 +5,7 @@
     tally                maps and masks -> statistics such as the IoU of units and concepts
     chance               maps and masks -> what of that IoU is chance
     presence             maps and labels -> whether units tell images that show a concept from those that lack it
+    formulas             maps and masks -> the formula of concepts that a unit follows best
 
 They compute; what is kept, under which name and made from what is the business of main.py and the rooms below.
 """
@@ -18,10 +19,13 @@ import torch
 from dictionary.concepts import PARTS
 from loader.activations import one_pass
 from method.chance import ActiveMaps, Chances, ConceptMasks, UnitsChance, chance_of, compare
+from method.formulas import Formulas, row_of
 from method.outlines import Outlines
+from method.pixel_kinds import Groups, PixelKinds
 from method.plain_label import SharedMasks, wider_concepts
 from method.presence import presence
 from method.quantile import exact_quantile
+from method.resampling import halves
 from method.segmentation import pack
 from util.parallel import mapped, ordered_map, progress
 
@@ -184,6 +188,40 @@ class FeatureOperator:
                 peaks[usable], dictionary.carries[usable], np.array([row.source for row in rows]), digests, self._shown
             )
         return found
+
+    def formulas(self, layers, most):
+        """The formula of at most `most` concepts that each unit follows best (method.md §8.10).
+
+        layers: {layer: (FeatureMaps, thresholds, IoU of units and concepts, the units that are asked)}, for units with
+        an IoU above 0. Rows of one photograph count once, with the labels of all of them. Returns {layer: Formulas}.
+        They do not depend on batches and workers.
+        """
+        dictionary, of_photograph = self.dictionary, {}
+        for row in dictionary.usable_rows:
+            of_photograph.setdefault(dictionary.digests[row.image], []).append(row)
+        known = np.array([dictionary.known[[row.index for row in rows]].any(axis=0) for rows in of_photograph.values()])
+        groups = Groups.of_photographs(known, halves(list(of_photograph)))
+        kinds = {layer: PixelKinds(thresholds, iou, units, groups, self.grid)
+                 for layer, (_, thresholds, iou, units) in layers.items()}  # fmt: skip
+
+        def measure(numbered):
+            photograph, rows = numbered
+            concepts, masks = map(np.concatenate, zip(*map(self.masks_of, rows), strict=True))
+            first = rows[0].index
+            return {
+                layer: kinds[layer].measure(maps.read(first, first + 1)[0], photograph, concepts, masks)
+                for layer, (maps, *_) in layers.items()
+            }
+
+        for _, measured in mapped(measure, enumerate(of_photograph.values()), self.workers, "formulas", ahead=64):
+            for layer, counts in measured.items():
+                kinds[layer].add(counts)
+        return {
+            layer: Formulas.of(list(ordered_map(
+                lambda of_unit: row_of(of_unit, dictionary.names, most), counted.result(), self.workers
+            )))
+            for layer, counted in kinds.items()
+        }  # fmt: skip
 
     @property
     def _shown(self):
