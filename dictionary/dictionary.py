@@ -105,8 +105,9 @@ class Dictionary:
         An image is annotated for the concepts that its index file holds, of every type of which it carries one (of all
         types, where it carries nothing: it stands there to say so); False throughout for one that was left out.
         """
-        known = np.repeat(~self.carries.any(axis=1, keepdims=True) & self.usable[:, None], len(self.names), axis=1)
-        types, sources = np.array([concept.type for concept in self.concepts]), np.array([row.source for row in self.rows])
+        types, sources = [concept.type for concept in self.concepts], np.array([row.source for row in self.rows])
+        types, nothing = np.array(types), self.usable & ~self.carries.any(axis=1)
+        known = np.repeat(nothing[:, None], len(types), axis=1)
         for kind in set(types.tolist()):
             known[:, types == kind] |= self.carries[:, types == kind].any(axis=1, keepdims=True)
         for source in set(sources.tolist()):

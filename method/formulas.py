@@ -1,4 +1,4 @@
-"""The formula of concepts that a unit follows best, such as `(left_eye OR right_eye) AND NOT Eyeglasses` (method.md §8.10).
+"""The formula of concepts that a unit follows best, such as `nose AND NOT (mouth OR left_eye)` (method.md §8.10).
 
 A formula is counted on the photographs that are annotated for all of its concepts and for the unit's label: elsewhere
 nobody knows whether an absent concept is absent. On these very photographs it is compared with the label alone. The
@@ -144,7 +144,7 @@ def _excess_of_longer(of_unit, formulas):
 
 
 def _iou(counts, active):
-    """counts: (F, 2, K), pixels and active ones. active: (F, K), in which the unit is active. Returns float64 (F, K)."""
+    """counts: (F, 2, K), pixels and active ones. active: (F, K), where the unit is active. Returns float64 (F, K)."""
     return iou(counts[:, 1], counts[:, 0] + active - counts[:, 1])
 
 

@@ -1,4 +1,4 @@
-"""Counting pixels by the concepts they lie in, from which the IoU of every formula of concepts follows (method.md §8.10).
+"""Counting pixels by the concepts they lie in, from which the IoU of every formula follows (method.md §8.10).
 
 Whether a pixel fulfils a formula depends on nothing but the concepts that it lies in, and whether its photograph counts
 on nothing but the concepts that this is annotated for. So pixels of one kind (the same concepts, photographs of the
@@ -89,7 +89,7 @@ class PixelKinds:
         self.candidates = [_candidates(iou[unit], groups.known) for unit in self.units]
         width = [4 + -(-len(of) // 8) for of in self.candidates]
         self._held = [(np.zeros((0, bytes_), np.uint8), np.zeros((0, 2), np.int64)) for bytes_ in width]
-        self._waiting = []
+        self._waiting, self._n_waiting = [], 0
 
     def measure(self, maps, photograph, concepts, masks):
         """Count the pixels of one photograph.
@@ -118,14 +118,15 @@ class PixelKinds:
         awake = np.flatnonzero(own.reshape(len(own), -1).max(axis=1) > float32_floor(limits))
         for start in range(0, len(awake), _MAPS_AT_ONCE):
             some = awake[start : start + _MAPS_AT_ONCE]
-            active = active_pixels(own[some], limits[some], self.grid).reshape(len(some), -1)
-            unit, pixel = np.nonzero(active)
+            places = np.flatnonzero(active_pixels(own[some], limits[some], self.grid))
+            unit, pixel = np.divmod(places, len(kind_of))
             places = kind_of[pixel] * len(some) + unit
             counts[:, some] += np.bincount(places, minlength=len(counts) * len(some)).reshape(len(counts), len(some))
 
     def add(self, measured):
         self._waiting.append(measured)
-        if sum(counts.size for _, counts in self._waiting) > _MERGE_AT:
+        self._n_waiting += measured[1].size
+        if self._n_waiting > _MERGE_AT:
             self._merge()
 
     def _merge(self):
@@ -136,7 +137,7 @@ class PixelKinds:
             own = _keys(group[rows], inside[rows][:, candidates])
             held = zip(self._held[index], (own, counts[rows][:, [0, 1 + index]]), strict=True)
             self._held[index] = merged(*map(np.concatenate, held))
-        self._waiting = []
+        self._waiting, self._n_waiting = [], 0
 
     def result(self):
         """Returns list of D UnitPixels."""

@@ -4,16 +4,20 @@ operator: feature_operation.FeatureOperator. stores: {layer: LayerStore}, of all
 """
 
 import logging
+from dataclasses import replace
 from typing import NamedTuple
+
+import numpy as np
 
 from method.chance import Chance
 from method.evidence import Evidence, Twins, arrays_of
 from method.findings import Findings
-from method.tally import Tally
+from method.formulas import Formulas
+from method.tally import Tally, iou
 from store.arrays import load_arrays, load_as, save_arrays
 from store.feature_file import discard_interrupted, memory_maps, open_maps
 from store.run import layer_stores, prepare_twin
-from store.stages import CHANCE, MAPS, MAPS_SIZE, STATISTICS, TALLY, THRESHOLDS, TWINS
+from store.stages import CHANCE, FORMULAS, MAPS, MAPS_SIZE, STATISTICS, TALLY, THRESHOLDS, TWINS
 from util.files import fingerprint
 
 log = logging.getLogger(__name__)
@@ -85,6 +89,24 @@ def chance(config, operator, stores, presence=True):
         if presence:
             arrays = arrays_of(found[layer], told[layer], operator.wider_concepts, operator.photographs)
         store.make(CHANCE, save_arrays, {**arrays, "fingerprint": fingerprint(store.made_from(CHANCE))})
+
+
+def formulas(config, operator, stores):
+    """§8.10: have the formula that every interpretable unit follows best."""
+    missing = missing_of(stores, FORMULAS.what, (FORMULAS,))
+    asked = {layer: _asked_for_formulas(config, operator, store) for layer, store in missing.items()}
+    found = operator.formulas(asked, config.FORMULAS) if config.FORMULAS and asked else {}
+    for layer, store in missing.items():
+        arrays = vars(found.get(layer, Formulas.of([])))
+        store.make(FORMULAS, save_arrays, {**arrays, "fingerprint": fingerprint(store.made_from(FORMULAS))})
+
+
+def _asked_for_formulas(config, operator, store):
+    """A layer as FeatureOperator.formulas takes it, with the units that are interpretable by the union of all images."""
+    tallied = load_as(Tally, store.path(TALLY.suffix))
+    tallied = replace(tallied, tally=iou(tallied.intersection, tallied.union))
+    units = np.flatnonzero(Findings(tallied, config.SCORE_THRESHOLD).interpretable)
+    return maps_of(operator, store), tallied.thresholds, tallied.tally, units
 
 
 def dissect_twins(config, operator, twins, stores):

@@ -248,6 +248,7 @@ def layer_stores(config, model, dictionary, twin=None):
         "permutations": config.PERMUTATIONS or 0,
         "bootstraps": config.BOOTSTRAPS or 0 if twin is None else 0,
         "chance_images": config.CHANCE_IMAGES or 0,
+        "formulas": config.FORMULAS or 0,
         "sources": fingerprint([row.source for row in dictionary.rows]),
         "alpha": config.ALPHA,
     }
