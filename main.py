@@ -13,7 +13,7 @@ from feature_operation import FeatureOperator
 from method.formulas import Formulas
 from report.dissection import REPORTS, Dissection
 from report.page import write_pages
-from report.summary import found, summary
+from report.summary import formulas_of, found, summary
 from store.arrays import load_as
 from store.dissection import (
     Twin,
@@ -105,7 +105,9 @@ def summarise(config, dictionary, store, reused):
     left_out = len(dictionary.rows) - len(dictionary.usable_rows)
     print(f"\n{store.layer}" + (" (nothing changed: all results are up to date)" if reused else ""))
     images = f"{len(dictionary.usable_rows)}" + (f", {left_out} left out as bad" if left_out else "")
-    print(summary({**store.about_of(TALLY.suffix), "images": images, **found(*findings_of(config, store))}))
+    findings = findings_of(config, store)
+    followed = formulas_of(load_as(Formulas, store.path(FORMULAS.suffix)), *findings)
+    print(summary({**store.about_of(TALLY.suffix), "images": images, **found(*findings), "formulas": followed}))
     for stage in (*REPORTS, *STATISTICS, CHANCE, FORMULAS):
         print(f"  {stage.what:<16} {store.path(stage.suffix)}")
 

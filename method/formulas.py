@@ -6,7 +6,7 @@ difference of the two IoUs, the excess, is what formulas are ranked by: IoUs fro
 compared, and where all are the same it ranks as the IoU does.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from method.tally import iou
 
 BEAM = 10  # formulas of each length that are made longer
+ASKED_FROM = 0.02  # IoU of the label from which a unit is asked for a formula: below, a formula is noise
 
 AND, OR, AND_NOT = "AND", "OR", "AND NOT"
 
@@ -158,7 +159,7 @@ def _meaning(formula):
 
 @dataclass(frozen=True)
 class Formulas:
-    """The best formula of each of D units: what `<layer>_formulas.npz` holds.
+    """The best formula of each of D units, by number: what `<layer>_formulas.npz` holds.
 
     unit, label: int64 (D,), numbers of the unit and of its concept with the greatest IoU. formula: str (D,). concepts:
     int64 (D,), how many it has; 1 where no longer one is better. photographs: int64 (D,), on which it was counted. iou,
@@ -179,6 +180,11 @@ class Formulas:
     heldout_label_iou: np.ndarray
     holds: np.ndarray
     fingerprint: np.ndarray = field(default_factory=lambda: np.array(""))
+
+    def only(self, units):
+        """Those of some units. units: bool (U,)."""
+        rows = units[self.unit]
+        return Formulas(*(getattr(self, column.name)[rows] for column in fields(self)[:-1]), self.fingerprint)
 
     @classmethod
     def of(cls, rows):

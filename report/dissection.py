@@ -62,7 +62,7 @@ REPORTS = (
     Stage("_conv.pdf", "report", _OF_PICTURES, version=7, make=pdf.write),
     Stage("_units.csv", "table of units", _OF_NUMBERS, version=4, make=tables.write_units),
     Stage("_presence.csv", "what units tell", (CHANCE.suffix, "alpha"), make=tables.write_presence),
-    Stage("_formulas.csv", "formulas", (FORMULAS.suffix, TALLY.suffix), make=tables.write_formulas),
+    Stage("_formulas.csv", "formulas", (FORMULAS.suffix, TALLY.suffix, "score_threshold"), make=tables.write_formulas),
     Stage("_iou.csv", "IoU matrix", (TALLY.suffix,), version=2, make=tables.write_iou_matrix),
     Stage("_shown.json", "data of the page", (*_OF_PICTURES, "dictionary_masks", "photographs"), version=2, make=shown.write),
 )

@@ -92,10 +92,11 @@ def write_presence(path, dissection):
 
 
 def write_formulas(path, dissection):
-    """Write one line per unit for which a formula was sought: the formula and its IoU beside its label's (method.md
-    §8.10). label_iou is the label's on all images that carry it, the others are on what each says.
+    """Write one line per interpretable unit for which a formula was sought (method.md §8.10): the formula, and its IoU
+    beside its label's there. label_iou is the label's on all images that carry it.
     """
-    of, findings = dissection.formulas, dissection.findings
+    findings = dissection.findings
+    of = dissection.formulas.only(findings.interpretable)
     of_all = iou(findings.tally.intersection, findings.tally.union)[of.unit, of.label]
     columns = {
         "unit": of.unit, "label": np.array(findings.concepts)[of.label], "label_iou": of_all, "formula": of.formula,
