@@ -190,7 +190,7 @@ class FeatureOperator:
         return found
 
     def formulas(self, layers, most):
-        """The formula of at most `most` concepts that each unit follows best (method.md §8.10).
+        """The formula of at most `most` concepts that each unit follows best (method.md §3.6).
 
         layers: {layer: (FeatureMaps, thresholds, IoU of units and concepts, the units that are asked)}, for units with
         an IoU above 0. Rows of one photograph count once, with the labels of all of them. Returns {layer: Formulas}.

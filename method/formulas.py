@@ -1,4 +1,4 @@
-"""The formula of concepts that a unit follows best, such as `nose AND NOT (mouth OR left_eye)` (method.md §8.10).
+"""The formula of concepts that a unit follows best, such as `nose AND NOT (mouth OR left_eye)` (method.md §3.6).
 
 A formula is counted on the photographs that are annotated for all of its concepts and for the unit's label: elsewhere
 nobody knows whether an absent concept is absent. On these very photographs it is compared with the label alone. The

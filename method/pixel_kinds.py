@@ -1,4 +1,4 @@
-"""Counting pixels by the concepts they lie in, from which the IoU of every formula follows (method.md §8.10).
+"""Counting pixels by the concepts they lie in, from which the IoU of every formula follows (method.md §3.6).
 
 Whether a pixel fulfils a formula depends on nothing but the concepts that it lies in, and whether its photograph counts
 on nothing but the concepts that this is annotated for. So pixels of one kind (the same concepts, photographs of the
@@ -132,11 +132,11 @@ class PixelKinds:
     def _merge(self):
         keys, counts = merged(*map(np.concatenate, zip(*self._waiting, strict=True)))
         group, inside = _read_keys(keys, self.groups.known.shape[1])
+        lies, columns = (np.ascontiguousarray(part.T) for part in (inside, counts))  # a unit needs few columns of them
         for index, (candidates, label) in enumerate(zip(self.candidates, self.labels, strict=True)):
             rows = np.flatnonzero(self.groups.known[group, label])
-            own = _keys(group[rows], inside[rows][:, candidates])
-            held = zip(self._held[index], (own, counts[rows][:, [0, 1 + index]]), strict=True)
-            self._held[index] = merged(*map(np.concatenate, held))
+            own = _keys(group[rows], lies[np.ix_(candidates, rows)].T), columns[np.ix_([0, 1 + index], rows)].T
+            self._held[index] = merged(*map(np.concatenate, zip(self._held[index], own, strict=True)))
         self._waiting, self._n_waiting = [], 0
 
     def result(self):

@@ -92,7 +92,7 @@ def write_presence(path, dissection):
 
 
 def write_formulas(path, dissection):
-    """Write one line per interpretable unit for which a formula was sought (method.md §8.10): the formula, and its IoU
+    """Write one line per interpretable unit for which a formula was sought (method.md §3.6): the formula, and its IoU
     beside its label's there. label_iou is the label's on all images that carry it.
     """
     findings = dissection.findings

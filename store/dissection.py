@@ -92,7 +92,7 @@ def chance(config, operator, stores, presence=True):
 
 
 def formulas(config, operator, stores):
-    """§8.10: have the formula of concepts that every unit with a label follows best."""
+    """§3.6: have the formula of concepts that every unit with a label follows best."""
     missing = missing_of(stores, FORMULAS.what, (FORMULAS,))
     asked = {layer: _asked_for_formulas(operator, store) for layer, store in missing.items()}
     found = operator.formulas(asked, config.FORMULAS) if config.FORMULAS and asked else {}

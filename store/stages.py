@@ -26,7 +26,7 @@ CHANCE = Stage(
     "_chance.npz", "chance",
     (*_OF_MASKS, "dictionary_images", "sources", "permutations", "bootstraps", "chance_images"), version=3,
 )  # fmt: skip
-# The best formula of every unit with a label worth the name (method.md §8.10).
+# The best formula of every unit with a label worth the name (method.md §3.6).
 FORMULAS = Stage(
     "_formulas.npz", "formulas",
     (*_OF_MASKS, TALLY.suffix, "dictionary_images", "sources", "formulas"),
