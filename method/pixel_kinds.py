@@ -115,7 +115,7 @@ class PixelKinds:
         """Add where units are active. kind_of: int (pixels,), of each pixel. counts: int64 (kinds, D)."""
         own = maps[self.units]
         limits = self.thresholds[self.units]
-        awake = np.flatnonzero(own.reshape(len(own), -1).max(axis=1) > float32_floor(limits))
+        awake = np.flatnonzero(own.max(axis=(1, 2)) > float32_floor(limits))
         for start in range(0, len(awake), _MAPS_AT_ONCE):
             some = awake[start : start + _MAPS_AT_ONCE]
             places = np.flatnonzero(active_pixels(own[some], limits[some], self.grid))

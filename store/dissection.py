@@ -94,8 +94,9 @@ def chance(config, operator, stores, presence=True):
 def formulas(config, operator, stores):
     """§3.6: have the formula of concepts that every unit with a label follows best."""
     missing = missing_of(stores, FORMULAS.what, (FORMULAS,))
-    asked = {layer: _asked_for_formulas(operator, store) for layer, store in missing.items()}
-    found = operator.formulas(asked, config.FORMULAS) if config.FORMULAS and asked else {}
+    asked = {layer: _asked_for_formulas(operator, store) for layer, store in missing.items() if config.FORMULAS}
+    asked = {layer: of for layer, of in asked.items() if len(of[-1])}
+    found = operator.formulas(asked, config.FORMULAS) if asked else {}
     for layer, store in missing.items():
         arrays = vars(found.get(layer, Formulas.of([])))
         store.make(FORMULAS, save_arrays, {**arrays, "fingerprint": fingerprint(store.made_from(FORMULAS))})

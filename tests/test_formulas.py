@@ -295,5 +295,9 @@ def test_main_leaves_a_table_of_formulas(small_dictionary, run_main, capsys, cap
 
 
 def test_no_units_no_formulas():
+    case = Case.random(0)
+    kinds = PixelKinds(np.array([0.5]), np.ones((1, 5)), [], Groups.of_photographs(case.known, case.half), (SIDE, SIDE))
+    kinds.add(kinds.measure(np.ones((1, SIDE, SIDE), np.float32), 0, [0], case.inside[0, :1]))
+    assert kinds.result() == []
     empty = Formulas.of([])
     assert empty.unit.shape == (0,) and empty.only(np.ones(3, bool)).formula.shape == (0,)
