@@ -9,7 +9,19 @@ from dictionary.dictionary import open_dictionary
 from dictionary.face_format import INDEX_FILES
 from feature_operation import FeatureOperator
 from method import pixel_kinds
-from method.formulas import AND, AND_NOT, OR, Formula, Formulas, best_formula, compared, concepts_of, row_of, text_of
+from method.formulas import (
+    AND,
+    AND_NOT,
+    OR,
+    Formula,
+    Formulas,
+    _longer,
+    best_formula,
+    compared,
+    concepts_of,
+    row_of,
+    text_of,
+)
 from method.pixel_kinds import Groups, PixelKinds, merged
 from store.feature_file import FeatureMaps
 from tests import plain_reference
@@ -153,6 +165,22 @@ def test_a_unit_that_follows_a_formula_exactly_is_found(follow, text):
     assert heldout > 0.95 and holds == (text != "a") and (label_iou == 1) == (heldout_label == 1) == (text == "a")
 
 
+def test_a_longer_formula_that_is_only_as_good_is_not_taken():
+    inside = np.zeros((2, 2, SIDE, SIDE), bool)
+    inside[:, 0, 0, :2], inside[:, 1, 1:3, :2] = True, True  # 2 and 4 pixels, in each of which the unit has 1
+    active = np.zeros((2, SIDE, SIDE), bool)
+    active[:, 0, 0], active[:, 1, 0] = True, True
+    of_unit = Case(inside, np.ones((2, 2), bool), active, np.array([True, False]), 0).counted()
+    assert compared(of_unit, Formula(0, OR, 1)) == (2 / 6, 1 / 3)
+    assert best_formula(of_unit, 2) == 0
+
+
+def test_formulas_that_mean_the_same_take_one_place_in_the_beam():
+    of_unit = planted(lambda a, b, c, d: a | b).counted()
+    longer, _ = _longer(of_unit, [0, 1], 2)
+    assert longer[0] in (Formula(0, OR, 1), Formula(1, OR, 0)) and set(concepts_of(longer[1])) != {0, 1}
+
+
 def test_what_one_half_alone_shows_does_not_hold():
     case = planted(lambda a, b, c, d: a, photographs=20)
     case.inside[:, 1] = False
@@ -224,28 +252,36 @@ def test_what_is_annotated(tmp_path):
     ]  # fmt: skip
 
 
-def across_two_files(tmp_path):
-    """Eight photographs that stand in two files: smiles in one, noses in the other. Returns (dictionary, maps)."""
-    maker, random = DictionaryMaker(tmp_path / "dictionary"), np.random.default_rng(5)
+def across_two_files(folder, order=range(8)):
+    """Eight photographs that stand in two files: smiles in one, noses in the other, in an order.
+
+    Returns (dictionary, FeatureMaps, maps).
+    """
+    folder.mkdir(exist_ok=True)
+    maker, random = DictionaryMaker(folder / "dictionary"), np.random.default_rng(5)
     pictures = random.integers(0, 256, (8, 12, 12, 3), np.uint8)
-    for index_file, concepts in ((INDEX_FILES[0], ("Smiling", "Goatee")), (INDEX_FILES[2], ("nose",))):
-        for number, picture in enumerate(pictures):
-            chosen = concepts[: 1 + number % 2] if len(concepts) > 1 else concepts
-            maker.add(picture, {name: random.random((12, 12)) < 0.3 for name in chosen}, index_file)
-    dictionary = open_dictionary(maker.write(), memory_folder=tmp_path, workers=0)
-    maps = np.tile(random.standard_normal((8, 3, 5, 5)).astype(np.float32), (2, 1, 1, 1))
-    maps.tofile(tmp_path / "maps")
-    return dictionary, FeatureMaps(tmp_path / "maps", maps.shape, "float32", dictionary.usable), maps
+    patches = random.random((8, 3, 12, 12)) < 0.3
+    for index_file, concepts in ((INDEX_FILES[0], ("Smiling", "Goatee")), (INDEX_FILES[2], (None, None, "nose"))):
+        for number in order:
+            masks = {name: patches[number, place] for place, name in enumerate(concepts)
+                     if name and (name != "Goatee" or number % 2)}  # fmt: skip
+            maker.add(pictures[number], masks, index_file)
+    dictionary = open_dictionary(maker.write(), memory_folder=folder, workers=0)
+    maps = np.tile(random.standard_normal((8, 3, 5, 5)).astype(np.float32)[list(order)], (2, 1, 1, 1))
+    maps.tofile(folder / "maps")
+    return dictionary, FeatureMaps(folder / "maps", maps.shape, "float32", dictionary.usable), maps
 
 
 def test_labels_of_one_photograph_count_together_and_equal_plain_loops(tmp_path):
-    dictionary, features, maps = across_two_files(tmp_path)
+    dictionary, features, maps = across_two_files(tmp_path / "one")
+    other, other_features, _ = across_two_files(tmp_path / "another", (3, 1, 7, 0, 6, 2, 5, 4))
     iou = np.array([[0.3, 0.2, 0.1], [0.1, 0.3, 0.2], [0.2, 0.1, 0.3]])
     thresholds, found = np.array([0.5, 0.6, 0.7]), []
-    for workers, batch in ((0, 1), (2, 5)):
-        operator = FeatureOperator(None, dictionary, grid=(12, 12), workers=workers, tally_batch_size=batch)
-        found.append(operator.formulas({"layer": (features, thresholds, iou, [0, 1, 2])}, 3)["layer"])
-    assert all(np.array_equal(getattr(found[0], name), getattr(found[1], name)) for name in vars(found[0]))
+    for workers, of, read in ((0, dictionary, features), (2, dictionary, features), (0, other, other_features)):
+        operator = FeatureOperator(None, of, grid=(12, 12), workers=workers)
+        found.append(operator.formulas({"layer": (read, thresholds, iou, [0, 1, 2])}, 3)["layer"])
+    for again in found[1:]:  # also in another order of the rows, whose photographs fall into the same halves
+        assert all(np.array_equal(getattr(found[0], name), getattr(again, name)) for name in vars(again))
     assert found[0].unit.tolist() == [0, 1, 2] and found[0].photographs.tolist() == [8, 8, 8]  # not 16
     for unit, label, of_formula, text in zip(*(vars(found[0])[name] for name in ("unit", "label", "iou", "formula")),
                                              strict=True):  # fmt: skip
