@@ -5,6 +5,7 @@
     tally                maps and masks -> statistics such as the IoU of units and concepts
     chance               maps and masks -> what of that IoU is chance
     presence             maps and labels -> whether units tell images that show a concept from those that lack it
+    formulas             maps and masks -> the formula of concepts that a unit follows best
 
 They compute; what is kept, under which name and made from what is the business of main.py and the rooms below.
 """
@@ -18,10 +19,13 @@ import torch
 
 from loader.activations import one_pass
 from method.chance import ActiveMaps, Chances, ConceptMasks, Counted, UnitsChance, chance_of, compare, compare_counted
+from method.formulas import Formulas, row_of
 from method.outlines import Outlines
+from method.pixel_kinds import Groups, PixelKinds
 from method.plain_label import SharedMasks, wider_concepts
 from method.presence import joined, presence
 from method.quantile import exact_quantile
+from method.resampling import halves
 from method.segmentation import pack
 from method.tally import Labels, iou
 from util.parallel import mapped, ordered_map, progress
@@ -91,6 +95,11 @@ class FeatureOperator:
     def labels_of(self, row):
         """What is annotated in a row, see method.tally.Labels."""
         return Labels(*self.masks_of(row), self.dictionary.whole(row))
+
+    def _all_masks(self, row):
+        """masks_of, with all pixels for what holds for the whole image."""
+        concepts, masks, whole = self.labels_of(row)
+        return np.concatenate([concepts, whole]), np.concatenate([masks, np.ones((len(whole), *masks.shape[1:]), bool)])
 
     def feature_extraction(self, layers, begin):
         """Record A_u(x) for every usable image, all layers in one forward pass (method.md §3.1).
@@ -202,6 +211,40 @@ class FeatureOperator:
             )
         return found
 
+    def formulas(self, layers, most):
+        """The formula of at most `most` concepts that each unit follows best (method.md §3.6).
+
+        layers: {layer: (FeatureMaps, thresholds, IoU of units and concepts, the units that are asked)}, for units with
+        an IoU above 0. Rows of one photograph count once, with the labels of all of them. Returns {layer: Formulas}.
+        They do not depend on batches and workers.
+        """
+        dictionary, of_photograph = self.dictionary, {}
+        for row in dictionary.usable_rows:
+            of_photograph.setdefault(dictionary.digests[row.image], []).append(row)
+        known = np.array([dictionary.known[[row.index for row in rows]].any(axis=0) for rows in of_photograph.values()])
+        groups = Groups.of_photographs(known, halves(list(of_photograph)))
+        kinds = {layer: PixelKinds(thresholds, iou, units, groups)
+                 for layer, (_, thresholds, iou, units) in layers.items()}  # fmt: skip
+
+        def measure(numbered):
+            photograph, rows = numbered
+            concepts, masks = map(np.concatenate, zip(*map(self._all_masks, rows), strict=True))
+            first = rows[0].index
+            return {
+                layer: kinds[layer].measure(maps.read(first, first + 1)[0], photograph, concepts, masks)
+                for layer, (maps, *_) in layers.items()
+            }
+
+        for _, measured in mapped(measure, enumerate(of_photograph.values()), self.workers, "formulas", ahead=64):
+            for layer, counts in measured.items():
+                kinds[layer].add(counts)
+        return {
+            layer: Formulas.of(list(ordered_map(
+                lambda of_unit: row_of(of_unit, dictionary.names, most), counted.result(), self.workers
+            )))
+            for layer, counted in kinds.items()
+        }  # fmt: skip
+
     @cached_property
     def wider_concepts(self):
         """The concept that has the same masks as another on more photographs, see method.plain_label. int (C,)."""
@@ -231,11 +274,8 @@ class FeatureOperator:
         seen, outlines = [[] for _ in dictionary.concepts], [[] for _ in dictionary.concepts]
 
         def read(row):
-            concepts, masks = self.masks_of(row)
+            concepts, masks = self._all_masks(row)  # what holds for this whole image may have a place in others
             outlines = self._outlines[row.index][1] if row.index in self._outlines else Outlines.of(masks)
-            if len(whole := dictionary.whole(row)):  # here of the whole image, elsewhere with a place
-                full = Outlines.of(np.ones((len(whole), *masks.shape[1:]), bool))
-                concepts, outlines = np.concatenate([concepts, whole]), Outlines.joined([outlines, full])
             kept = np.flatnonzero(wanted[row.index, concepts])
             return concepts[kept], outlines.taken(kept)
 

@@ -10,15 +10,18 @@ import sys
 import settings
 from dictionary.render import ensure_rendered
 from feature_operation import FeatureOperator
+from method.formulas import Formulas
 from report.dissection import REPORTS, Dissection
 from report.page import write_pages
-from report.summary import found, summary
+from report.summary import formulas_of, found, summary
+from store.arrays import load_as
 from store.dissection import (
     Twin,
     chance,
     dissect_twins,
     extract,
     findings_of,
+    formulas,
     maps_of,
     note_twins,
     tally,
@@ -27,7 +30,7 @@ from store.dissection import (
 from store.feature_file import discard_interrupted
 from store.layer import locked
 from store.run import as_list, layer_stores, prepare_device, prepare_dictionary, prepare_model, twin_seeds
-from store.stages import CHANCE, MAPS, MAPS_SIZE, STATISTICS, TALLY, THRESHOLDS, TWINS
+from store.stages import CHANCE, FORMULAS, MAPS, MAPS_SIZE, STATISTICS, TALLY, THRESHOLDS, TWINS
 from util.configuration import read_settings, snapshot
 from util.errors import run_script
 from util.files import replace_text
@@ -51,6 +54,7 @@ def main():
         threshold(config, operator, unfinished)
         tally(operator, unfinished)
         chance(config, operator, unfinished)
+        formulas(config, operator, unfinished)
         dissect_twins(config, operator, twins, unfinished)
         write_reports(config, operator, unfinished)
         tidy_up(config, stores)
@@ -62,7 +66,7 @@ def main():
 
 def is_finished(config, store):
     """Whether everything that is to be left of a layer is there; the memory map only where it is to be kept."""
-    others = (MAPS_SIZE, THRESHOLDS, *STATISTICS, CHANCE, TWINS, *REPORTS)
+    others = (MAPS_SIZE, THRESHOLDS, *STATISTICS, CHANCE, FORMULAS, TWINS, *REPORTS)
     return store.is_current(MAPS, quiet=True, file_needed=not config.CLEAN) and all(
         store.is_current(stage, quiet=True) for stage in others
     )
@@ -77,6 +81,7 @@ def write_reports(config, operator, stores):
                 store.layer, store.about_of(TALLY.suffix), *findings_of(config, store), operator.dictionary,
                 maps_of(operator, store), grid=operator.grid, top_images=config.TOPN, workers=config.WORKERS,
                 photographs=config.PAGE_PHOTOGRAPHS, masks_of=operator.masks_of,
+                formulas=load_as(Formulas, store.path(FORMULAS.suffix)),
                 made_with="{} images, input {} x {} px, QUANTILE={:g}, IOU_UNION={}".format(
                     len(operator.dictionary.usable_rows), *operator.grid, config.QUANTILE, config.IOU_UNION
                 ),
@@ -100,8 +105,10 @@ def summarise(config, dictionary, store, reused):
     left_out = len(dictionary.rows) - len(dictionary.usable_rows)
     print(f"\n{store.layer}" + (" (nothing changed: all results are up to date)" if reused else ""))
     images = f"{len(dictionary.usable_rows)}" + (f", {left_out} left out as bad" if left_out else "")
-    print(summary({**store.about_of(TALLY.suffix), "images": images, **found(*findings_of(config, store))}))
-    for stage in (*REPORTS, *STATISTICS, CHANCE):
+    findings = findings_of(config, store)
+    followed = formulas_of(load_as(Formulas, store.path(FORMULAS.suffix)), *findings)
+    print(summary({**store.about_of(TALLY.suffix), "images": images, **found(*findings), "formulas": followed}))
+    for stage in (*REPORTS, *STATISTICS, CHANCE, FORMULAS):
         print(f"  {stage.what:<16} {store.path(stage.suffix)}")
 
 

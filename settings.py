@@ -89,6 +89,9 @@ IMAGES = None  # 'concept' or 'category' or 'touched', or None
 # 'active', equal peaks ranked in the order of the images, all of a region's concepts counted in |R|, and in the
 # hierarchy a unit interpretable from SCORE_THRESHOLD on. It does not repeat that program's defects.
 PRESET = None  # 'published', or None
+# Of every interpretable unit the formula that it follows best, such as 'left_eye OR right_eye', is sought: the most
+# concepts in one. 0 or None: none is sought.
+FORMULAS = 3  # a whole number at least 0 and at most 5, or None
 # Images shown per unit in the report.
 TOPN = 4  # a whole number at least 1 and at most 20
 

@@ -123,6 +123,22 @@ class Dictionary:
         return [(self.carries[:, types == of].any(axis=1), self.told & (types == of)) for of in of_told]
 
     @cached_property
+    def known(self):
+        """bool (N, C): which image is annotated for which concept, so that it lacks the concept if it carries none.
+
+        An image is annotated for the concepts that its index file holds, of every type of which it carries one (of all
+        types, where it carries nothing: it stands there to say so); False throughout for one that was left out.
+        """
+        types, sources = [concept.type for concept in self.concepts], np.array([row.source for row in self.rows])
+        types, nothing = np.array(types), self.usable & ~self.carries.any(axis=1)
+        known = np.repeat(nothing[:, None], len(types), axis=1)
+        for kind in set(types.tolist()):
+            known[:, types == kind] |= self.carries[:, types == kind].any(axis=1, keepdims=True)
+        for source in set(sources.tolist()):
+            known[sources == source] &= self.carries[sources == source].any(axis=0)
+        return known
+
+    @cached_property
     def images_digest(self):
         """Fingerprint of the images and their order: it changes with any byte of them, not with their place on disk."""
         return fingerprint([(row.index, self.digests[row.image]) for row in self.usable_rows])

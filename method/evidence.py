@@ -1,6 +1,6 @@
 """What stands behind the findings on a layer: chance, presence, plain labels and untrained twins (method.md §8)."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -17,7 +17,8 @@ class Twins:
     """The untrained twins of a layer: what `<layer>_twins.npz` holds. T twins, U units.
 
     seeds: int64 (T,). built: str (T,), how each was made. top_iou: float64 (T, U), of the concept top_concept, int64
-    (T, U). chance_iou, q, p_label: float64 (T, U), see Chance. map_size: int64 (2,).
+    (T, U). chance_iou, q, p_label: float64 (T, U), see Chance. map_size: int64 (2,). formula_unit: int64 (F,), those of
+    the first twin for which a formula was sought, formula_holds: bool (F,), whether it holds, see Formulas.
     """
 
     seeds: np.ndarray
@@ -28,10 +29,12 @@ class Twins:
     q: np.ndarray
     p_label: np.ndarray
     map_size: np.ndarray
+    formula_unit: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    formula_holds: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
 
     @classmethod
-    def of(cls, units, map_size, twins):
-        """twins: list of (seed, how it was built, Tally, Chance), perhaps empty."""
+    def of(cls, units, map_size, twins, formulas=()):
+        """twins: list of (seed, how it was built, Tally, Chance), formulas: of Formulas of the first, perhaps empty."""
 
         def rows(values, dtype=np.float64):
             return np.array([*values], dtype).reshape(len(twins), units)
@@ -45,6 +48,7 @@ class Twins:
             q=rows(chance.q for *_, chance in twins),
             p_label=rows(chance.p_label for *_, chance in twins),
             map_size=np.array(map_size),
+            **{f"formula_{name}": getattr(of, name) for of in formulas for name in ("unit", "holds")},
         )
 
 
@@ -90,6 +94,14 @@ class Evidence:
         """Which units of the twins are confirmed detectors: bool (T, U)."""
         of = self.twins
         return confirmed(of.chance_iou, of.q, of.p_label, of.map_size, self.score_threshold, self.alpha)
+
+    def twin_formulas(self):
+        """Of the first twin's detectors for which a formula was sought: (how many, of how many it holds)."""
+        twins = self.twins
+        if twins is None or not len(twins.formula_unit):
+            return 0, 0
+        detects = twins.top_iou[0, twins.formula_unit] > self.score_threshold
+        return int(detects.sum()), int(twins.formula_holds[detects].sum())
 
     def shares(self, groups_of, groups):
         """The share of the layer's units that are confirmed detectors of each group of concepts, such as a region.

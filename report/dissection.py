@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from report import labels, pdf, shown, tables
 from store.layer import Stage
-from store.stages import CHANCE, TALLY, TWINS
+from store.stages import CHANCE, FORMULAS, TALLY, TWINS
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Dissection:
     maps: FeatureMaps. grid: (rows, columns) on which pixels are counted. top_images: TOPN, images shown per unit, at
     most the number kept in the tally. workers: threads. made_with: what the numbers rest on, for every page's foot.
     photographs: whether the page may show them. masks_of: function of a row that gives its masks on the grid, as
-    Dictionary.masks does; that by default.
+    Dictionary.masks does; that by default. formulas: method.formulas.Formulas.
     """
 
     layer: str
@@ -30,6 +30,7 @@ class Dissection:
     made_with: str = ""
     photographs: bool = True
     masks_of: object = None
+    formulas: object = None
     _small: dict = field(default_factory=dict)
 
     def photograph(self, row):
@@ -62,6 +63,7 @@ REPORTS = (
     Stage("_conv.pdf", "report", _OF_PICTURES, version=8, make=pdf.write),
     Stage("_units.csv", "table of units", _OF_NUMBERS, version=4, make=tables.write_units),
     Stage("_presence.csv", "what units tell", (CHANCE.suffix, "alpha"), make=tables.write_presence),
+    Stage("_formulas.csv", "formulas", (FORMULAS.suffix, TALLY.suffix, "score_threshold"), make=tables.write_formulas),
     Stage("_iou.csv", "IoU matrix", (TALLY.suffix,), version=2, make=tables.write_iou_matrix),
     Stage("_tally.csv", "best per type", _OF_NUMBERS, make=labels.write_tally),
     Stage("_labels.pdf", "chart of labels", _OF_NUMBERS, make=labels.write_chart),

@@ -77,6 +77,16 @@ def twins_of(evidence):
     return f"detectors {detectors}; confirmed {standing}; unique {unique}; unique ones of confirmed {sure}"
 
 
+def formulas_of(formulas, findings, evidence):
+    """How many detectors follow a formula, in words. formulas: method.formulas.Formulas."""
+    asked = formulas.only(findings.interpretable)
+    if not len(asked.unit):
+        return "none was sought"
+    of_twin, holding = evidence.twin_formulas()
+    beside = f"; of an untrained twin {holding} of {of_twin}" if of_twin else ""
+    return f"{int(asked.holds.sum())} of {len(asked.unit)} detectors follow one better than their label{beside}"
+
+
 def summary(words):
     """What was dissected or found, a line each. words: {what: text}."""
     return "\n".join(f"  {what:<16} {text}" for what, text in words.items())

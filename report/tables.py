@@ -5,6 +5,8 @@ import pickle
 
 import numpy as np
 
+from method.tally import iou
+
 
 def write_csv(path, rows):
     """Write rows of a table, the first of them its header."""
@@ -87,6 +89,23 @@ def write_presence(path, dissection):
         tells = int(evidence.tells[unit, concept]) if judged else ""
         lines.append([unit, dissection.findings.concepts[concept], *numbers, tells])
     write_csv(path, [["unit", "concept", "auc", "low", "high", "q", "tells"], *lines])
+
+
+def write_formulas(path, dissection):
+    """Write one line per interpretable unit for which a formula was sought (method.md §3.6): the formula, and its IoU
+    beside its label's there. label_iou is the label's on all images that carry it.
+    """
+    findings = dissection.findings
+    of = dissection.formulas.only(findings.interpretable)
+    of_all = iou(findings.tally.intersection, findings.tally.union)[of.unit, of.label]
+    columns = {
+        "unit": of.unit, "label": np.array(findings.concepts)[of.label], "label_iou": of_all, "formula": of.formula,
+        "concepts": of.concepts, "images": of.photographs, "iou": of.iou, "label_iou_there": of.label_iou,
+        "excess": of.iou - of.label_iou, "heldout_iou": of.heldout_iou, "heldout_label_iou": of.heldout_label_iou,
+        "holds": of.holds,
+    }  # fmt: skip
+    lines = ([cell(value) for value in line] for line in zip(*columns.values(), strict=True))
+    write_csv(path, [list(columns), *lines])
 
 
 def _unit_line(findings, unit):

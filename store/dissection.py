@@ -4,16 +4,20 @@ operator: feature_operation.FeatureOperator. stores: {layer: LayerStore}, of all
 """
 
 import logging
+from dataclasses import replace
 from typing import NamedTuple
+
+import numpy as np
 
 from method.chance import Chance
 from method.evidence import Evidence, Twins, arrays_of
 from method.findings import Findings
-from method.tally import Tally
+from method.formulas import Formulas
+from method.tally import Tally, iou
 from store.arrays import load_arrays, load_as, save_arrays
 from store.feature_file import discard_interrupted, memory_maps, open_maps
 from store.run import layer_stores, prepare_twin
-from store.stages import CHANCE, MAPS, MAPS_SIZE, STATISTICS, TALLY, THRESHOLDS, TWINS
+from store.stages import CHANCE, FORMULAS, MAPS, MAPS_SIZE, STATISTICS, TALLY, THRESHOLDS, TWINS
 from util.files import fingerprint
 
 log = logging.getLogger(__name__)
@@ -87,11 +91,31 @@ def chance(config, operator, stores, presence=True):
         store.make(CHANCE, save_arrays, {**arrays, "fingerprint": fingerprint(store.made_from(CHANCE))})
 
 
+def formulas(config, operator, stores):
+    """§3.6: have the formula of concepts that every unit with a label follows best."""
+    missing = missing_of(stores, FORMULAS.what, (FORMULAS,))
+    asked = {layer: _asked_for_formulas(operator, store) for layer, store in missing.items() if config.FORMULAS}
+    asked = {layer: of for layer, of in asked.items() if len(of[-1])}
+    found = operator.formulas(asked, config.FORMULAS) if asked else {}
+    for layer, store in missing.items():
+        arrays = vars(found.get(layer, Formulas.of([])))
+        store.make(FORMULAS, save_arrays, {**arrays, "fingerprint": fingerprint(store.made_from(FORMULAS))})
+
+
+def _asked_for_formulas(operator, store):
+    """A layer as FeatureOperator.formulas takes it. IoU is that of all images, whatever the report shows."""
+    tallied = load_as(Tally, store.path(TALLY.suffix))
+    tallied = replace(tallied, tally=iou(tallied.intersection, tallied.union))
+    units = np.flatnonzero(Findings(tallied, store.facts["formulas"][1]).interpretable)
+    return maps_of(operator, store), tallied.thresholds, tallied.tally, units
+
+
 def dissect_twins(config, operator, twins, stores):
     """§8.8: have the same numbers of untrained twins, as far as layers lack them; their memory maps are not kept."""
     stores = {layer: store for layer, store in stores.items() if not store.is_current(TWINS)}
     for twin in twins:
-        unfinished = {layer: twin.stores[layer] for layer in stores if not is_counted(twin.stores[layer])}
+        first = twin is twins[0]
+        unfinished = {layer: twin.stores[layer] for layer in stores if not is_counted(twin.stores[layer], first)}
         if not unfinished:
             continue
         log.info("untrained twin: %s", twin.label)
@@ -100,6 +124,8 @@ def dissect_twins(config, operator, twins, stores):
         threshold(config, of_twin, unfinished)
         tally(of_twin, unfinished)
         chance(config, of_twin, unfinished, presence=False)
+        if first:
+            formulas(config, of_twin, unfinished)
         for store in unfinished.values():
             discard_interrupted(store, MAPS)
             store.remove(MAPS.suffix)
@@ -111,13 +137,14 @@ def dissect_twins(config, operator, twins, stores):
              load_as(Chance, twin.stores[layer].path(CHANCE.suffix)))
             for twin in twins
         ]  # fmt: skip
-        store.make(TWINS, save_arrays, vars(Twins.of(len(own.label), own.map_size, found)))
+        followed = [load_as(Formulas, twin.stores[layer].path(FORMULAS.suffix)) for twin in twins[:1]]
+        store.make(TWINS, save_arrays, vars(Twins.of(len(own.label), own.map_size, found, followed)))
 
 
-def is_counted(store):
-    """Whether all numbers of an untrained twin's layer are there."""
+def is_counted(store, first):
+    """Whether all numbers of an untrained twin's layer are there. first: of the twins, which has formulas, too."""
     return store.is_current(MAPS, quiet=True, file_needed=False) and all(
-        store.is_current(stage, quiet=True) for stage in (MAPS_SIZE, THRESHOLDS, TALLY, CHANCE)
+        store.is_current(stage, quiet=True) for stage in (MAPS_SIZE, THRESHOLDS, TALLY, CHANCE, *[FORMULAS] * first)
     )
 
 
@@ -126,8 +153,9 @@ def note_twins(stores, twins):
     for layer, store in stores.items():
         of = [(twin.seed, twin.stores[layer]) for twin in twins]
         store.facts["twins"] = [
-            [seed, *(one.content(stage.suffix) for stage in (TALLY, CHANCE))] if is_counted(one) else [seed]
-            for seed, one in of
+            [seed, *(one.content(stage.suffix) for stage in (TALLY, CHANCE, *[FORMULAS] * (place == 0)))]
+            if is_counted(one, place == 0) else [seed]
+            for place, (seed, one) in enumerate(of)
         ]
 
 

@@ -12,6 +12,7 @@ from dictionary.views import WHOLE
 from loader.crops import as_grid, read_crop
 from loader.predictions import Classes, Years
 from loader.tasks import RANDOM_WEIGHTS, loader_file
+from method.formulas import ASKED_FROM
 from store.about import about_layer, about_network, about_run
 from store.layer import LayerStore
 from store.stages import ACCURACY
@@ -264,6 +265,7 @@ def layer_stores(config, model, dictionary, twin=None):
         "permutations": config.PERMUTATIONS or 0,
         "bootstraps": config.BOOTSTRAPS or 0 if twin is None and resampled else 0,
         "chance_images": config.CHANCE_IMAGES or 0,
+        "formulas": [config.FORMULAS or 0, min(config.SCORE_THRESHOLD, ASKED_FROM)],
         "sources": fingerprint([row.source for row in dictionary.rows]),
         "alpha": config.ALPHA,
     }

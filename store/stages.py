@@ -26,6 +26,11 @@ CHANCE = Stage(
     "_chance.npz", "chance",
     (*_OF_MASKS, "images", "dictionary_images", "sources", "permutations", "bootstraps", "chance_images"), version=4,
 )  # fmt: skip
+# The best formula of every unit with a label worth the name (method.md §3.6).
+FORMULAS = Stage(
+    "_formulas.npz", "formulas",
+    (*_OF_MASKS, TALLY.suffix, "dictionary_images", "sources", "formulas"),
+)  # fmt: skip
 TWINS = Stage("_twins.npz", "untrained twins", ("twins",))
 
 # What predict.py leaves of a network, whatever its layer; with the table the manifest keeps its result in a line.
