@@ -34,8 +34,10 @@ MEANING = {
 }
 
 
-def unit_line(findings, evidence, unit):
-    """What is more than chance about a unit, a line below its title; empty for a unit without a concept."""
+def unit_line(findings, evidence, unit, formulas=None):
+    """What is more than chance about a unit, a line below its title; empty for a unit without a concept. formulas:
+    method.formulas.Formulas, of which one is told where it is better than the label, also on halves not its own.
+    """
     chance = evidence.chance
     label = chance.label[unit]
     if label < 0:
@@ -54,6 +56,10 @@ def unit_line(findings, evidence, unit):
         parts.append(f"plainly {findings.concepts[evidence.plain[unit]]}")
     if told := told_apart(findings, evidence, unit):
         parts.append(f"tells {told}")
+    for place in np.flatnonzero(formulas.unit == unit) if formulas else ():
+        if formulas.holds[place]:
+            beside = f"{formulas.iou[place]:.3f}, label there {formulas.label_iou[place]:.3f}"
+            parts.append(f"better: {formulas.formula[place]} {beside}")
     return "   ".join(parts)
 
 

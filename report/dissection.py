@@ -55,7 +55,7 @@ class Dissection:
 
 _OF_NUMBERS = (TALLY.suffix, CHANCE.suffix, TWINS.suffix, "score_threshold", "alpha")
 _OF_PICTURES = (
-    *_OF_NUMBERS, "images_shown", "dictionary_images", "crop", "quantile", "iou_union", "about",
+    *_OF_NUMBERS, FORMULAS.suffix, "images_shown", "dictionary_images", "crop", "quantile", "iou_union", "about",
 )  # fmt: skip
 _OF_PAGE = (*_OF_PICTURES, "dictionary_masks", "photographs")
 

@@ -145,7 +145,7 @@ def _draw_unit(pdf, dissection, unit, pictures, row, width_mm):
     pdf.set_font(_FONT, size=6.5)
     pdf.set_text_color(110)
     pdf.set_x(_MARGIN)
-    pdf.cell(0, 3, unit_line(findings, dissection.evidence, unit))
+    pdf.cell(0, 3, unit_line(findings, dissection.evidence, unit, dissection.formulas))
     for place, picture in enumerate(pictures):
         if picture is None:
             continue

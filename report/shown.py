@@ -78,6 +78,7 @@ def write(path, dissection):
         "twin_groups": _twin_groups(findings, evidence),
         "pairs": _pairs(findings, evidence, kept),
         "best": _best(findings, dissection.top_images, {of["row"]: place for place, of in enumerate(pictures)}, kept),
+        "formulas": _formulas(dissection),
         "histograms": _histograms(dissection),
         "face": _face(dissection, sample),
         "pictures": pictures,
@@ -245,6 +246,20 @@ def _twin_groups(findings, evidence):
 
 def _numbers(values):
     return [None if value != value else float(f"{value:.{_DIGITS}g}") for value in values.tolist()]
+
+
+def _formulas(dissection):
+    """The formula of every detector that has one, {unit: {what: value}}, and what is known of an untrained twin's."""
+    of = dissection.formulas
+    if of is None:
+        return None
+    of = of.only(dissection.findings.interpretable)
+    names = ("formula", "concepts", "photographs", "iou", "label_iou", "heldout_iou", "heldout_label_iou", "holds")
+    lines = {
+        unit: {name: getattr(of, name)[place] for name in names} for place, unit in enumerate(of.unit.tolist())
+    }  # fmt: skip
+    asked, holding = dissection.evidence.twin_formulas()
+    return {"units": lines, "twin": [asked, holding]}
 
 
 def _evenly(rows, count):

@@ -1,6 +1,7 @@
 """Dictionaries in the format of Broden: what is read, what is refused, and how it is counted (method.md §10)."""
 
 import csv
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -19,12 +20,13 @@ from feature_operation import FeatureOperator
 from method.chance import ActiveMaps, Chances, Counted, compare, compare_counted
 from method.findings import Findings
 from method.presence import presence
+from method.segmentation import active_pixels
 from method.tally import IMAGES, Tally, TallyStatistic
-from report.labels import label_bars, labels_of
+from report import labels
 from store.arrays import load_arrays, load_as
 from store.feature_file import FeatureMaps
 from tests.conftest import LITTLE_CHANCE
-from tests.plain_broden import plain_counts, plain_rows
+from tests.plain_broden import labels_of, plain_counts, plain_labels, plain_rows
 from util.errors import DissectionError
 
 ALL = ("object", "part", "scene", "material", "texture", "color")
@@ -172,8 +174,6 @@ def test_the_location_level_by_category_is_that_of_masks_dealt_out_among_the_ima
     operator = FeatureOperator(None, dictionary, grid=(64, 64))
     tally = tallied(operator, features, np.full(UNITS, 1.0), "category")
     found = operator.chance({"layer": (features, tally)}, permutations=30, bootstraps=0, images=512)["layer"]
-    from method.segmentation import active_pixels
-
     concept = int(dictionary.carries.sum(axis=0).argmax())
     carriers = np.flatnonzero(dictionary.carries[:, concept])
     masks = {}
@@ -434,14 +434,14 @@ def test_a_folder_is_dissected_and_leaves_netdissects_table(dissected, folders):
 
 def test_the_chart_counts_units_from_the_threshold_on(dissected):
     findings = Findings(load_as(Tally, dissected / "onet_layer3_tally.npz"), 0.04)
-    counted = labels_of(findings)
+    counted = labels.labels_of(findings)
     lines = rows_of(dissected / "onet_layer3_tally.csv")
     assert sum(sum(of.values()) for of in counted.values()) == sum(float(line["score"]) >= 0.04 for line in lines)
-    axes = label_bars("layer", counted, 64, 0.04).axes[0]
+    axes = labels.label_bars("layer", counted, 64, 0.04).axes[0]
     heights = [bar.get_height() for bar in axes.patches]
     assert heights == [count for of in counted.values() for count in of.values()]
     many = {"object": {f"object {number}": 300 - number for number in range(300)}, "scene": {"hall": 2}}
-    axes = label_bars("layer", many, 512, 0.04).axes[0]
+    axes = labels.label_bars("layer", many, 512, 0.04).axes[0]
     assert len(axes.patches) == 160 and "141 rarest labels are left out" in axes.get_title()
 
 
@@ -460,3 +460,45 @@ def test_a_crop_and_rules_that_exclude_each_other_are_refused(folders, tmp_path)
         run_main(folders[False], tmp_path, CROP="box")
     with pytest.raises(DissectionError, match="IOU_UNION=active .*IMAGES=concept"):
         run_main(folders[False], tmp_path, IOU_UNION="active")
+
+
+def test_formulas_are_counted_where_an_image_is_annotated_for_their_categories(dissected, folders):
+    lines = rows_of(dissected / "onet_layer3_formulas.csv")
+    tally = load_as(Tally, dissected / "onet_layer3_tally.npz")
+    types = dict(zip(tally.concepts.tolist(), tally.types.tolist(), strict=True))
+    features = np.fromfile(dissected / "onet_layer3.mmap", np.float32)
+    features = features.reshape(load_arrays(dissected / "onet_layer3_feature_size.npy"))
+    names, _ = plain_labels(folders[True], ALL)
+    images = plain_rows(folders[True], ALL)
+    seen = 0
+    for line in lines:
+        used = re.findall("|".join(sorted(map(re.escape, types), key=len, reverse=True)), line["formula"])
+        assert len(used) == int(line["concepts"])
+        seen += 1
+        unit, inside, either, counted = int(line["unit"]), 0, 0, 0
+        for row, maps in zip(images, features, strict=True):
+            wholes, pixels = labels_of(folders[True], row, ALL)
+            grid = int(row["sh"]), int(row["sw"])
+            lies = {names[number]: pixels[number] for number in pixels}
+            lies |= {names[number]: np.ones(grid, bool) for number in wholes}
+            there = {types[name] for name in lies}
+            if not {types[name] for name in (*used, line["label"])} <= there:
+                continue
+            counted += 1
+            (active,) = active_pixels(maps[[unit]], tally.thresholds[[unit]], grid)
+            fulfilled = evaluated(line["formula"], {name: lies.get(name, np.zeros(grid, bool)) for name in used})
+            inside += int((active & fulfilled).sum())
+            either += int((active | fulfilled).sum())
+        assert counted == int(line["images"])
+        assert float(line["iou"]) == inside / either
+    assert seen == len(lines) > 3
+    assert any(int(line["concepts"]) > 1 for line in lines)
+
+
+def evaluated(formula, lies):
+    """A formula in words on masks. lies: {name: bool (rows, columns)}."""
+    names = sorted(lies, key=len, reverse=True)
+    words = re.sub("|".join(map(re.escape, names)), lambda word: f"lies[{names.index(word[0])}]", formula)
+    for word, operator in (("AND", "&"), ("OR", "|"), ("NOT", "~")):
+        words = words.replace(word, operator)
+    return eval(words, {"lies": [lies[name] for name in names]})

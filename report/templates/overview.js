@@ -45,6 +45,9 @@ function counts() {
     ["different concepts of detectors", `${different(detectors)}`, twins(2)],
     ["different concepts of confirmed ones", shown.judged ? `${different(sure)}` : "left out", twins(3)],
   ];
+  const formulas = shown.formulas ? Object.values(shown.formulas.units) : [];
+  if (formulas.length) rows.push(["follow a formula better than their label", `${formulas.filter((of) => of.holds).length} of ${formulas.length}`,
+    shown.formulas.twin[0] ? `${shown.formulas.twin[1]} of ${shown.formulas.twin[0]}` : "–"]);
   return h("section", null, h("h3", null, "Counts"), table("Counts beside those of the same network without training",
     [{ name: "what" }, { name: "this network", right: true }, { name: "untrained twins", right: true, means: ["concepts", "untrained twins"] }], rows));
 }

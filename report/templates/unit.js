@@ -11,6 +11,7 @@ function unitView() {
     h("p", { class: "lead" }, inWords(unit).join(" ")),
     asked === undefined ? null : images(unit, asked, own),
     h("section", null, h("h3", null, "All concepts"), conceptTable(unit, asked)),
+    formulaOf(unit),
     histogram(unit),
     unit.bias.length ? biasTable(unit) : null,
     hierarchyTable(unit), ablationTable(unit),
@@ -84,6 +85,18 @@ function conceptTable(unit, asked) {
     { name: "IoU", right: true, means: means("IoU") }, { name: "location level", right: true, means: means("location level") },
     { name: "95 % interval", right: true, means: means("95 % interval") }, { name: "AUC of presence", right: true, means: means("tells") },
     { name: "tells it", right: true, means: means("tells") }], rows, { class: "bars", id: "concepts" });
+}
+
+// The formula of concepts that the unit follows best, beside its label on the same photographs.
+function formulaOf(unit) {
+  const of = shown.formulas && shown.formulas.units[unit.unit];
+  if (!of) return null;
+  const label = readable(unit.label);
+  const told = of.concepts === 1 && of.formula === unit.label
+    ? [`No formula of several concepts fits it better than ${label} alone.`]
+    : [h("strong", null, readable(of.formula)), `: IoU ${number(of.iou)} on the ${of.photographs} photographs that are annotated for all of it, where ${label} alone reaches ${number(of.label_iou)}. `,
+      `A formula is chosen among thousands: chosen on one half of the photographs, it reaches ${number(of.heldout_iou)} on the other, ${label} ${number(of.heldout_label_iou)}: ${of.holds ? "it is better on both halves that did not choose it." : "so it may be an accident of the search."}`];
+  return h("section", { id: "formula" }, h("h3", null, "As a formula"), h("p", null, told));
 }
 
 function histogram(unit) {
