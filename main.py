@@ -82,8 +82,9 @@ def write_reports(config, operator, stores):
                 maps_of(operator, store), grid=operator.grid, top_images=config.TOPN, workers=config.WORKERS,
                 photographs=config.PAGE_PHOTOGRAPHS, masks_of=operator.masks_of,
                 formulas=load_as(Formulas, store.path(FORMULAS.suffix)),
-                made_with="{} images, input {} x {} px, QUANTILE={:g}, IOU_UNION={}".format(
-                    len(operator.dictionary.usable_rows), *operator.grid, config.QUANTILE, config.IOU_UNION
+                made_with="{} images, input {} x {} px, QUANTILE={:g}, IOU_UNION={}, IMAGES={}".format(
+                    len(operator.dictionary.usable_rows), *operator.grid, config.QUANTILE, config.IOU_UNION,
+                    store.facts["images"],
                 ),
             )  # fmt: skip
         for stage in missing:

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 from matplotlib.figure import Figure
 
-from report.plots import PAGE, colours, readable
+from report.plots import MARGIN, PAGE, colours, readable
 from report.tables import write_csv
 
 _OF_CATEGORY = ("label", "truth", "activation", "intersect", "iou")
@@ -55,6 +55,7 @@ def write_chart(path, dissection):
     """Write a page with a bar per label, its height the number of units that have it, grouped by category."""
     figure = label_bars(dissection.layer, labels_of(dissection.findings), dissection.findings.units,
                         dissection.findings.score_threshold)  # fmt: skip
+    figure.get_layout_engine().set(w_pad=MARGIN, h_pad=MARGIN)
     figure.savefig(path, format="pdf")
 
 

@@ -174,7 +174,8 @@ def _render(dissection, unit, index, room_mm):
     size = max(1, round(width * shown)), max(1, round(height * shown))
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     threshold = dissection.findings.tally.thresholds[[unit]]
-    active = active_pixels(dissection.maps.read_map(index, unit)[None], threshold, dissection.grid)[0]
+    grid = dissection.dictionary.grid(row, dissection.grid)
+    active = active_pixels(dissection.maps.read_map(index, unit)[None], threshold, grid)[0]
     highlighted = highlight(image, active, dissection.dictionary.view(row), (width, height))
     good, jpeg = cv2.imencode(
         ".jpg", cv2.cvtColor(highlighted, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]

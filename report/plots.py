@@ -18,7 +18,7 @@ from util.files import replacing
 
 prepare_plots()
 
-_MARGIN = 0.3  # of a plot on its page, inches
+MARGIN = 0.3  # of a plot on its page, inches
 PAGE = (11.69, 8.27)  # A4 sideways, inches: of every page, so that plots fill it and a report has one format
 _PALETTE = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000",
@@ -285,5 +285,5 @@ def write_pdf(path, title, about, notes, tables, figures):
         for figure in (*table_pages(title, about, notes, tables), *figures):
             figure.set_size_inches(PAGE)
             if figure.get_layout_engine():  # a plot, that otherwise reaches to the page's edge
-                figure.get_layout_engine().set(w_pad=_MARGIN, h_pad=_MARGIN)
+                figure.get_layout_engine().set(w_pad=MARGIN, h_pad=MARGIN)
             pages.savefig(figure)

@@ -174,7 +174,7 @@ def _picture(dissection, row, photograph):
     """One photograph with the outlines of its concepts and of every unit that is active in it. photograph: see
     Dissection.small.
     """
-    grid, thresholds = dissection.grid, dissection.findings.tally.thresholds
+    grid, thresholds = dissection.dictionary.grid(row, dissection.grid), dissection.findings.tally.thresholds
     photograph_size, (width, height, jpeg) = photograph
     concepts, masks = dissection.masks(row)
     maps = dissection.maps.read(row.index, row.index + 1)[0]  # (U, H, W)
