@@ -2,8 +2,8 @@
 
 Whether a pixel fulfils a formula depends on nothing but the concepts that it lies in, and whether its photograph counts
 on nothing but the concepts that this is annotated for. So pixels of one kind (the same concepts, photographs of the
-same group) are counted together, once for all formulas. There are some thousand kinds however many photographs there
-are; the counts are exact integers and do not depend on the order of the photographs.
+same group) are counted together, once for all formulas. Of a unit's candidates there are some hundred kinds, few more
+where there are more photographs; the counts are exact integers and do not depend on the order of the photographs.
 """
 
 from dataclasses import dataclass, replace
