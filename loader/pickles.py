@@ -69,6 +69,10 @@ ZIP_START = b"PK\x03\x04"
 
 # Opcodes of Python 2 that torch's weights-only unpickler lacks, though they only spell strings and numbers.
 PYTHON2_OPCODES = {"BINSTRING", "STRING", "INT", "LONG", "LONG4"}
+# In files before 1.6 a class of a network is a persistent id, a tuple of this word, the class, the file of its source
+# and the source, which torch's weights-only unpickler refuses. It is written anew as a call of what takes the class out.
+CLASS_WORD, CLASS_TAKER = "module", "stand_in.class_of"
+TEXT_OPCODES = {"BINUNICODE", "SHORT_BINUNICODE", "UNICODE", "BINSTRING", "SHORT_BINSTRING", "STRING"}
 # Opcodes that call a global which can't be told from the opcode itself; torch.save doesn't write them by default.
 HIDDEN_GLOBAL_OPCODES = {"STACK_GLOBAL", "EXT1", "EXT2", "EXT4"}
 # Opcodes whose result is, or is made by, their first operand.
@@ -144,7 +148,7 @@ def read_torch_file(stream, start, path):
         raise damaged(path, error) from error
     _refuse_foreign(names, opcodes, path)
     stream.seek(0)
-    if opcodes & PYTHON2_OPCODES and not zipped:
+    if opcodes & {*PYTHON2_OPCODES, CLASS_WORD} and not zipped:
         stream = _respelled(stream)
     return _unpickle(stream, names, containers, path)
 
@@ -153,6 +157,7 @@ def _scan(stream, count=1):
     """Walk through count pickles of a stream without executing them. Raises NO_PICKLE errors and _TooLongError.
 
     Returns (set of dotted global names, set of opcode names, {global name: container that its objects are filled as}).
+    Among the opcodes stands CLASS_WORD where it occurs as a text.
     """
     names, opcodes, containers, left = set(), set(), {}, MOST_OPCODES
     for _ in range(count):
@@ -163,6 +168,8 @@ def _scan(stream, count=1):
                 raise _TooLongError
             name = opcode.name
             opcodes.add(name)
+            if name in TEXT_OPCODES and argument == CLASS_WORD:
+                opcodes.add(CLASS_WORD)
             if name.endswith("PUT") or name == "MEMOIZE":
                 memo[len(memo) if argument is None else argument] = stack[-1]
             elif name.endswith("GET"):
@@ -277,6 +284,7 @@ def _unpickle(stream, names, containers, path):
         for name in names
         if not name.startswith("torch.") or name.startswith(INERT_UNDER_TORCH)
     ]
+    stand_ins.append((_class_of, CLASS_TAKER))
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
             # torch warns that an encoding has no effect here (on Python 2's byte strings it has), and of protocol 3.
@@ -286,18 +294,17 @@ def _unpickle(stream, names, containers, path):
         raise _refused(path, f"it would run code, for it calls {error}") from error
     except pickle.UnpicklingError as error:
         reason = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0].partition(". Please")[0]
-        if "persistent_load" in reason:
-            raise _refused(path, "it is a whole network in the format before PyTorch 1.6") from error
         raise _refused(path, f"torch says {reason!r}") from error
     except Exception as error:  # a damaged file can fail anywhere, with any type
         raise damaged(path, error) from error
 
 
 def _respelled(stream):
-    """Copy a legacy file with PYTHON2_OPCODES written as torch's weights-only unpickler reads them.
+    """Copy a legacy file with PYTHON2_OPCODES and classes of networks written as torch's weights-only unpickler reads
+    them.
 
     stream: binary file at its start. Returns BytesIO at its start. Byte strings become text by Latin-1, which has a
-    character for every byte; numbers become LONG1.
+    character for every byte; numbers become LONG1; classes calls of CLASS_TAKER.
     """
     copy = io.BytesIO()
     for _ in range(LEGACY_PICKLES):
@@ -307,14 +314,45 @@ def _respelled(stream):
         stream.seek(start)
         content = stream.read(end - start)
         ends = [position for _, _, position in operations[1:]] + [end]
-        for (opcode, argument, position), stop in zip(operations, ends, strict=True):
-            if opcode.name in PYTHON2_OPCODES:
+        begins, classes = _classes_in(operations)
+        for place, ((opcode, argument, position), stop) in enumerate(zip(operations, ends, strict=True)):
+            if place in begins:
+                copy.write(pickle.GLOBAL + "{}\n{}\n".format(*CLASS_TAKER.split(".")).encode())
+            if place in classes:
+                copy.write(pickle.REDUCE)
+            elif opcode.name in PYTHON2_OPCODES:
                 copy.write(_plain_opcode(argument))
             else:
                 copy.write(content[position - start : stop - start])
     shutil.copyfileobj(stream, copy)
     copy.seek(0)
     return copy
+
+
+def _classes_in(operations):
+    """Where the persistent ids of classes stand. operations: list of pickletools.genops. Returns (set of the places of
+    the MARKs with which their tuples begin, set of those of the opcodes that look them up).
+    """
+    marks, texts, last, begins, classes = [], {}, None, set(), set()
+    for place, (opcode, argument, _) in enumerate(operations):
+        if opcode.name == "MARK":
+            marks.append(place)
+        elif pickletools.markobject in opcode.stack_before:
+            begin = marks.pop()
+            last = begin if opcode.name == "TUPLE" else last
+        elif opcode.name in ("BINPUT", "LONG_BINPUT", "PUT") and operations[place - 1][0].name in TEXT_OPCODES:
+            texts[argument] = operations[place - 1][1]
+        elif opcode.name == "BINPERSID" and last is not None:
+            first, value, _ = operations[last + 1]
+            if (texts.get(value) if first.name.endswith("GET") else value) == CLASS_WORD:
+                begins.add(last)
+                classes.add(place)
+    return begins, classes
+
+
+def _class_of(word, of, file, source):
+    """What CLASS_TAKER stands for."""
+    return of
 
 
 def _plain_opcode(value):

@@ -211,8 +211,6 @@ def test_code_under_torchs_name_and_foreign_classes_do_not_run_either(lenet_file
     torch.save({"state_dict": lenet_file.state, "payload": call}, lenet_file.folder / "stand_in.pth")
     assert states_in(lenet_file.folder / "stand_in.pth")["state_dict"] == lenet_file.state.keys()
     assert not Path(image).exists() and not proof.exists()
-    message = lenet_file(nn.Conv2d(3, 6, 5), _use_new_zipfile_serialization=False)
-    assert "is refused: it is a whole network in the format before PyTorch 1.6" in message
     message = lenet_file({"net": ModelSpec("a", len, {}, 1)})
     assert "is refused: it names " in message and "torch.save(network.state_dict(), path)" in message
 
@@ -738,18 +736,69 @@ def hyper_parameters(monkeypatch):
     }  # fmt: skip
 
 
+class Loud(nn.Module):
+    """Tells when any of it is run."""
+
+    ran = []
+
+    def __init__(self):
+        super().__init__()
+        self.net = with_state(STATE)
+
+    def __setstate__(self, state):
+        self.ran.append("set")
+        super().__setstate__(state)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("wrapped", [lambda net: net, nn.DataParallel, lambda net: {"model": net, "epoch": 3}])
+def test_whole_networks_load_and_none_of_their_code_runs(loaded, tmp_path, zipped, wrapped):
+    torch.save(wrapped(with_state(STATE)), tmp_path / "whole.pth", _use_new_zipfile_serialization=zipped)
+    assert_holds(loaded(tmp_path / "whole.pth").module, STATE)
+    torch.save(wrapped(Loud()), tmp_path / "loud.pth", _use_new_zipfile_serialization=zipped)
+    assert_holds(loaded(tmp_path / "loud.pth").module, STATE)
+    assert not Loud.ran
+
+
+def with_state(state):
+    net = Tiny()
+    net.load_state_dict(state)
+    return net
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "densenet161"])
+def test_whole_networks_of_places365_before_pytorch_1_6_load(tmp_path, architecture):
+    network = getattr(torchvision.models, architecture)(num_classes=365)
+    torch.save(network, tmp_path / "whole.pth.tar", _use_new_zipfile_serialization=False)
+    model = load_model(
+        "torchvision", ["features" if architecture == "densenet161" else "layer4"],
+        weights=str(tmp_path / "whole.pth.tar"), architecture=architecture, num_classes=365,
+    )  # fmt: skip
+    assert_holds(model.module, network.state_dict())
+
+
+def test_a_call_hidden_where_a_class_is_named_is_refused(lenet_file, tmp_path):
+    proof = tmp_path / "proof"
+    torch.save(nn.Conv2d(3, 6, 5), tmp_path / "whole.pth", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "whole.pth").read_bytes()
+    assert b"ctorch.nn.modules.conv\nConv2d\n" in content
+    hostile = content.replace(b"ctorch.nn.modules.conv\nConv2d\n", b"cos\nsystem\n")
+    message = lenet_file(hostile)
+    assert "is refused: it names os.system" in message and not proof.exists()
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_hyper_parameters_of_any_kind_lie_beside_the_weights_and_nothing_is_imported(
     loaded, monkeypatch, tmp_path, zipped
 ):
     with monkeypatch.context() as libraries:
         beside = hyper_parameters(libraries)
-        # Before PyTorch 1.6 a class of a network lay there with its source: such files are refused (see above).
-        plain = {name: value for name, value in beside.items() if zipped or name not in ("type", "partial")}
-        content = {**plain, "state_dict": STATE, "hyper_parameters": plain}
+        content = {**beside, "state_dict": STATE, "hyper_parameters": beside}
         torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
         for name, value in beside.items():  # each alone, so that none covers for another
-            torch.save({"state_dict": STATE, name: value}, tmp_path / f"{name}.pth")
+            torch.save(
+                {"state_dict": STATE, name: value}, tmp_path / f"{name}.pth", _use_new_zipfile_serialization=zipped
+            )
     for path in [tmp_path / "a.pth", *(tmp_path / f"{name}.pth" for name in beside)]:
         assert_holds(loaded(path).module, STATE)
     assert not {"omegaconf", "easydict", "their_program", "pytorch_lightning"} & sys.modules.keys()
