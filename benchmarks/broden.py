@@ -5,14 +5,16 @@
 A drawn folder of that many images with the published 1,197 labels (see synthetic_broden.py; --folder takes one that is
 there), an untrained ResNet-18 at 224 px, all units of --layer. The bare forward pass is the whole network on as many
 batches of noise made beforehand; the tally reads all images of labels and counts by --rule. Chance is the location
-level and its significance (docs/broden.md). Memory is the peak of the process, before the tally and after.
+level and its significance (docs/broden.md). Memory is that of the process, before the tally
+and at most in it.
 """
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-from benchmarks.measuring import peak_mib, read_options, timed
+from benchmarks.measuring import peak_of, read_options, timed
 from benchmarks.speed import bare_forward
 from benchmarks.synthetic_broden import make_broden
 from dictionary.dictionary import open_dictionary
@@ -45,9 +47,8 @@ def measure(options, folder):
     maps = maps_of(operator, store)
     thresholds, seconds["threshold"] = timed(operator.quantile_threshold, maps, QUANTILE)
     statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries, images=options.rule)
-    before = peak_mib()
-    results, seconds["tally"] = timed(operator.tally, {"layer": (maps, [statistic])})
-    after = peak_mib()
+    timed_tally = partial(timed, operator.tally, {"layer": (maps, [statistic])})
+    (results, seconds["tally"]), before, peak = peak_of(timed_tally)
     tally = results["layer"][0]
     if options.permutations:
         _, seconds["chance"] = timed(
@@ -62,8 +63,7 @@ def measure(options, folder):
         print(f"  {stage:<12} {duration:8.1f} s   {1000 * duration / images:7.2f} ms per image")
     print(f"  tally / forward {seconds['tally'] / seconds['forward']:.3f}")
     own = sum(getattr(values, "nbytes", 0) for values in vars(tally).values()) / 2**20
-    print(f"  peak memory {before:.0f} MiB before the tally, {after:.0f} MiB after it, its result {own:.0f} MiB, "
-          f"{peak_mib():.0f} MiB at the end")  # fmt: skip
+    print(f"  resident memory {before:.0f} MiB before the tally, at most {peak:.0f} MiB in it; {own:.0f} MiB its result")
 
 
 def main():

@@ -69,8 +69,8 @@ ZIP_START = b"PK\x03\x04"
 
 # Opcodes of Python 2 that torch's weights-only unpickler lacks, though they only spell strings and numbers.
 PYTHON2_OPCODES = {"BINSTRING", "STRING", "INT", "LONG", "LONG4"}
-# In files before 1.6 a class of a network is a persistent id, a tuple of this word, the class, the file of its source
-# and the source, which torch's weights-only unpickler refuses. It is written anew as a call of what takes the class out.
+# In files before 1.6 a class of a network is a persistent id: a tuple of this word, the class, the file of its source,
+# and the source. Torch's weights-only unpickler refuses it, so it is written anew as a call that takes the class out.
 CLASS_WORD, CLASS_TAKER = "module", "stand_in.class_of"
 TEXT_OPCODES = {"BINUNICODE", "SHORT_BINUNICODE", "UNICODE", "BINSTRING", "SHORT_BINSTRING", "STRING"}
 # Opcodes that call a global which can't be told from the opcode itself; torch.save doesn't write them by default.
