@@ -26,16 +26,13 @@ from dictionary.images import load_image
 from feature_operation import FeatureOperator
 from loader.devices import choose_device, describe_device
 from loader.models import load_model
-from method.findings import Findings
 from method.tally import TallyStatistic
-from report import pdf
-from report.dissection import Dissection
 from store.dissection import extract, maps_of
 from store.layer import LayerStore
 from store.stages import MAPS
 from util.parallel import ordered_map
 
-QUANTILE, SCORE_THRESHOLD, TOPN = 0.005, 0.04, 4
+QUANTILE = 0.005
 
 
 def decode(dictionary, grid, workers):
@@ -90,10 +87,7 @@ def measure(options, folder):
     maps = maps_of(operator, store)
     thresholds, seconds["threshold"] = timed(operator.quantile_threshold, maps, QUANTILE)
     statistic = TallyStatistic(thresholds, dictionary.concepts, dictionary.carries)
-    results, seconds["tally"] = timed(operator.tally, {layer: (maps, [statistic])})
-    findings = Findings(results[layer][0], SCORE_THRESHOLD)
-    dissection = Dissection(layer, {}, findings, dictionary, maps, grid, TOPN, options.workers)
-    _, seconds["PDF"] = timed(pdf.write, folder / "report.pdf", dissection)
+    _, seconds["tally"] = timed(operator.tally, {layer: (maps, [statistic])})
     _, loop_seconds = timed(loop_tally, dictionary, maps, thresholds, grid, options.loop_images)
 
     print(f"{platform.machine()}, {os.cpu_count()} cores, {describe_device(device)}, torch {torch.__version__}")
@@ -105,7 +99,6 @@ def measure(options, folder):
     print(f"  main.py without report / (forward + decode) {whole / (seconds['forward'] + seconds['decode']):.3f}")
     loop_share = (loop_seconds / options.loop_images) / (seconds["forward"] / images)
     print(f"  plain loop / forward                 {loop_share:.3f}   ({options.loop_images} images)")
-    print(f"  report: {findings.units} units, {(folder / 'report.pdf').stat().st_size / 1e6:.1f} MB")
 
 
 def main():
