@@ -63,7 +63,7 @@ def measure(options, folder):
         print(f"  {stage:<12} {duration:8.1f} s   {1000 * duration / images:7.2f} ms per image")
     print(f"  tally / forward {seconds['tally'] / seconds['forward']:.3f}")
     own = sum(getattr(values, "nbytes", 0) for values in vars(tally).values()) / 2**20
-    print(f"  resident memory {before:.0f} MiB before the tally, {peak:.0f} MiB at most in it; {own:.0f} MiB its result")
+    print(f"  resident MiB: {before:.0f} before the tally, {peak:.0f} at most in it, of which its result has {own:.0f}")
 
 
 def main():
