@@ -65,7 +65,7 @@ REPORTS = (
     Stage("_presence.csv", "what units tell", (CHANCE.suffix, "alpha"), make=tables.write_presence),
     Stage("_formulas.csv", "formulas", (FORMULAS.suffix, TALLY.suffix, "score_threshold"), make=tables.write_formulas),
     Stage("_iou.csv", "IoU matrix", (TALLY.suffix,), version=2, make=tables.write_iou_matrix),
-    Stage("_tally.csv", "best per type", _OF_NUMBERS, make=labels.write_tally),
-    Stage("_labels.pdf", "chart of labels", _OF_NUMBERS, make=labels.write_chart),
+    Stage("_tally.csv", "best per type", (TALLY.suffix,), make=labels.write_tally),
+    Stage("_labels.pdf", "chart of labels", (TALLY.suffix, "score_threshold"), make=labels.write_chart),
     Stage("_shown.json", "data of the page", _OF_PAGE, version=3, make=shown.write),
 )

@@ -135,7 +135,7 @@ def test_everything_named_in_the_method_is_left_and_nothing_else(small_dictionar
     result = run_main(LAYER_NAME="[layer2,layer3]")
     suffixes = (".mmap", "_feature_size.npy", "_quantile.npy", "_tally.npz", "_conv.pdf", "_units.csv", "_iou.csv",
                 "_chance.npz", "_presence.csv", "_twins.npz", "_manifest.json", "_settings.json", "_shown.json",
-                ".html", "_formulas.npz", "_formulas.csv")  # fmt: skip
+                ".html", "_formulas.npz", "_formulas.csv", "_tally.csv", "_labels.pdf")  # fmt: skip
     expected = {f"onet_{layer}{suffix}" for layer in ("layer2", "layer3") for suffix in suffixes} | {"twins"}
     assert {path.name for path in result.iterdir() if not path.name.startswith(".")} == expected
     size = np.load(result / "onet_layer3_feature_size.npy").tolist()
@@ -186,7 +186,7 @@ def made_anew(before, after):
     return {name.partition("layer3")[2] for name in before if before[name] != after[name]}
 
 
-REPORTS = {".html", "_conv.pdf", "_units.csv", "_iou.csv"}
+REPORTS = {".html", "_conv.pdf", "_units.csv", "_iou.csv", "_tally.csv", "_labels.pdf"}
 FROM_CHANCE = {"_chance.npz", "_presence.csv", "_twins.npz", ".html", "_conv.pdf", "_units.csv"}
 FORMULAS = {"_formulas.npz", "_formulas.csv"}
 FROM_UNION = {"_tally.npz", "_twins.npz", *REPORTS, *FORMULAS}  # the twins' tallies have another union too
@@ -201,7 +201,7 @@ ALL = {".mmap", "_feature_size.npy", *FROM_THRESHOLD}
         ({}, set()),
         ({"BATCH_SIZE": 5, "TALLY_BATCH_SIZE": 7, "WORKERS": 0}, set()),
         ({"TOPN": 2}, {".html", "_conv.pdf"}),
-        ({"SCORE_THRESHOLD": 0.1}, {".html", "_conv.pdf", "_units.csv", "_formulas.csv"}),
+        ({"SCORE_THRESHOLD": 0.1}, {".html", "_conv.pdf", "_units.csv", "_formulas.csv", "_labels.pdf"}),
         ({"FORMULAS": None}, {"_twins.npz", "_conv.pdf", "_units.csv", *FORMULAS}),
         ({"ALPHA": 0.01}, {"_conv.pdf", "_units.csv", "_presence.csv"}),
         ({"TWINS": 0}, {".html", "_twins.npz", "_conv.pdf", "_units.csv"}),
