@@ -156,6 +156,11 @@ def analyse(config, store):
         published = config.PRESET == "published"
         tally = load_as(Tally, store.path(TALLY.suffix))
         findings = Findings(tally, config.SCORE_THRESHOLD, inclusive=published)
+        if not findings.regions:
+            raise DissectionError(
+                f"{store.layer}: none of the concepts of its dictionary lies in a region of the face, so there is no "
+                "hierarchy within a region"
+            )
         evidence, copies = evidence_of(config, store)
         units = np.flatnonzero(findings.interpretable)
         with PeaksFile(maps.shape[0], len(units), store.folder) as peaks:

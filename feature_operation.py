@@ -341,7 +341,7 @@ class FeatureOperator:
         gathered = UnitsChance(count, len(masks), chances)
         found, total = iou(tally.intersection, tally.union), tally.union + tally.intersection
         carried = tally.carries.sum(axis=0)
-        anew = not self.many_labels and str(tally.images) == "concept"
+        anew = self.dictionary.resampled(str(tally.images))
 
         def one(concept):
             if anew:

@@ -103,9 +103,8 @@ def tidy_up(config, stores):
 
 def summarise(config, dictionary, store, reused):
     """Print what was found and where it lies."""
-    left_out = len(dictionary.rows) - len(dictionary.usable_rows)
     print(f"\n{store.layer}" + (" (nothing changed: all results are up to date)" if reused else ""))
-    images = f"{len(dictionary.usable_rows)}" + (f", {left_out} left out as bad" if left_out else "")
+    images = f"{len(dictionary.usable_rows)}" + (f", {dictionary.bad} left out as bad" if dictionary.bad else "")
     findings = findings_of(config, store)
     followed = formulas_of(load_as(Formulas, store.path(FORMULAS.suffix)), *findings)
     print(summary({**store.about_of(TALLY.suffix), "images": images, **found(*findings), "formulas": followed}))

@@ -3,9 +3,12 @@
 """
 
 import csv
+import re
 from collections import Counter
 from dataclasses import replace
 from functools import cached_property
+from math import isfinite
+from posixpath import normpath
 
 import numpy as np
 
@@ -22,6 +25,7 @@ IMAGE_FOLDER = "images"
 CATEGORIES = ("object", "part", "scene", "material", "texture", "color")
 
 _OF_INDEX = ("image", "ih", "iw", "sh", "sw")
+MOST_PIXELS = 1 << 26  # of an image of labels
 
 
 class BrodenFormat(Format):
@@ -43,12 +47,14 @@ class BrodenFormat(Format):
 
     @staticmethod
     def recognises(root):
-        """Whether a folder holds a dictionary of this format."""
-        return all((root / name).exists() for name in BRODEN_FILES)
+        """Whether a folder holds a dictionary of this format: an index and any other of its tables."""
+        return (root / INDEX_FILE).exists() and (
+            any((root / name).exists() for name in BRODEN_FILES[1:]) or any(root.glob("c_*.csv"))
+        )
 
     def _chosen(self, asked):
         """Those of the asked categories that the folder has."""
-        there = [line["name"] for _, line in self._table(CATEGORY_FILE, ("name",))]
+        there = [line["name"] for _, line in self._table(CATEGORY_FILE, ("name",)) if line["name"]]
         for name in asked or ():
             if name not in there and name not in CATEGORIES:
                 raise DissectionError(f"CATEGORIES: {self.root} has no {name!r}: {did_you_mean(name, there)}")
@@ -62,39 +68,43 @@ class BrodenFormat(Format):
     @cached_property
     def _labels(self):
         """{number: Concept} of the labels of the chosen categories, by ascending number."""
-        coverage = {}  # number -> {category: coverage}
+        coverage, elsewhere = {}, {}  # number -> {category: coverage}, number -> names
         for category in self.categories:
             for where, line in self._table(f"c_{category}.csv", ("number", "coverage")):
                 number, share = _whole(line["number"]), _number(line["coverage"])
                 if number is None or share is None:
-                    self._note(
-                        where, f"number and coverage must be numbers, found {line['number']!r}, {line['coverage']!r}"
-                    )
+                    found = f"found {line['number']!r}, {line['coverage']!r}"
+                    self._note(where, f"number and coverage must be numbers, {found}")
                 else:
                     coverage.setdefault(number, {})[category] = share
+                    elsewhere.setdefault(number, []).append(line.get("name", ""))
         named, lines, also = {}, {}, {}
         for where, line in self._table(LABEL_FILE, ("number", "name")):
-            number, name = _whole(line["number"]), (line["name"] or "").strip()
+            number, name = _whole(line["number"]), line["name"]
             if not number or not name:
                 self._note(where, f"expected a number from 1 on and a name, found {line['number']!r}, {line['name']!r}")
             elif number in named:
                 self._note(where, f"label {number} stands already in {lines[number]}")
             else:
                 named[number], lines[number] = name, where
-                words = ((line.get("syns") or "").replace(",", ";")).split(";")
+                words = line.get("syns", "").replace(",", ";").split(";")
                 also[number] = tuple(word.strip() for word in words if word.strip() not in ("", name))
         for number in sorted(set(coverage) - set(named)):
-            self._note(
-                LABEL_FILE,
-                f"has no label {number}, which {first_few(f'c_{name}.csv' for name in coverage[number])} names",
-            )
-        twice = {name for name, count in Counter(named.values()).items() if count > 1}
+            tables = first_few(f"c_{category}.csv" for category in coverage[number])
+            self._note(LABEL_FILE, f"has no label {number}, which {tables} names")
+        unlike = [
+            f"{number} is {named[number]} and {other}"
+            for number in sorted(set(named) & set(coverage))
+            for other in dict.fromkeys(elsewhere[number]) if other not in ("", named[number])
+        ]  # fmt: skip
+        if unlike:
+            what = f"names {len(unlike)} labels otherwise than their categories' tables: {first_few(unlike)}"
+            self._note(LABEL_FILE, what)
         found = {}
-        for number in sorted(set(named) & set(coverage)):
-            of = coverage[number]
-            primary = max(of, key=lambda category: (of[category], -self.categories.index(category)))
-            name = f"{named[number]} ({number})" if named[number] in twice else named[number]
-            found[number] = Concept(name, primary, also=also[number])
+        for number, name in _told_apart(named).items():
+            if of := coverage.get(number):
+                primary = max(of, key=lambda category: (of[category], -self.categories.index(category)))
+                found[number] = Concept(name, primary, also=also[number])
         return found
 
     def _note(self, where, what):
@@ -104,16 +114,11 @@ class BrodenFormat(Format):
         """Read the index. Returns (rows, problems): list of Row, of the images with an entry in a chosen category, and
         list of Problem. Raises DissectionError for a table that is none.
         """
-        rows, problems, first_use = [], list(self.problems), {}
-        missing = [name for name in self.categories if name not in self._columns(INDEX_FILE)]
-        if missing:
-            raise DissectionError(
-                f"{self.root / INDEX_FILE} has no column {first_few(missing)}, which {CATEGORY_FILE} names"
-            )
-        for where, line in self._table(INDEX_FILE, _OF_INDEX):
-            cells = {name: (line[name] or "").strip() for name in self.categories}
-            cells = {name: cell for name, cell in cells.items() if cell.strip("; ")}
+        rows, problems, first_use, without = [], list(self.problems), {}, 0
+        for where, line in self._table(INDEX_FILE, (*_OF_INDEX, *self.categories)):
+            cells = {name: line[name] for name in self.categories if line[name].strip("; ")}
             if not cells:
+                without += 1
                 continue
             row, found = self._read_row(len(rows), where, line, cells)
             if row.image and row.image in first_use:
@@ -121,34 +126,46 @@ class BrodenFormat(Format):
             first_use.setdefault(row.image, where)
             rows.append(row)
             problems += found
+        if without:
+            what = f"{without} images have no label of {', '.join(self.categories)}: they are left out"
+            problems.append(Problem(INDEX_FILE, what, fatal=False))
         return rows, problems
 
     def _read_row(self, index, where, line, cells):
         problems = []
 
-        def report(what):
-            problems.append(Problem(where, what, index))
+        def report(what, fatal=True):
+            problems.append(Problem(where, what, index, fatal))
 
-        image, grid = (line["image"] or "").strip(), (_whole(line["sh"]), _whole(line["sw"]))
+        image, grid = line["image"], (_whole(line["sh"]), _whole(line["sw"]))
         if not image or leaves_root(image):
             report(f"{image} leads out of the dictionary" if image else "names no image")
         if not all(grid):
             report(f"sh and sw are {line['sh']!r} and {line['sw']!r}: they must be whole numbers from 1 on")
-        masks = {}
-        for category, cell in cells.items():
-            numbers, paths = [], []
-            for entry in filter(None, (entry.strip() for entry in cell.split(";"))):
-                if entry.isdecimal():
-                    numbers.append(int(entry))
-                    if int(entry) not in self._labels:
-                        report(f"{category}: {LABEL_FILE} and c_{category}.csv have no label {entry}")
-                elif leaves_root(entry):
-                    report(f"{entry} leads out of the dictionary")
-                else:
-                    paths.append(f"{IMAGE_FOLDER}/{entry}")
-            masks[category] = (tuple(numbers), tuple(paths))
-        usable = "" if problems else f"{IMAGE_FOLDER}/{image}"
+        elif grid[0] * grid[1] > MOST_PIXELS:
+            report(f"sh x sw are {grid[0]:,} x {grid[1]:,}: more than {MOST_PIXELS:,} pixels")
+        elif grid[0] > (_whole(line["ih"]) or grid[0]) or grid[1] > (_whole(line["iw"]) or grid[1]):
+            report(f"sh x sw, {grid[0]} x {grid[1]}, are more than ih x iw, {line['ih']} x {line['iw']}", fatal=False)
+        masks = {name: self._read_cell(name, cell, report) for name, cell in cells.items()}
+        usable = "" if any(problem.fatal for problem in problems) else normpath(f"{IMAGE_FOLDER}/{image}")
         return Row(index, where, usable, masks, grid=grid), problems
+
+    def _read_cell(self, category, cell, report):
+        """The entries of a cell: (numbers of labels of the whole image, paths of images of labels), tuples."""
+        numbers, paths = [], []
+        for entry in filter(None, (entry.strip() for entry in cell.split(";"))):
+            number = _whole(entry)
+            if number is not None:
+                numbers.append(number)
+                if number not in self._labels:
+                    report(f"{category}: no table has a label {entry}")
+            elif not entry.lower().endswith(".png"):
+                report(f"{category}: {entry[:80]!r} is neither the number of a label nor a PNG")
+            elif leaves_root(entry):
+                report(f"{entry} leads out of the dictionary")
+            else:
+                paths.append(normpath(f"{IMAGE_FOLDER}/{entry}"))
+        return tuple(numbers), tuple(paths)
 
     def check(self, row, memory):
         """Look at the files of a row. memory: FileMemory. Returns (list of Problem, {path: digest of a sound file})."""
@@ -236,11 +253,15 @@ class BrodenFormat(Format):
             )
             images = sum(category in row.masks for row in rows)
             lines.append(f"{category}: {images} images, {len(found)} labels")
-            unlike = []
+            unlike, listed = [], set()
             for _, line in self._table(f"c_{category}.csv", ("number", "frequency")):
                 number, said = _whole(line["number"]), _whole(line["frequency"])
+                listed.add(number)
                 if number is not None and said is not None and said != found[number]:
                     unlike.append(f"{line.get('name') or number} {said}, found {found[number]}")
+            if strange := sorted(set(found) - listed):
+                what = f"lacks {len(strange)} labels that {INDEX_FILE} has in this category: {first_few(strange)}"
+                problems.append(Problem(f"c_{category}.csv", what, fatal=False))
             if unlike:
                 what = f"says of {len(unlike)} labels another number of images than there are: {first_few(unlike)}"
                 problems.append(Problem(f"c_{category}.csv", what, fatal=False))
@@ -252,31 +273,36 @@ class BrodenFormat(Format):
     def identity(self, row, digests):
         """What decides the masks of a row, as JSON."""
         entries = [(name, numbers, [digests[path] for path in paths]) for name, (numbers, paths) in row.masks.items()]
-        return [row.grid, entries]
-
-    def _columns(self, name):
-        with self._opened(name) as file:
-            return next(csv.reader(file), [])
+        return [row.grid, sorted(entries)]
 
     def _table(self, name, columns):
-        """Yield (file and line, {column: cell}) of a table. columns: those that it must have."""
-        try:
-            with self._opened(name) as file:
-                reader = csv.DictReader(file, restval="")
-                missing = [column for column in columns if column not in (reader.fieldnames or ())]
-                if missing:
-                    found = ",".join(reader.fieldnames or ["nothing"])[:80]
-                    raise DissectionError(f"{self.root / name} has no column {first_few(missing)}: found {found!r}")
-                for cells in reader:
-                    yield f"{name} line {reader.line_num}", cells
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DissectionError(f"cannot read {self.root / name}: {error}") from error
+        """Yield (file and line, {column: cell}) of a table, without blanks around cells and names of columns.
 
-    def _opened(self, name):
+        columns: those that it must have.
+        """
         try:
-            return open(self.root / name, newline="", encoding="utf-8-sig")
+            with open(self.root / name, newline="", encoding="utf-8-sig") as file:
+                reader = csv.reader(file)
+                header = [column.strip() for column in next(reader, [])]
+                missing = [column for column in columns if column not in header]
+                if missing:
+                    found = f"found {','.join(header)[:80]!r}" if header else "it is empty"
+                    raise DissectionError(f"{self.root / name} has no column {first_few(missing)}: {found}")
+                for cells in reader:
+                    cells = [*map(str.strip, cells), *[""] * (len(header) - len(cells))]
+                    yield f"{name} line {reader.line_num}", dict(zip(header, cells, strict=False))
         except OSError as error:
             raise DissectionError(f"cannot read {self.root / name}: {error.strerror}") from error
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DissectionError(f"cannot read {self.root / name}: {error}") from error
+
+
+def _told_apart(named):
+    """{number: name}, by ascending number, a name for each: where labels share one, with the number behind it."""
+    names = dict(sorted(named.items()))
+    while twice := {name for name, count in Counter(names.values()).items() if count > 1}:
+        names = {number: f"{name} ({number})" if name in twice else name for number, name in names.items()}
+    return names
 
 
 def _paths(row):
@@ -288,11 +314,13 @@ def _numbers(row):
 
 
 def _whole(text):
-    return int(text) if text and text.strip().isdecimal() else None
+    """A whole number as tables have it, also as 12.0; None for anything else."""
+    found = re.fullmatch(r"(\d{1,12})(\.0+)?", text)
+    return int(found[1]) if found else None
 
 
 def _number(text):
     try:
-        return float(text)
-    except (TypeError, ValueError):
+        return float(text) if isfinite(float(text)) else None
+    except ValueError:
         return None

@@ -36,7 +36,7 @@ def find_problems(root, workers):
     with tempfile.TemporaryDirectory() as forgotten:  # a check looks at every file, whatever was found before
         problems += check_files(found_format, rows, forgotten, workers)[1]
     carried = Counter(concept for row in rows for concept in found_format.concepts_in(row))
-    reviewed, lines = found_format.review(rows)
+    reviewed, lines = found_format.review(rows) if rows else ([], [])
     problems += reviewed
     if not carried:
         problems.append(Problem(str(root), "has no masks at all: there is no concept to compare units with"))

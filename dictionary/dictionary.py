@@ -19,7 +19,7 @@ from dictionary.views import WHOLE
 from util.errors import DissectionError
 from util.files import fingerprint
 
-# The formats that a dictionary may have, the first that recognises a folder reads it.
+# The formats that a dictionary may have; the one that recognises a folder reads it.
 FORMATS = (FaceFormat, BrodenFormat)
 
 _PROBLEMS_SHOWN = 5
@@ -57,6 +57,11 @@ class Dictionary:
     def same_rule(self):
         """Of which concepts the masks are made in the same way, bool (C, C)."""
         return self.format.same_rule(self.names)
+
+    @property
+    def bad(self):
+        """Number of rows that were left out because they cannot be used."""
+        return len({problem.row for problem in self.problems if problem.fatal})
 
     @cached_property
     def usable_rows(self):
@@ -107,6 +112,12 @@ class Dictionary:
         for row in self.usable_rows:
             carries[row.index, [self._number[name] for name in self.format.concepts_in(row)]] = True
         return carries
+
+    def resampled(self, images):
+        """Whether areas are counted anew for each resample and half of the photographs (method.md §8.4, §8.5): not
+        where the union has other images than the concept's, or there are too many masks. images: see method.tally.
+        """
+        return images == "concept" and not self.format.many_labels
 
     @cached_property
     def told(self):
@@ -174,9 +185,13 @@ def format_of(root, categories=None):
     root = Path(root)
     if not root.is_dir():
         raise no_dictionary(root)
-    for known in FORMATS:
-        if known.recognises(root):
-            return known(root, categories)
+    fitting = [known for known in FORMATS if known.recognises(root)]
+    if len(fitting) > 1:
+        raise DissectionError(
+            f"{root} holds the tables of a Face Dictionary and those of Broden: each needs a folder of its own"
+        )
+    if fitting:
+        return fitting[0](root, categories)
     raise DissectionError(
         f"{root} is no dictionary: a Face Dictionary has at least one of {', '.join(INDEX_FILES)}, and Broden has "
         f"{', '.join(BRODEN_FILES)}"

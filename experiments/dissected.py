@@ -50,11 +50,11 @@ class Dissected:
         maps: FeatureMaps. thresholds: list of float64 (U,). Yields an Outcome for each.
         """
         config, operator, layer = self.config, self.operator, self.store.layer
-        statistics = [TALLY.make(of, operator.dictionary, operator.grid, self.store.facts) for of in thresholds]
+        statistics = [TALLY.make(of, operator.dictionary, self.store.facts) for of in thresholds]
         tallies = operator.tally({layer: (maps, statistics)})[layer]
-        for of, tally in zip(thresholds, tallies, strict=True):
+        for tally in tallies:
             chance = operator.chance(
-                {layer: (maps, of)}, permutations=config.PERMUTATIONS or 0, bootstraps=0,
+                {layer: (maps, tally)}, permutations=config.PERMUTATIONS or 0, bootstraps=0,
                 images=config.CHANCE_IMAGES or len(operator.dictionary.rows),
             )  # fmt: skip
             yield Outcome.of(tally, chance[layer])

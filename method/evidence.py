@@ -79,12 +79,6 @@ class Evidence:
         return self.alpha is not None and not np.isnan(self.chance.q).all()
 
     @property
-    def without_place(self):
-        """Which units have a label that holds for whole images, so that there is no location level: bool (U,)."""
-        label = self.chance.label
-        return (label >= 0) & np.isnan(self.chance.location_iou[np.arange(len(label)), label])
-
-    @property
     def confirmed_unique(self):
         """Number of distinct top concepts among the confirmed detectors."""
         return len(set(self.chance.label[self.confirmed].tolist()))

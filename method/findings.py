@@ -53,6 +53,10 @@ class Findings:
         """The unit's concept, None for a unit whose IoU is 0 everywhere (method.md §3.5)."""
         return self.concepts[self.ranking[unit, 0]] if self.top_iou[unit] > 0 else None
 
+    def holds_for_whole_images(self, unit):
+        """Whether the unit's concept is one that has no place in images."""
+        return bool(self.tally.whole.size and self.top_iou[unit] > 0 and self.tally.whole[self.ranking[unit, 0]])
+
     @property
     def detectors(self):
         """Number of interpretable units."""

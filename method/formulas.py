@@ -1,9 +1,10 @@
 """The formula of concepts that a unit follows best, such as `nose AND NOT (mouth OR left_eye)` (method.md §3.6).
 
 A formula is counted on the photographs that are annotated for all of its concepts and for the unit's label: elsewhere
-nobody knows whether an absent concept is absent. On these very photographs it is compared with the label alone. The
-difference of the two IoUs, the excess, is what formulas are ranked by: IoUs from different photographs cannot be
-compared, and where all are the same it ranks as the IoU does.
+nobody knows whether an absent concept is absent. On these very photographs it is compared with the label alone. They
+must hold at least half of what the unit finds of its label: otherwise a formula would do well where the label happens
+to fail. The difference of the two IoUs, the excess, is what formulas are ranked by: IoUs from different photographs
+cannot be compared, and where all are the same it ranks as the IoU does.
 """
 
 from dataclasses import dataclass, field, fields
@@ -15,6 +16,8 @@ from method.tally import iou
 
 BEAM = 10  # formulas of each length that are made longer
 ASKED_FROM = 0.02  # IoU of the label from which a unit is asked for a formula: below, a formula is noise
+
+_FOUND = 0.5  # least share of the pixels of its label that the unit finds, on the photographs of a formula
 
 AND, OR, AND_NOT = "AND", "OR", "AND NOT"
 
@@ -84,8 +87,10 @@ def best_formula(of_unit, most, beam=BEAM):
     """
     singles = range(len(of_unit.concepts))
     excess = np.array([np.subtract(*compared(of_unit, concept)) for concept in singles])
-    order = np.argsort(-excess, kind="stable")[:beam]
-    formulas = order.tolist()
+    in_label = of_unit.active * of_unit.inside[:, of_unit.label]
+    excess[_too_few(in_label @ of_unit.known, of_unit)] = -np.inf
+    order = [concept for concept in np.argsort(-excess, kind="stable") if excess[concept] > -np.inf][:beam]
+    formulas = [int(concept) for concept in order]
     best, best_excess = (formulas[0], excess[order[0]]) if excess[order[0]] > 0 else (of_unit.label, 0.0)
     for _ in range(most - 1):
         formulas, excess = _longer(of_unit, formulas, beam)
@@ -139,9 +144,15 @@ def _excess_of_longer(of_unit, formulas):
         same = np.any([joined[:, 0] == part[:, 0] for part in parts], axis=0)  # one lies in the other
         excess.append(np.where(same, -np.inf, _iou(joined, active) - alone))
     excess = np.stack(excess, axis=2)
+    excess[_too_few(label[:, 1], of_unit)] = -np.inf
     for index, formula in enumerate(formulas):
         excess[index, concepts_of(formula)] = -np.inf
     return excess
+
+
+def _too_few(found, of_unit):
+    """Whether photographs hold too little of what a unit finds of its label. found: of them, see UnitPixels.found."""
+    return found < _FOUND * of_unit.found
 
 
 def _iou(counts, active):

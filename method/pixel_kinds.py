@@ -13,7 +13,6 @@ import numpy as np
 from method.segmentation import active_pixels, float32_floor
 
 CANDIDATES = 50  # concepts that a unit's formulas are made of, at most: those with its highest IoU
-_SHARED = 0.5  # least share of the label's photographs that are annotated for a candidate as well
 
 _MAPS_AT_ONCE = 8  # upsampled together, see method.segmentation
 _MERGE_AT = 1 << 22  # numbers that may wait before they are merged
@@ -64,6 +63,11 @@ class UnitPixels:
         """bool (T, K): the concepts that the pixels' photographs are annotated for."""
         return self.groups.known[self.group][:, self.concepts]
 
+    @property
+    def found(self):
+        """Number of pixels of the label in which the unit is active."""
+        return int(self.active[self.inside[:, self.label]].sum())
+
     def of_half(self, half):
         """The same of one half of the photographs."""
         rows = self.groups.half[self.group] == half
@@ -87,7 +91,7 @@ class PixelKinds:
     def __init__(self, thresholds, iou, units, groups):
         self.units, self.thresholds, self.groups = np.asarray(units, int), thresholds, groups
         self.labels = iou[self.units].argmax(axis=1)
-        self.candidates = [_candidates(iou[unit], groups) for unit in self.units]
+        self.candidates = [_candidates(iou[unit], groups.known) for unit in self.units]
         width = [4 + -(-len(of) // 8) for of in self.candidates]
         self._held = [(np.zeros((0, bytes_), np.uint8), np.zeros((0, 2), np.int64)) for bytes_ in width]
         self._waiting, self._n_waiting = [], 0
@@ -157,14 +161,10 @@ class PixelKinds:
         return found
 
 
-def _candidates(iou, groups):
-    """The concepts with a unit's highest IoU, ascending, of those that enough of the photographs are annotated for that
-    are annotated for its label: a formula with others would be counted on a handful on which the label happens to fail.
-    """
-    of_label = groups.known[:, iou.argmax()]
-    shared = groups.photographs[of_label] @ groups.known[of_label]
-    enough = shared >= _SHARED * groups.photographs[of_label].sum()
-    ranked = [concept for concept in np.argsort(-iou, kind="stable") if enough[concept]]
+def _candidates(iou, known):
+    """The concepts with a unit's highest IoU that some photographs are annotated for beside its label, ascending."""
+    beside = known[known[:, iou.argmax()]].any(axis=0)
+    ranked = [concept for concept in np.argsort(-iou, kind="stable") if beside[concept]]
     return np.sort(np.array(ranked[:CANDIDATES], int))
 
 

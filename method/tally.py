@@ -30,6 +30,7 @@ class Tally:
     concept; False throughout for one that was left out. thresholds: float64 (U,). iou_union: which union tally divides
     by, 'all' or 'active'. map_size: int64 (2,), height and width of the maps. fingerprint: of what it was made from.
     images: of IMAGES, the rule of counting; by others than 'concept' union_active is union. covered: int64 (C,), |L_c|.
+    whole: bool (C,), concepts that hold for whole images and have no place in them.
     """
 
     tally: np.ndarray
@@ -47,6 +48,7 @@ class Tally:
     map_size: np.ndarray
     images: np.ndarray = field(default_factory=lambda: np.array("concept"))
     covered: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    whole: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     fingerprint: np.ndarray = field(default_factory=lambda: np.array(""))
 
 
@@ -173,6 +175,7 @@ class TallyStatistic:
             map_size=np.array(self.map_size),
             images=np.array(self.images),
             covered=counts.mask_area,
+            whole=np.array([concept.whole for concept in self.concepts], bool),
         )
 
 

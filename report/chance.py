@@ -46,7 +46,8 @@ def unit_line(findings, evidence, unit, formulas=None):
     if not np.isnan(chance.iou_low[unit]):
         parts.append(f"95 % {chance.iou_low[unit]:.3f} to {chance.iou_high[unit]:.3f}")
     has_place = not np.isnan(chance.location_iou[unit, label])
-    parts.append(f"location level {chance.location_iou[unit, label]:.3f}" if has_place else "of whole images: no place")
+    lacking = "of whole images: no place" if findings.holds_for_whole_images(unit) else "location level not known"
+    parts.append(f"location level {chance.location_iou[unit, label]:.3f}" if has_place else lacking)
     if has_place and not np.isnan(chance.q[unit]):
         parts.append(f"q {small(chance.q[unit])}" + (", confirmed" if evidence.confirmed[unit] else ""))
     if not np.isnan(chance.heldout_iou[unit]):

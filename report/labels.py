@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 from matplotlib.figure import Figure
 
+from method.tally import iou
 from report.plots import MARGIN, PAGE, colours, readable
 from report.tables import write_csv
 
@@ -28,11 +29,12 @@ def _tally_line(findings, unit):
     top = findings.top_concept(unit)
     line = [unit + 1, findings.type_of.get(top, ""), top or "", repr(float(findings.top_iou[unit]))]
     activation = tally.union[unit] - tally.covered + tally.intersection[unit]
+    scores = iou(tally.intersection[unit], tally.union[unit])
     for category in findings.types:
         best = findings.ranking[unit][types[findings.ranking[unit]] == category][0]
         if tally.intersection[unit, best]:
             numbers = (tally.covered[best], activation[best], tally.intersection[unit, best])
-            line += [findings.concepts[best], *map(int, numbers), repr(float(tally.tally[unit, best]))]
+            line += [findings.concepts[best], *map(int, numbers), repr(float(scores[best]))]
         else:
             line += ["", 0, 0, 0, "0.0"]
     return line
@@ -56,7 +58,7 @@ def write_chart(path, dissection):
     figure = label_bars(dissection.layer, labels_of(dissection.findings), dissection.findings.units,
                         dissection.findings.score_threshold)  # fmt: skip
     figure.get_layout_engine().set(w_pad=MARGIN, h_pad=MARGIN)
-    figure.savefig(path, format="pdf")
+    figure.savefig(path, format="pdf", metadata={"CreationDate": None})  # the same bytes each time
 
 
 def label_bars(title, labels, units, score_threshold):
@@ -73,7 +75,7 @@ def label_bars(title, labels, units, score_threshold):
             axes.bar(
                 np.arange(len(of_category)) + len(names), [counted[name] for name in of_category], 0.82,
                 color=colour[category],
-                label=f"{readable(category)}: {sum(counted.values())} detectors, {len(counted)} unique",
+                label=f"{readable(category)}: {sum(counted.values())} units, {len(counted)} labels",
             )  # fmt: skip
             names += of_category
     total = sum(count_of.values())

@@ -39,7 +39,7 @@ def sentences(findings, evidence):
             f"{sure} of them {'is' if sure == 1 else 'are'} confirmed: beyond what being active at the same place of "
             f"the {where} would give, and beyond chance."
         )
-        if without := int((findings.interpretable & evidence.without_place).sum()):
+        if without := sum(findings.holds_for_whole_images(unit) for unit in np.flatnonzero(findings.interpretable)):
             told.append(f"{without} detect what holds for whole images and has no place: of them it cannot be said.")
     else:
         told.append("Whether chance explains that was not asked (PERMUTATIONS, ALPHA).")

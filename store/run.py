@@ -228,8 +228,8 @@ def images_of(config, dictionary):
     images = config.IMAGES or dictionary.format.images
     if images != "concept" and config.IOU_UNION != "all":
         raise DissectionError(
-            f"IOU_UNION={config.IOU_UNION} leaves out images that carry the concept and IMAGES={images} counts "
-            "others, too: set IMAGES=concept or IOU_UNION=all"
+            f"IOU_UNION={config.IOU_UNION}{' (by PRESET)' if config.PRESET else ''} leaves out images that carry "
+            f"the concept and IMAGES={images} counts others, too: set IMAGES=concept or IOU_UNION=all"
         )
     return images
 
@@ -246,7 +246,7 @@ def layer_stores(config, model, dictionary, twin=None):
     if twin is not None:
         folder, name = folder / TWINS_FOLDER, f"{config.TASK}_random{twin}"
     images = images_of(config, dictionary)
-    resampled = images == "concept" and not dictionary.format.many_labels
+    resampled = dictionary.resampled(images)
     facts = {
         "input_size": model.grid,
         "feature_dtype": config.FEATURE_DTYPE,
@@ -272,7 +272,8 @@ def layer_stores(config, model, dictionary, twin=None):
     size = f"{len(dictionary.usable_rows)} images, {len(dictionary.concepts)} concepts"
     about = about_of_run(config, model, size) if twin is None else {}
     settings = used_settings(config, model)
-    if len(dictionary.usable_rows) < len(dictionary.rows):
+    settings["IMAGES"] = [None] * (images == dictionary.format.images) + [images]
+    if dictionary.bad:
         settings["SKIP_BAD_IMAGES"] = [True]
     return {
         layer: LayerStore(
@@ -329,8 +330,7 @@ def prediction_store(config, model, subgroups, views, **about):
 
 # Settings that decide what main.py makes of every network.
 _DECIDING = (
-    "WEIGHTS", "CHECKPOINT_KEY", "QUANTILE", "SEG_THRESHOLD", "IOU_UNION", "IMAGES", "CATEGORIES", "FEATURE_DTYPE",
-    "TEST_MODE",
+    "WEIGHTS", "CHECKPOINT_KEY", "QUANTILE", "SEG_THRESHOLD", "IOU_UNION", "FEATURE_DTYPE", "TEST_MODE",
 )  # fmt: skip
 _OF_CHANCE = ("PERMUTATIONS", "BOOTSTRAPS", "CHANCE_IMAGES", "TWINS")
 _PLACES = ("DICTIONARY", "MODEL_FOLDER")  # of these, [as spelled, as an absolute path]

@@ -299,8 +299,12 @@ def set_cell(number, name, value):
     ("index.csv", set_cell(0, "sh", ""), "sh and sw are '' and"),
     ("index.csv", set_cell(0, "image", "../other.jpg"), "leads out of the dictionary"),
     ("index.csv", set_cell(0, "object", "/etc/passwd.png"), "leads out of the dictionary"),
-    ("index.csv", set_cell(0, "scene", "4000"), "have no label 4000"),
+    ("index.csv", set_cell(0, "scene", "4000"), "scene: no table has a label 4000"),
     ("index.csv", set_cell(1, "image", "scenes/000000.jpg"), "stands already at index.csv line 2"),
+        ("index.csv", set_cell(1, "image", "./scenes//000000.jpg"), "stands already at index.csv line 2"),
+        ("index.csv", set_cell(0, "scene", "-5"), "'-5' is neither the number of a label nor a PNG"),
+        ("index.csv", set_cell(0, "scene", "9" * 5000), "is neither the number of a label nor a PNG"),
+        ("index.csv", set_cell(0, "sh", "99999999999"), "more than 67,108,864 pixels"),
 ])  # fmt: skip
 def test_a_line_of_the_index_that_cannot_be_used_is_named(folder, tmp_path, table, change, expected):
     rewrite(folder / table, change)
@@ -310,11 +314,13 @@ def test_a_line_of_the_index_that_cannot_be_used_is_named(folder, tmp_path, tabl
 
 def test_notes_on_the_tables_name_the_line(folder):
     rewrite(folder / "label.csv", lambda lines: lines[:-1] + [lines[0]])
-    rewrite(folder / "c_scene.csv", set_cell(0, "coverage", "much"))
+    rewrite(folder / "c_scene.csv", set_cell(0, "coverage", "nan"))
+    rewrite(folder / "c_color.csv", set_cell(2, "name", "pale"))
     problems, _ = find_problems(folder, 0)
     told = [str(problem) for problem in problems]
     assert any("stands already in label.csv line 2" in one for one in told)
     assert any("c_scene.csv line 2: number and coverage must be numbers" in one for one in told)
+    assert any("names 1 labels otherwise than their categories' tables" in one for one in told)
     assert any(one.startswith("label.csv: has no label 70") for one in told)
 
 
@@ -342,10 +348,62 @@ def test_a_folder_without_a_table_or_a_column_says_which(folder, tmp_path):
         opened(folder, tmp_path, ("object",))
 
 
+def test_numbers_as_other_programs_write_them_are_read(folder, tmp_path):
+    before = opened(folder, tmp_path)
+    for table, columns in (
+        ("index.csv", ("sh", "sw", "ih", "scene")),
+        ("label.csv", ("number",)),
+        ("c_scene.csv", ("number",)),
+    ):
+        rewrite(folder / table, lambda lines, columns=columns: [
+            {name: f" {cell}.0 " if name in columns and cell.isdecimal() else cell for name, cell in line.items()}
+            for line in lines
+        ])  # fmt: skip
+    after = opened(folder, tmp_path)
+    assert after.masks_digest == before.masks_digest and after.names == before.names
+
+
+def test_a_table_in_another_encoding_is_named(folder, tmp_path):
+    (folder / "index.csv").write_bytes((folder / "index.csv").read_text().encode("utf-16"))
+    with pytest.raises(DissectionError, match="cannot read .*index.csv"):
+        opened(folder, tmp_path)
+
+
+def test_a_folder_with_the_tables_of_two_formats_is_refused(folder, tmp_path):
+    (folder / "Attributes.csv").write_text("image,labels\n")
+    with pytest.raises(DissectionError, match="holds the tables of a Face Dictionary and those of Broden"):
+        opened(folder, tmp_path)
+
+
+def test_the_order_of_the_categories_changes_no_masks(folder, tmp_path):
+    one, other = (opened(folder, tmp_path, order) for order in (ALL, ALL[::-1]))
+    assert one.masks_digest == other.masks_digest and one.names == other.names
+
+
+def test_a_label_in_the_cell_of_another_category_is_noted(folder):
+    with open(folder / "index.csv", newline="", encoding="utf-8") as file:
+        scene = next(line["scene"] for line in csv.DictReader(file) if line["scene"])
+    rewrite(folder / "index.csv", set_cell(3, "texture", scene))
+    told = [str(problem) for problem in find_problems(folder, 0)[0]]
+    assert any(one.startswith("c_texture.csv: lacks 1 labels that index.csv has in this category") for one in told)
+
+
+def test_an_image_without_labels_is_not_called_bad(folder, tmp_path):
+    rewrite(folder / "index.csv", lambda lines: [
+        {**line, **{name: "" for name in ALL if place == 2}} for place, line in enumerate(lines)
+    ])  # fmt: skip
+    dictionary = opened(folder, tmp_path)
+    assert (len(dictionary.rows), dictionary.bad) == (29, 0)
+    assert "1 images have no label" in " ".join(map(str, dictionary.problems))
+
+
 def test_two_labels_of_one_name_are_told_apart_by_their_numbers(folder, tmp_path):
     rewrite(folder / "label.csv", set_cell(1, "name", "black-c"))
     names = opened(folder, tmp_path, ("color",)).names
     assert names[:2] == ("black-c (1)", "black-c (2)")
+    rewrite(folder / "label.csv", set_cell(2, "name", "black-c (2)"))
+    names = opened(folder, tmp_path, ("color",)).names
+    assert names[:3] == ("black-c (1)", "black-c (2) (2)", "black-c (2) (3)")
 
 
 def test_an_image_whose_labels_are_all_zero_takes_no_part(folder, tmp_path):
@@ -447,8 +505,12 @@ def test_the_chart_counts_units_from_the_threshold_on(dissected):
 
 def test_what_needs_regions_or_subgroups_says_that_there_are_none(dissected, folders, tmp_path):
     words = {"TASKS": "onet", "LAYER_NAME": "layer3", "DICTIONARY": folders[True], "OUTPUT_FOLDER": dissected,
-             "NL_FOLDER": tmp_path, "PLOT_FOLDER": tmp_path, "CACHE_FOLDER": tmp_path, "INPUT_SIZE": 48}  # fmt: skip
-    for script, expected in ((cluster_top, "regions"), (nl_bias, "holds no subgroup")):
+             "NL_FOLDER": tmp_path, "PLOT_FOLDER": tmp_path, "CACHE_FOLDER": tmp_path, "INPUT_SIZE": 48,
+             "CROP": "whole", **LITTLE_CHANCE}  # fmt: skip
+    for script, expected in (
+        (cluster_top, "none of the concepts of its dictionary lies in a region"),
+        (nl_bias, "holds no subgroup"),
+    ):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["script", *(f"{name}={value}" for name, value in words.items())])
             with pytest.raises(DissectionError, match=expected):

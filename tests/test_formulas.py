@@ -68,6 +68,11 @@ class Case:
         """Which photographs count."""
         return [one for one in photographs if self.known[one, [self.label, *concepts]].all()]
 
+    def found(self, concepts, photographs):
+        """What the unit finds of its label on the photographs that count, pixels."""
+        used = self.used(concepts, photographs)
+        return int((self.active[used] & self.inside[used, self.label]).sum())
+
     def excess(self, concepts, lies, photographs):
         """(IoU of what lies in a formula, IoU of the label) on the photographs that count. lies: bool (P, S, S)."""
         both, either, both_label, either_label = 0, 0, 0, 0
@@ -98,6 +103,8 @@ class Case:
         best = 0.0, [self.label], self.inside[:, self.label]
         for concepts, lies in self.all_formulas(most, photographs):
             excess = np.subtract(*self.excess(concepts, lies, photographs))
+            if self.found(concepts, photographs) < self.found([], photographs) / 2:
+                continue
             if excess > best[0]:
                 best = excess, concepts, lies
         return best

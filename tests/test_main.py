@@ -202,7 +202,7 @@ ALL = {".mmap", "_feature_size.npy", *FROM_THRESHOLD}
         ({"BATCH_SIZE": 5, "TALLY_BATCH_SIZE": 7, "WORKERS": 0}, set()),
         ({"TOPN": 2}, {".html", "_conv.pdf"}),
         ({"SCORE_THRESHOLD": 0.1}, {".html", "_conv.pdf", "_units.csv", "_formulas.csv", "_labels.pdf"}),
-        ({"FORMULAS": None}, {"_twins.npz", "_conv.pdf", "_units.csv", *FORMULAS}),
+        ({"FORMULAS": None}, {".html", "_twins.npz", "_conv.pdf", "_units.csv", *FORMULAS}),
         ({"ALPHA": 0.01}, {"_conv.pdf", "_units.csv", "_presence.csv"}),
         ({"TWINS": 0}, {".html", "_twins.npz", "_conv.pdf", "_units.csv"}),
         ({"PERMUTATIONS": 10}, FROM_CHANCE),
