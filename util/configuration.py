@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from util.errors import DissectionError, nearest
 
 # Of the program, for reports: raised when what they say may differ for the same files and settings.
-VERSION = "0.11"
+VERSION = "0.12"
 
 # What a PRESET sets beside what scripts do by it.
 AS_PUBLISHED = "computed as by the published program (PRESET=published)"  # what reports say of it
