@@ -75,7 +75,7 @@ def case(tmp_path):
 
 def layer_of(case, quantile=0.1, **options):
     config = SimpleNamespace(QUANTILE=quantile, SCORE_THRESHOLD=0.04, ALPHA=0.05, PERMUTATIONS=20, CHANCE_IMAGES=None)
-    store = LayerStore(case.folder, "case_layer", {"iou_union": "all"})
+    store = LayerStore(case.folder, "case_layer", {"iou_union": "all", "images": "concept"})
     return Dissected(config, case.operator(**options), store, case.features(), own=None, twins=[])
 
 

@@ -178,7 +178,12 @@ def test_the_overview_counts_what_the_table_has(view, results, units):
     detects = [place for place, iou in enumerate(twin["top_iou"][0]) if iou > 0.02]
     sure = [place for place in detects if twin["q"][0, place] <= 0.05 and twin["p_label"][0, place] <= 0.05]
     different = [len({int(twin["top_concept"][0, of]) for of in some}) for some in (detects, sure)]
-    assert [int(row.split()[-1]) for row in counts] == [len(detects), len(sure), *different]
+    assert [int(row.split()[-1]) for row in counts[:4]] == [len(detects), len(sure), *different]
+    formulas = rows_of(results.root / "local" / "onet_layer3_formulas.csv")
+    asked = np.isin(twin["formula_unit"], detects)
+    assert counts[4] == "follow a formula better than their label {} of {} {} of {}".format(
+        sum(row["holds"] == "1" for row in formulas), len(formulas), twin["formula_holds"][asked].sum(), asked.sum()
+    )
     assert page.browser.title == "Overview – onet_layer3"
     assert page.all(".face image") and len(page.all(".face .region")) == 2
 
