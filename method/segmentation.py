@@ -4,11 +4,14 @@ Everything here is exact or in a fixed order of single float32 operations, so th
 machine, in any batch, with any number of threads.
 """
 
+from functools import cache
+
 import numpy as np
 
-_MAPS_AT_ONCE = 8  # upsampled together: few enough for a core's cache at the usual 128 to 224 px
+_PIXELS_AT_ONCE = 1 << 18  # upsampled together: few enough for a core's cache, many enough to pay for the calls
 
 
+@cache
 def interpolation_table(length, count):
     """Where each of count output pixels lies among length input pixels, for bilinear interpolation.
 
@@ -19,7 +22,10 @@ def interpolation_table(length, count):
     """
     coordinates = np.clip((np.arange(count) + 0.5) * length / count - 0.5, 0, length - 1)
     lower = np.floor(coordinates).astype(np.int64)
-    return lower, (coordinates - lower).astype(np.float32)
+    weight = (coordinates - lower).astype(np.float32)
+    for shared in (lower, weight):
+        shared.flags.writeable = False
+    return lower, weight
 
 
 def upsample(maps, grid):
@@ -52,8 +58,8 @@ def active_pixels(maps, thresholds, grid):
 
 def packed_active_pixels(maps, thresholds, grid):
     """active_pixels of any number of maps, packed (see pack) a few at a time. Returns uint64 (A, words)."""
-    starts = range(0, max(len(maps), 1), _MAPS_AT_ONCE)
-    few = [slice(start, start + _MAPS_AT_ONCE) for start in starts]
+    step = max(1, _PIXELS_AT_ONCE // (grid[0] * grid[1]))
+    few = [slice(start, start + step) for start in range(0, max(len(maps), 1), step)]
     return np.concatenate([pack(active_pixels(maps[some], thresholds[some], grid)) for some in few])
 
 
