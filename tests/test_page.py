@@ -207,6 +207,10 @@ def test_units_are_filtered_sorted_and_found(view, units):
     choose(page, "standing", "detectors")
     page.one("[name=least]").send_keys("0.05")
     assert cards(page) == [int(row["unit"]) for row in by_iou if float(row["iou"]) >= 0.05]
+    page.one("button").click()
+    page.one("[name=leastx]").send_keys("0.01")
+    beyond = [int(row["unit"]) for row in by_iou if row["excess"] and float(row["excess"]) >= 0.01]
+    assert beyond and cards(page) == beyond
 
 
 def test_a_link_shows_the_same_again(view):

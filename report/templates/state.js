@@ -2,9 +2,9 @@
 
 const USUAL = {
   view: "overview", unit: "", of: "", image: "", concept: "", region: "", type: "", standing: "", group: "",
-  verdict: "biased", text: "", sort: "iou", least: "", mostq: "", outline: "on", mask: "on", dark: "on",
+  verdict: "biased", text: "", sort: "iou", least: "", leastx: "", mostq: "", outline: "on", mask: "on", dark: "on",
 };
-const FILTERS = ["concept", "region", "type", "standing", "group", "verdict", "text", "sort", "least", "mostq"];
+const FILTERS = ["concept", "region", "type", "standing", "group", "verdict", "text", "sort", "least", "leastx", "mostq"];
 
 function readState() {
   const words = new URLSearchParams(location.hash.slice(1));
@@ -45,7 +45,7 @@ const SORTS = {
   concept: ["concept", (unit) => (unit.top_concept ? ownConcept(unit) : Infinity)],
 };
 
-// Of any subgroup, what is less than "biased" is said of units that are biased towards none.
+// Whether any of the subgroups that are asked for has the verdict.
 function leans(unit) {
   return unit.bias.some((row) => (state.group === "any" || `${row.concept}: ${row.group}` === state.group)
     && row.verdict === state.verdict);
@@ -60,6 +60,7 @@ const PASSES = {
   standing: ["Standing", (unit) => standing(unit) === state.standing || (state.standing === "detectors" && unit.isDetector)],
   group: ["Leans towards", leans],
   least: ["IoU from", (unit) => unit.iou >= Number(state.least)],
+  leastx: ["Excess from", (unit) => known(unit.excess) && Number(unit.excess) >= Number(state.leastx)],
   mostq: ["q up to", (unit) => known(unit.q) && Number(unit.q) <= Number(state.mostq)],
 };
 const filtersAsked = () => Object.keys(PASSES).filter((name) => state[name] !== USUAL[name]);

@@ -22,6 +22,7 @@ function unitsView() {
     beside.bias && choice(PASSES.group[0], "group", [["", "not asked"], ["any", "any subgroup"], ...subgroups.map((name) => [name, readable(name)])], change),
     beside.bias && choice("and is", "verdict", VERDICTS.map((name) => [name, name]), change),
     field(PASSES.least[0], h("input", { type: "number", name: "least", min: 0, max: 1, step: "0.01", value: state.least, oninput: change("least") })),
+    field(PASSES.leastx[0], h("input", { type: "number", name: "leastx", min: -1, max: 1, step: "0.01", value: state.leastx, oninput: change("leastx") })),
     field(PASSES.mostq[0], h("input", { type: "number", name: "mostq", min: 0, max: 1, step: "0.01", value: state.mostq, oninput: change("mostq") })),
     choice("Sort by", "sort", Object.entries(SORTS).map(([name, [text]]) => [name, text]), change),
     h("button", { type: "button", onclick: () => go(Object.fromEntries(FILTERS.map((name) => [name, USUAL[name]]))) }, "Clear"));
