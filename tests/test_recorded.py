@@ -38,7 +38,7 @@ def words_for(folder, dictionary):
     folders = {"OUTPUT_FOLDER": "result", "NL_FOLDER": "global", "PLOT_FOLDER": "plots", "CACHE_FOLDER": "cache"}
     return [
         "TASK=onet", "TASKS=onet", f"LAYER_NAME={','.join(LAYERS)}", f"DICTIONARY={dictionary}", "TOPN=1", "PLOT=False",
-        "PERMUTATIONS=0", "BOOTSTRAPS=0", "TWINS=0",
+        "PERMUTATIONS=0", "BOOTSTRAPS=0", "TWINS=0", "FORMULAS=None",
         *(f"{name}={folder / place}" for name, place in folders.items()),
     ]  # fmt: skip
 
