@@ -25,7 +25,7 @@ from method.findings import Findings
 from method.tally import TallyStatistic
 from report import pdf, shown
 from report.dissection import Dissection
-from report.page import write_page
+from report.page import MEANING, write_page
 from store.feature_file import FeatureMaps
 
 QUANTILE, SCORE_THRESHOLD, ALPHA = 0.005, 0.04, 0.05
@@ -101,7 +101,7 @@ def kept(dissection):
 def pdf_and_page(folder, dissection):
     pdf.write(folder / "b.pdf", dissection)
     shown.write(folder / "shown.json", dissection)
-    write_page(folder / "made_up.html", folder / "shown.json", {"layers": [], "notes": []})
+    write_page(folder / "made_up.html", folder / "shown.json", {"layers": [], "notes": [], "meaning": MEANING})
 
 
 def open_it(page):

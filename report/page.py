@@ -30,7 +30,7 @@ _SCRIPTS = (
 )  # fmt: skip
 
 # What the figures mean, in the words of the PDFs: {what they are about: {term: text}}.
-_MEANING = {"concepts": chance.MEANING, "bias": bias_chance.MEANING, "hierarchy": hierarchy.MEANING}
+MEANING = {"concepts": chance.MEANING, "bias": bias_chance.MEANING, "hierarchy": hierarchy.MEANING}
 
 # Nothing but this page's own script and style runs, and nothing is fetched.
 _POLICY = (
@@ -48,7 +48,7 @@ def write_pages(folder, nl_folder):
     others = other_layers(stores)
     folders = list(dict.fromkeys((Path(folder), Path(nl_folder))))
     for store in stores:
-        beside = {**tables_of(store, folders), "layers": _seen_from(store, others), "meaning": _MEANING}
+        beside = {**tables_of(store, folders), "layers": _seen_from(store, others), "meaning": MEANING}
         store.facts.update(beside=fingerprint(beside), form=_form())
         if not store.is_current(PAGE, quiet=True):
             try:
