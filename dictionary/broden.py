@@ -68,27 +68,8 @@ class BrodenFormat(Format):
     @cached_property
     def _labels(self):
         """{number: Concept} of the labels of the chosen categories, by ascending number."""
-        coverage, elsewhere = {}, {}  # number -> {category: coverage}, number -> names
-        for category in self.categories:
-            for where, line in self._table(f"c_{category}.csv", ("number", "coverage")):
-                number, share = _whole(line["number"]), _number(line["coverage"])
-                if number is None or share is None:
-                    found = f"found {line['number']!r}, {line['coverage']!r}"
-                    self._note(where, f"number and coverage must be numbers, {found}")
-                else:
-                    coverage.setdefault(number, {})[category] = share
-                    elsewhere.setdefault(number, []).append(line.get("name", ""))
-        named, lines, also = {}, {}, {}
-        for where, line in self._table(LABEL_FILE, ("number", "name")):
-            number, name = _whole(line["number"]), line["name"]
-            if not number or not name:
-                self._note(where, f"expected a number from 1 on and a name, found {line['number']!r}, {line['name']!r}")
-            elif number in named:
-                self._note(where, f"label {number} stands already in {lines[number]}")
-            else:
-                named[number], lines[number] = name, where
-                words = line.get("syns", "").replace(",", ";").split(";")
-                also[number] = tuple(word.strip() for word in words if word.strip() not in ("", name))
+        coverage, elsewhere = self._of_categories()
+        named, also = self._named()
         for number in sorted(set(coverage) - set(named)):
             tables = first_few(f"c_{category}.csv" for category in coverage[number])
             self._note(LABEL_FILE, f"has no label {number}, which {tables} names")
@@ -106,6 +87,35 @@ class BrodenFormat(Format):
                 primary = max(of, key=lambda category: (of[category], -self.categories.index(category)))
                 found[number] = Concept(name, primary, also=also[number])
         return found
+
+    def _of_categories(self):
+        """What the tables of the chosen categories say of labels: {number: {category: coverage}}, {number: names}."""
+        coverage, names = {}, {}
+        for category in self.categories:
+            for where, line in self._table(f"c_{category}.csv", ("number", "coverage")):
+                number, share = _whole(line["number"]), _number(line["coverage"])
+                if number is None or share is None:
+                    found = f"found {line['number']!r}, {line['coverage']!r}"
+                    self._note(where, f"number and coverage must be numbers, {found}")
+                else:
+                    coverage.setdefault(number, {})[category] = share
+                    names.setdefault(number, []).append(line.get("name", ""))
+        return coverage, names
+
+    def _named(self):
+        """What the table of all labels says: {number: name}, {number: synonyms}."""
+        named, lines, also = {}, {}, {}
+        for where, line in self._table(LABEL_FILE, ("number", "name")):
+            number, name = _whole(line["number"]), line["name"]
+            if not number or not name:
+                self._note(where, f"expected a number from 1 on and a name, found {line['number']!r}, {line['name']!r}")
+            elif number in named:
+                self._note(where, f"label {number} stands already in {lines[number]}")
+            else:
+                named[number], lines[number] = name, where
+                words = line.get("syns", "").replace(",", ";").split(";")
+                also[number] = tuple(word.strip() for word in words if word.strip() not in ("", name))
+        return named, also
 
     def _note(self, where, what):
         self.problems.append(Problem(where, what, fatal=False))
