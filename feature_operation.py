@@ -274,8 +274,11 @@ class FeatureOperator:
         seen, outlines = [[] for _ in dictionary.concepts], [[] for _ in dictionary.concepts]
 
         def read(row):
-            concepts, masks = self._all_masks(row)  # what holds for this whole image may have a place in others
-            outlines = self._outlines[row.index][1] if row.index in self._outlines else Outlines.of(masks)
+            if row.index in self._outlines:
+                concepts, outlines = self._outlines[row.index]
+            else:
+                concepts, masks = self._all_masks(row)  # what holds for this whole image may have a place in others
+                outlines = Outlines.of(masks)
             kept = np.flatnonzero(wanted[row.index, concepts])
             return concepts[kept], outlines.taken(kept)
 

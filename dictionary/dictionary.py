@@ -130,7 +130,7 @@ class Dictionary:
         if not self.format.by_category:
             return [(self.usable, self.told)]
         types = np.array([concept.type for concept in self.concepts])
-        of_told = dict.fromkeys(types[self.told].tolist()) or dict.fromkeys(types[:1].tolist())
+        of_told = dict.fromkeys(types[self.told].tolist() or types[:1].tolist())  # or one that asks nothing
         return [(self.carries[:, types == of].any(axis=1), self.told & (types == of)) for of in of_told]
 
     @cached_property

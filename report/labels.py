@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 from matplotlib.figure import Figure
 
+from method.findings import Findings
 from method.tally import iou
 from report.plots import MARGIN, PAGE, colours, readable
 from report.tables import write_csv
@@ -25,13 +26,13 @@ def write_tally(path, dissection):
 
 
 def _tally_line(findings, unit):
-    tally, types = findings.tally, np.array([findings.type_of[name] for name in findings.concepts])
+    tally, ranking = findings.tally, findings.ranking[unit]
     top = findings.top_concept(unit)
     line = [unit + 1, findings.type_of.get(top, ""), top or "", repr(float(findings.top_iou[unit]))]
     activation = tally.union[unit] - tally.covered + tally.intersection[unit]
     scores = iou(tally.intersection[unit], tally.union[unit])
     for category in findings.types:
-        best = findings.ranking[unit][types[findings.ranking[unit]] == category][0]
+        best = ranking[tally.types[ranking] == category][0]
         if tally.intersection[unit, best]:
             numbers = (tally.covered[best], activation[best], tally.intersection[unit, best])
             line += [findings.concepts[best], *map(int, numbers), repr(float(scores[best]))]
@@ -45,8 +46,8 @@ def labels_of(findings):
 
     Units that just reach it count, as in the published program of Network Dissection.
     """
-    units = np.flatnonzero((findings.top_iou >= max(findings.score_threshold, 1e-12)) & (not findings.warnings))
-    counted = Counter(findings.top_concept(unit) for unit in units)
+    reached = Findings(findings.tally, findings.score_threshold, inclusive=True).interpretable
+    counted = Counter(findings.top_concept(unit) for unit in np.flatnonzero(reached))
     return {
         category: {name: count for name, count in counted.most_common() if findings.type_of[name] == category}
         for category in findings.types

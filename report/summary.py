@@ -9,13 +9,14 @@ def found(findings, evidence):
     """What was found in a layer, in words: {what: text}. findings: Findings. evidence: Evidence."""
     best = [unit for unit in findings.units_by_iou()[:3] if findings.top_concept(unit)]
     named = [f"{findings.top_concept(unit)} {findings.top_iou[unit]:.4f} (unit {unit})" for unit in best]
-    regions, types, unique = findings.units_per_region(), findings.units_per_type(), findings.unique_per_type()
+    by_region = ", ".join(f"{region} {count}" for region, count in findings.units_per_region().items())
+    types, unique = findings.units_per_type(), findings.unique_per_type()
     return {
         "units": str(findings.units),
         "detectors": f"{findings.detectors} units with IoU > {findings.score_threshold:g}, {confirmed_of(evidence)}",
         "unique detectors": f"{findings.unique_detectors} concepts, {evidence.confirmed_unique} of confirmed detectors",
         "untrained twins": twins_of(evidence),
-        **({"by region": ", ".join(map("{0[0]} {0[1]}".format, regions.items()))} if findings.regions else {}),
+        **({"by region": by_region} if findings.regions else {}),
         "by type": ", ".join(
             f"{kind} {count}{f' ({unique[kind]} unique)' if unique.get(kind) else ''}" for kind, count in types.items()
         ),
