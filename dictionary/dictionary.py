@@ -15,7 +15,7 @@ import numpy as np
 from dictionary.broden import BRODEN_FILES, BrodenFormat
 from dictionary.face_format import INDEX_FILES, FaceFormat
 from dictionary.file_memory import Digests, check_files
-from dictionary.images import load_image, load_rgb
+from dictionary.images import load_image, load_rgb, read_bytes
 from dictionary.mask_cache import MaskCache
 from dictionary.rows import Rows, SomeRows
 from dictionary.views import WHOLE
@@ -147,7 +147,7 @@ class Dictionary:
             found = self.format.masks(row, grid, self.view(row), self.seg_threshold)
             kept = list(found), pack(np.array(list(found.values()), bool).reshape(len(found), *grid))
             # Under its digests is kept what has them: a file may have changed since it was checked.
-            if files and [digest(self.root / path) for path in files] == self.digests.of(row.index)[1:]:
+            if files and [digest(read_bytes(self.root / path)) for path in files] == self.digests.of(row.index)[1:]:
                 self.mask_cache.keep(key, *kept)
         names, bits = kept
         concepts = np.array([self._number[name] for name in names], int)

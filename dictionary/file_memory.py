@@ -51,7 +51,7 @@ IMAGE, MASK, LABELS = "image", "mask", "labels"  # what a file is asked for
 
 def _as_facts(value):
     """FileFacts from a value of the memory."""
-    stamp, *others, labels = json.loads(value)
+    stamp, *others, labels = json.loads(value.decode())
     return FileFacts(tuple(stamp), *others, labels if labels is None else tuple(labels))
 
 
