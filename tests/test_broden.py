@@ -564,3 +564,22 @@ def evaluated(formula, lies):
     for word, operator in (("AND", "&"), ("OR", "|"), ("NOT", "~")):
         words = words.replace(word, operator)
     return eval(words, {"lies": [lies[name] for name in names]})
+
+
+def test_masks_of_labels_are_kept_under_the_names_that_they_have(folder, tmp_path, monkeypatch):
+    import dictionary.broden as room
+
+    decoded, decode = [], room.decode_labels
+    monkeypatch.setattr(room, "decode_labels", lambda *file: decoded.append(file[1]) or decode(*file))
+
+    def masks(**options):
+        dictionary = opened(folder, tmp_path, **options)
+        of_rows = [dictionary.masks(row, (64, 64)) for row in dictionary.usable_rows]
+        return [{dictionary.names[concept]: mask.tolist() for concept, mask in zip(*of, strict=True)} for of in of_rows]
+
+    plain, count = masks(), len(decoded)
+    assert masks(mask_cache_mb=1) == plain and len(decoded) == 2 * count
+    assert masks(mask_cache_mb=1) == plain and len(decoded) == 2 * count
+    rewrite(folder / "label.csv", set_cell(0, "name", "renamed"))
+    renamed = masks(mask_cache_mb=1)
+    assert renamed == masks() and renamed != plain and "renamed" in {name for of in renamed for name in of}
