@@ -11,13 +11,15 @@ They compute; what is kept, under which name and made from what is the business 
 """
 
 from collections import Counter
+from contextlib import ExitStack
 from copy import copy
-from functools import cached_property
+from functools import cached_property, wraps
 
 import numpy as np
 import torch
 
 from loader.activations import one_pass
+from loader.batch import Batches
 from method.chance import ActiveMaps, Chances, ConceptMasks, Counted, UnitsChance, chance_of, compare, compare_counted
 from method.formulas import Formulas, row_of
 from method.outlines import Outlines
@@ -29,6 +31,7 @@ from method.resampling import halves
 from method.segmentation import pack
 from method.tally import Labels, iou
 from util.parallel import mapped, ordered_map, progress
+from util.ranks import ALONE
 
 # Of images that are kept in memory.
 _KEPT_BYTES = 256 << 20
@@ -42,17 +45,42 @@ _OUTLINE_BYTES = 64 << 20
 _FIRST_UNITS = 16  # by which it is found how many units that is
 
 
+def _together(operation):
+    """Have every process of the run do an operation that the first one is asked for, each on its share.
+
+    What it returns holds in the first process alone. One operation does not use another.
+    """
+
+    @wraps(operation)
+    def run(self, *arguments, **options):
+        if self.ranks.first:
+            sent = {name: value for name, value in options.items() if name not in _OF_FIRST}
+            self.ranks.call(OPERATION, self.seed, operation.__name__, arguments, sent)
+        return operation(self, *arguments, **options)
+
+    return run
+
+
+OPERATION = "operation"  # under which the other processes know what they are to do, see FeatureOperator.take_part
+_OF_FIRST = ("begin",)  # options that concern the first process alone
+
+
 class FeatureOperator:
     """Dissects layers of one model against one dictionary.
 
     model: loader.models.LoadedModel. dictionary: dictionary.dictionary.Dictionary. grid: (rows, columns), pixels, of
     the network's input, on which pixels are counted too. batch_size and tally_batch_size: images at a time.
     workers: threads that read and count. keep_images: whether images are kept in memory as the network sees them, for
-    other networks with the same input (see of), as far as they are few.
+    other networks with the same input (see of), as far as they are few. ranks: util.ranks.Ranks, the run's processes.
+    twin_of: function from a seed to the model's untrained twin.
     """
 
-    def __init__(self, model, dictionary, *, grid, batch_size=64, tally_batch_size=32, workers=2, keep_images=False):
+    def __init__(
+        self, model, dictionary, *, grid, batch_size=64, tally_batch_size=32, workers=2, keep_images=False,
+        ranks=ALONE, twin_of=None,
+    ):  # fmt: skip
         self.model, self.dictionary, self.grid = model, dictionary, grid
+        self.ranks, self.twin_of, self.seed = ranks, twin_of, None
         self.batch_size, self.tally_batch_size, self.workers = batch_size, tally_batch_size, workers
         self.keep_images = keep_images and len(dictionary.rows) * grid[0] * grid[1] * 3 <= _KEPT_BYTES
         self._images, self._outlines = {}, {}  # by row, of images and of masks
@@ -62,6 +90,16 @@ class FeatureOperator:
         other = copy(self)
         other.model = model
         return other
+
+    def of_twin(self, seed):
+        """The same operations on an untrained twin. seed: of its weights."""
+        other = self.of(self.twin_of(seed))
+        other.seed = seed
+        return other
+
+    def take_part(self, seed, name, arguments, options):
+        """Do one's share of an operation that the first process has called, see _together."""
+        getattr(self if seed is None else self.of_twin(seed), name)(*arguments, **options)
 
     @property
     def session(self):
@@ -101,32 +139,42 @@ class FeatureOperator:
         concepts, masks, whole = self.labels_of(row)
         return np.concatenate([concepts, whole]), np.concatenate([masks, np.ones((len(whole), *masks.shape[1:]), bool)])
 
-    def feature_extraction(self, layers, begin):
+    @_together
+    def feature_extraction(self, layers, *, begin=None):
         """Record A_u(x) for every usable image, all layers in one forward pass (method.md §3.1).
 
-        layers: names among the model's. begin: function ({layer: (U, H, W)}) -> ({layer: consumers}, first image),
-        see loader.activations.one_pass. Raises DissectionError for NaN or infinite activations and for a layer without
+        layers: names among the model's. begin: function ({layer: (U, H, W)}) -> ({layer: place}, numbers of the batches
+        that are wanted), see store.feature_file.MemoryMaps; of the first process. Returns {layer: bool, which batches
+        were written, by all processes}. Raises DissectionError for NaN or infinite activations and for a layer without
         maps.
         """
-        dictionary, count = self.dictionary, len(self.dictionary.rows)
-        batches = [
-            [(row.index, row.image) for row in dictionary.rows[start : start + self.batch_size]
-             if dictionary.usable[row.index]]
-            for start in range(0, count, self.batch_size)
-        ]  # fmt: skip
-        one_pass(
-            self.model, layers, batches, self._image, begin, workers=self.workers, label="activation maps", total=count,
-        )  # fmt: skip
+        rows, usable = self.dictionary.rows, self.dictionary.usable
+        batches = Batches(len(rows), self.batch_size, lambda place: rows[place].image, usable)
+        slices = {}
+        with ExitStack() as opened:
 
+            def divide(shapes):
+                places, wanted = self.ranks.shared(begin(shapes) if self.ranks.first else None)
+                for layer, place in places.items():
+                    slices[layer] = opened.enter_context(place.open(self.ranks.rank))
+                first, last = self.ranks.share(len(wanted))
+                return {layer: [of] for layer, of in slices.items()}, wanted[first:last]
+
+            one_pass(self.model, layers, batches, self._image, divide, workers=self.workers, label="activation maps")
+        written = self.ranks.gathered({layer: of.written for layer, of in slices.items()})
+        return written and {layer: np.logical_or.reduce([of[layer] for of in written]) for layer in layers}
+
+    @_together
     def quantile_threshold(self, maps, quantile):
         """T_u with P(A_u > T_u) = quantile over all values of the unit, exactly (method.md §3.2).
 
         maps: store.feature_file.FeatureMaps. quantile: share above the threshold, in (0, 1). The threshold is
         numpy.quantile(values as float64, 1 - quantile). Returns float64 (U,).
         """
-        blocks = maps.blocks(_BLOCK_BYTES)
+        first, last = self.ranks.share(len(maps.usable))
+        blocks = maps.blocks(_BLOCK_BYTES, first, last)
         values_per_unit = int(maps.usable.sum()) * maps.shape[2] * maps.shape[3]
-        with progress(3 * len(maps.usable), "thresholds", "image") as bar:
+        with progress(3 * (last - first), "thresholds", "image") as bar:
 
             def passes(function):
                 def one(block):
@@ -140,19 +188,21 @@ class FeatureOperator:
                     yield result
                     bar.update(stop - start)
 
-            return exact_quantile(passes, maps.units, values_per_unit, 1 - quantile)
+            return exact_quantile(passes, maps.units, values_per_unit, 1 - quantile, self.ranks.summed)
 
+    @_together
     def tally(self, layers):
         """Compute statistics of maps and masks, such as IoU, in one pass that reads the masks once (method.md §3.3).
 
         layers: {layer: (FeatureMaps, list of statistics)}, see method.tally.TallyStatistic. Returns {layer: list of
         their results}. They do not depend on tally_batch_size and workers.
         """
-        rows = self.dictionary.rows
-        batches = [rows[start : start + self.tally_batch_size] for start in range(0, len(rows), self.tally_batch_size)]
+        rows, size = self.dictionary.rows, self.tally_batch_size
+        first, last = self.ranks.share(len(rows))
+        batches = [range(start, min(start + size, last)) for start in range(first, last, size)]
 
         def measure(batch):
-            batch = [row for row in batch if self.dictionary.usable[row.index] and row.masks]
+            batch = [row for row in map(rows.__getitem__, batch) if self.dictionary.usable[row.index] and row.masks]
             if not batch:
                 return {}
             labels = [self.labels_of(row) for row in batch]
@@ -168,6 +218,9 @@ class FeatureOperator:
             for layer, parts in measured.items():
                 for statistic, part in zip(layers[layer][1], parts, strict=True):
                     statistic.add(part)
+        for _, statistics in layers.values():
+            for statistic in statistics:
+                statistic.merge(self.ranks)
         return {layer: [statistic.result() for statistic in statistics] for layer, (_, statistics) in layers.items()}
 
     def chance(self, layers, *, permutations, bootstraps, images, seed=0):

@@ -23,12 +23,13 @@ def _values(bits):
     return np.where(bits >> 31, bits ^ np.uint32(1 << 31), ~bits).view(np.float32)
 
 
-def exact_quantile(passes, units, count, q):
+def exact_quantile(passes, units, count, q, summed=None):
     """numpy.quantile(values of a unit as float64, q), for every unit, without holding the values.
 
     passes: function of one argument f that yields f(values) for each block of the data, values float32 (b, U, P) with
     any b and P; it is called three times and may compute the blocks in threads. units: U. count: numbers per unit
-    over all blocks, at least 1. q: 0..1. Returns float64 (U,).
+    over all blocks, at least 1. q: 0..1. summed: see util.ranks.Ranks, where blocks are divided among processes; count
+    is of all of them. Returns float64 (U,).
     """
     position = (count - 1) * q
     lower = int(np.floor(position))
@@ -36,6 +37,8 @@ def exact_quantile(passes, units, count, q):
     prefixes = np.zeros((2, units), np.uint32)
     for shift, width in _DIGITS:
         histograms = _count_digits(passes, prefixes, units, shift, width)
+        if summed is not None:
+            (histograms,) = summed(histograms)
         below = np.cumsum(histograms, axis=2)  # (2, U, bins)
         digits = (below <= ranks[:, :, None]).sum(axis=2)
         before = np.take_along_axis(below, np.maximum(digits - 1, 0)[:, :, None], axis=2)[:, :, 0]

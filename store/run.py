@@ -1,6 +1,7 @@
 """What one run works on, from its settings: network, dictionary, and the files of its layers with what decides them."""
 
 import logging
+from functools import cached_property
 from pathlib import Path
 
 from dictionary.concepts import global_concepts
@@ -115,6 +116,31 @@ def prepare_twin(config, model, seed):
         return _load(config, model.task, list(model.layers), model.device, RANDOM_WEIGHTS, seed)
     except NotUntrained:
         return shuffled(model, seed)
+
+
+class Networks:
+    """The networks of a run, each loaded when it is asked for; of those with and without training the last is kept."""
+
+    def __init__(self, config):
+        self.config, self._kept = config, {}
+
+    @cached_property
+    def device(self):
+        return prepare_device(self.config)
+
+    def of(self, task, layers, seed=None):
+        """A task's network or, with a seed, its untrained twin. layers: names, not empty. Returns LoadedModel. Raises
+        DissectionError.
+        """
+        asked, kind = (task, tuple(layers), seed), seed is None
+        if self._kept.get(kind, (None,))[0] != asked:
+            self._kept.pop(kind, None)
+            model = (
+                prepare_model(self.config, task, layers, self.device) if seed is None
+                else prepare_twin(self.config, self.of(task, layers), seed)
+            )  # fmt: skip
+            self._kept[kind] = asked, model
+        return self._kept[kind][1]
 
 
 def _load(config, task, layers, device, weights, seed):

@@ -57,7 +57,7 @@ def _die_at(kind, allowed):
     if kind == "renames":
         os.replace = counting(os.replace)
     elif kind == "batches":
-        store.feature_file.FeatureWriter.add = counting(store.feature_file.FeatureWriter.add)
+        store.feature_file.MapsSlice.add = counting(store.feature_file.MapsSlice.add)
 
 
 def digests(folder):
