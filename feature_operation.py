@@ -83,7 +83,7 @@ class FeatureOperator:
         self.ranks, self.twin_of, self.seed = ranks, twin_of, None
         self.batch_size, self.tally_batch_size, self.workers = batch_size, tally_batch_size, workers
         self.keep_images = keep_images and len(dictionary.rows) * grid[0] * grid[1] * 3 <= _KEPT_BYTES
-        self._images, self._outlines = {}, {}  # by row, of images and of masks
+        self._images = {}  # by row
 
     def of(self, model):
         """The same operations on another network with the same input, which shares what was read of the dictionary."""
@@ -121,23 +121,18 @@ class FeatureOperator:
         return image
 
     def masks_of(self, row):
-        """The masks of a row, see Dictionary.masks; decoded once where their outlines are few enough to be kept."""
-        if row.index in self._outlines:
-            concepts, outlines = self._outlines[row.index]
-            return concepts, outlines.pixels(self.grid[0] * self.grid[1]).reshape(len(outlines), *self.grid)
-        concepts, masks = self.dictionary.masks(row, self.grid)
-        if not self.many_labels:
-            self._outlines[row.index] = concepts, Outlines.of(masks)
-        return concepts, masks
+        """The masks of a row, see Dictionary.masks."""
+        return self.dictionary.masks(row, self.grid)
 
     def labels_of(self, row):
         """What is annotated in a row, see method.tally.Labels."""
-        return Labels(*self.masks_of(row), self.dictionary.whole(row))
+        dictionary = self.dictionary
+        return Labels(*dictionary.packed_masks(row, self.grid), dictionary.grid(row, self.grid), dictionary.whole(row))
 
     def _all_masks(self, row):
         """masks_of, with all pixels for what holds for the whole image."""
-        concepts, masks, whole = self.labels_of(row)
-        return np.concatenate([concepts, whole]), np.concatenate([masks, np.ones((len(whole), *masks.shape[1:]), bool)])
+        labels = self.labels_of(row)
+        return labels.all, np.concatenate([labels.masks, np.ones((len(labels.whole), *labels.grid), bool)])
 
     @_together
     def feature_extraction(self, layers, *, begin=None):
@@ -241,7 +236,7 @@ class FeatureOperator:
     @property
     def photographs(self):
         """The digest of each row's photograph, list of N texts, empty for one that cannot be read."""
-        return [self.dictionary.digests.get(row.image, "") for row in self.dictionary.rows]
+        return [self.dictionary.digest_of(row) for row in self.dictionary.rows]
 
     def presence(self, layers):
         """Whether units tell images that show a concept from those that lack it (method.md §8.6).
@@ -249,7 +244,7 @@ class FeatureOperator:
         layers: {layer: FeatureMaps}. Returns {layer: Presence}, for the concepts that images show or lack.
         """
         dictionary, photographs = self.dictionary, np.array(self.photographs)
-        sources = np.array([row.source for row in dictionary.rows])
+        sources = dictionary.sources
         found = {}
         for layer, maps in layers.items():
             blocks = maps.blocks(_BLOCK_BYTES)
@@ -273,7 +268,7 @@ class FeatureOperator:
         """
         dictionary, of_photograph = self.dictionary, {}
         for row in dictionary.usable_rows:
-            of_photograph.setdefault(dictionary.digests[row.image], []).append(row)
+            of_photograph.setdefault(dictionary.digest_of(row), []).append(row)
         known = np.array([dictionary.known[[row.index for row in rows]].any(axis=0) for rows in of_photograph.values()])
         groups = Groups.of_photographs(known, halves(list(of_photograph)))
         kinds = {layer: PixelKinds(thresholds, iou, units, groups)
@@ -306,7 +301,7 @@ class FeatureOperator:
         by_photograph, size = {}, self.grid[0] * self.grid[1]
         for concept, masks in enumerate(self.masks):
             for place, image in enumerate(masks.images):
-                photograph = self.dictionary.digests[self.dictionary.rows[image].image]
+                photograph = self.dictionary.photographs[image]
                 by_photograph.setdefault(photograph, []).append((concept, masks.outlines.part(place, place + 1)))
         shared = SharedMasks(len(self.masks))
         for of in by_photograph.values():
@@ -327,11 +322,8 @@ class FeatureOperator:
         seen, outlines = [[] for _ in dictionary.concepts], [[] for _ in dictionary.concepts]
 
         def read(row):
-            if row.index in self._outlines:
-                concepts, outlines = self._outlines[row.index]
-            else:
-                concepts, masks = self._all_masks(row)  # what holds for this whole image may have a place in others
-                outlines = Outlines.of(masks)
+            concepts, masks = self._all_masks(row)  # what holds for this whole image may have a place in others
+            outlines = Outlines.of(masks)
             kept = np.flatnonzero(wanted[row.index, concepts])
             return concepts[kept], outlines.taken(kept)
 

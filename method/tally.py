@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from method.segmentation import count_overlap, count_pixels, float32_floor, pack, packed_active_pixels
+from method.segmentation import count_overlap, count_pixels, float32_floor, packed_active_pixels
+from util.packing import unpack
 
 IMAGES_KEPT = 20  # K: best images kept per unit and concept
 
@@ -53,17 +54,20 @@ class Tally:
 
 
 class Labels(NamedTuple):
-    """What is annotated in an image. concepts: int (m,), indices of those with a mask. masks: bool (m, rows, columns),
-    on the grid on which its pixels are counted. whole: int (w,), of those that hold for the whole image.
+    """What is annotated in an image. concepts: int (m,), indices of those with a mask. bits: uint64 (m, words), the
+    masks packed (see segmentation.pack). grid: (rows, columns), on which its pixels are counted. whole: int (w,), of
+    those that hold for the whole image.
     """
 
     concepts: np.ndarray
-    masks: np.ndarray
+    bits: np.ndarray
+    grid: tuple
     whole: np.ndarray = np.zeros(0, int)
 
     @property
-    def grid(self):
-        return self.masks.shape[1:]
+    def masks(self):
+        """bool (m, rows, columns)."""
+        return unpack(self.bits, self.grid)
 
     @property
     def all(self):
@@ -116,7 +120,7 @@ class TallyStatistic:
                 continue
             units = unit[bounds[index] : bounds[index + 1]]
             active = packed_active_pixels(maps[index, units], self.thresholds[units], of_image.grid)
-            masks, size = pack(of_image.masks), of_image.grid[0] * of_image.grid[1]
+            masks, size = of_image.bits, of_image.grid[0] * of_image.grid[1]
             area = count_pixels(active)
             # What holds for the whole image is counted from areas alone.
             mask_area = np.concatenate([count_pixels(masks), np.full(len(of_image.whole), size)])

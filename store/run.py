@@ -171,7 +171,7 @@ def prepare_dictionary(config, model):
     dictionary = open_dictionary(
         config.DICTIONARY, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS,
         skip_bad=config.SKIP_BAD_IMAGES, limit=config.TEST_IMAGES if config.TEST_MODE else None,
-        seg_threshold=config.SEG_THRESHOLD, categories=config.CATEGORIES,
+        seg_threshold=config.SEG_THRESHOLD, categories=config.CATEGORIES, mask_cache_mb=config.MASK_CACHE_MB,
     )  # fmt: skip
     if crop is not None and not dictionary.format.faces:
         raise DissectionError(f"{config.DICTIONARY} holds no faces to crop photographs to: set CROP=whole")
@@ -292,7 +292,7 @@ def layer_stores(config, model, dictionary, twin=None):
         "bootstraps": config.BOOTSTRAPS or 0 if twin is None and resampled else 0,
         "chance_images": config.CHANCE_IMAGES or 0,
         "formulas": [config.FORMULAS or 0, min(config.SCORE_THRESHOLD, ASKED_FROM)],
-        "sources": fingerprint([row.source for row in dictionary.rows]),
+        "sources": dictionary.sources_digest,
         "alpha": config.ALPHA,
     }
     size = f"{len(dictionary.usable_rows)} images, {len(dictionary.concepts)} concepts"
