@@ -87,6 +87,23 @@ class FeatureMaps:
             raise DissectionError(f"{self.path} ended early: it was cut while it was being read")
         return numbers.reshape(shape).astype(np.float32, copy=False)
 
+    def peaks(self, start, stop, units=slice(None)):
+        """p_u(x) of images start..stop-1, and the bounds of their maps. units: slice or int (U,) of those asked for.
+
+        Returns float32 (stop - start, U), NaN for an image left out; the lowest and the highest of all values, float32
+        (U,), infinite where all images are left out.
+        """
+        few = isinstance(units, slice) and units.indices(self.units) != (0, self.units, 1)
+        if few:  # in a row, as a process has its share of them
+            maps = self.read_units(range(start, stop), *units.indices(self.units)[:2])
+        else:
+            maps = self.read(start, stop)[:, units]
+        values = maps.reshape(*maps.shape[:2], maps.shape[2] * maps.shape[3])
+        of_images = values.max(axis=2)
+        seen = ~np.isnan(of_images).any(axis=1)
+        lowest = values[seen].min(axis=(0, 2), initial=np.inf)
+        return of_images, lowest, of_images[seen].max(axis=0, initial=-np.inf)
+
     def blocks(self, block_bytes, first=0, last=None):
         """Consecutive (start, stop) ranges of the images first..last-1, all by default, of about block_bytes each."""
         step, last = max(1, block_bytes // self.bytes_per_image), self.shape[0] if last is None else last
