@@ -12,8 +12,8 @@ from method.outcome import Outcome
 from method.tally import Tally
 from report.tables import aligned
 from store.arrays import load_as
-from store.feature_file import open_maps
 from store.layer import locked
+from store.maps import open_maps
 from store.run import as_list, layer_stores, prepare_device, prepare_dictionary, prepare_model, prepare_twin, twin_seeds
 from store.stages import CHANCE, MAPS, MAPS_SIZE, TALLY, THRESHOLDS
 from util.errors import DissectionError
