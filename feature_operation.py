@@ -200,7 +200,7 @@ class FeatureOperator:
         found = {}
         for layer, maps in layers.items():
             blocks = maps.blocks(_BLOCK_BYTES)
-            read = mapped(lambda block, maps=maps: maps.read(*block).max(axis=(2, 3)), blocks, self.workers,
+            read = mapped(lambda block, maps=maps: maps.peaks(*block)[0], blocks, self.workers,
                           f"presence in {layer}", size=lambda block: block[1] - block[0])  # fmt: skip
             peaks = np.concatenate([peaks for _, peaks in read])
             found[layer] = joined(

@@ -76,6 +76,17 @@ class FeatureMaps:
         """One activation map A_u(x). Returns float32 (H, W)."""
         return self._read((image * self.units + unit) * (self.bytes_per_image // self.units), self.shape[2:])
 
+    def peaks(self, start, stop, units=slice(None)):
+        """p_u(x) of some images, and the bounds of the units over them. units: which, by default all.
+
+        Returns (float32 (stop - start, units), NaN for images that were left out; lowest, highest: float32 (units,)).
+        """
+        values = self.read(start, stop)[:, units].reshape(stop - start, -1, self.shape[2] * self.shape[3])
+        peaks = values.max(axis=2)
+        seen = ~np.isnan(peaks).any(axis=1)
+        lowest = values[seen].min(axis=(0, 2), initial=np.inf)
+        return peaks, lowest, peaks[seen].max(axis=0, initial=-np.inf)
+
     def _read(self, offset, shape):
         count = int(np.prod(shape))
         # Opens a file of its own for every call, so that threads do not move each other's position.

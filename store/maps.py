@@ -15,14 +15,14 @@ from store.sparse_maps import PartialSparseMaps, SparseMaps, leftovers
 def open_maps(store, stage, size_stage, usable=None):
     """The finished memory map of a layer. store: LayerStore; its manifest tells what the file is.
 
-    usable: bool (N,), which images have maps, all by default. Returns FeatureMaps or SparseMaps. Raises
-    DissectionError.
+    usable: bool (N,), which images have maps, all by default; a file of sparse maps knows. Returns FeatureMaps or
+    SparseMaps. Raises DissectionError.
     """
     shape = load_arrays(store.path(size_stage.suffix))
     numbers = store.require(stage)["feature_dtype"]
-    usable = np.ones(shape[0], bool) if usable is None else usable
     if isinstance(numbers, dict):
-        return SparseMaps(store.path(stage.suffix), shape, numbers["dtype"], usable, numbers["quantile"])
+        return SparseMaps(store.path(stage.suffix), shape, numbers["dtype"], numbers["quantile"])
+    usable = np.ones(shape[0], bool) if usable is None else usable
     return FeatureMaps(store.path(stage.suffix), shape, numbers, usable)
 
 

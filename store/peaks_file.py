@@ -48,12 +48,7 @@ def read_peaks(peaks, maps, units, workers, label):
     """Fill a PeaksFile by reading a memory map once. maps: FeatureMaps. units: int (U,). workers: threads."""
 
     def one(block):
-        values = maps.read(*block)[:, units]
-        values = values.reshape(len(values), len(units), maps.shape[2] * maps.shape[3])
-        of_images = values.max(axis=2)
-        seen = ~np.isnan(of_images).any(axis=1)
-        lowest = values[seen].min(axis=(0, 2), initial=np.inf)
-        return of_images, lowest, of_images[seen].max(axis=0, initial=-np.inf)
+        return maps.peaks(*block, units)
 
     blocks = maps.blocks(_BLOCK_BYTES)
     for (start, _), found in mapped(one, blocks, workers, f"peaks of {label}", size=lambda block: block[1] - block[0]):

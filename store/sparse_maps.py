@@ -8,6 +8,7 @@ the other, all little-endian:
     thresholds  float64 (U,)             T_u
     lowest, highest  float32 (U,)        of all values of the unit
     peaks       dtype (N, U)             NaN for an image that was left out
+    usable      uint8 (N,)               0 for an image that was left out
     offsets     int64 (N + 1,)           the maps of image x are those from offsets[x] to offsets[x + 1]
     units       int32 (K,)               ascending within an image
     maps        dtype (K, H, W)
@@ -55,7 +56,8 @@ class _Places:
         self.thresholds = len(MAGIC)
         self.bounds = self.thresholds + 8 * units
         self.peaks = self.bounds + 2 * 4 * units
-        self.offsets = self.peaks + images * units * item
+        self.usable = self.peaks + images * units * item
+        self.offsets = self.usable + images
         self.units = self.offsets + 8 * (images + 1)
         self.maps = self.units + 4 * kept
         self.end = self.maps + kept * int(np.prod(size)) * item
@@ -70,15 +72,16 @@ class SparseMaps(FeatureMaps):
     thresholds: float64 (U,), T_u. quantile: share of a unit's values above it. The rest: see FeatureMaps.
     """
 
-    def __init__(self, path, shape, dtype, usable, quantile):
+    def __init__(self, path, shape, dtype, quantile):
         self.path, self.shape, self.dtype = Path(path), tuple(int(length) for length in shape), np.dtype(dtype)
-        self.usable, self.quantile = usable, quantile
+        self.quantile = quantile
         images, units, *_ = self.shape
         places = _Places(self.shape, self.dtype)
         if self._numbers(0, "u1", len(MAGIC)).tobytes() != MAGIC:
             raise DissectionError(f"{path} is no file of sparse maps")
         self.thresholds = self._numbers(places.thresholds, "<f8", units)
         self._lowest, self._highest = self._numbers(places.bounds, "<f4", 2 * units).reshape(2, units)
+        self.usable = self._numbers(places.usable, "u1", images).astype(bool)
         self.offsets = self._numbers(places.offsets, "<i8", images + 1)
         self.places = _Places(self.shape, self.dtype, int(self.offsets[-1]))
         found = self.path.stat().st_size
@@ -395,7 +398,7 @@ class PartialSparseMaps:
             self.done = self._resumable()
             self.place = self.place._replace(done=self.done)
             with open(path, "r+b" if self.done.any() else "wb") as file:
-                file.truncate(_Places(shape, dtype).offsets)
+                file.truncate(_Places(shape, dtype).usable)
 
     @cached_property
     def _states(self):
@@ -413,7 +416,7 @@ class PartialSparseMaps:
         done = np.logical_or.reduce([np.zeros(self.place.batches, bool), *(of.done for of in self._states.values())])
         if done.all() and not path.exists() and _is_sparse(self.target):
             os.replace(self.target, path)  # killed after the map got its name, before the manifest heard of it
-        if not path.exists() or path.stat().st_size < _Places(self.place.shape, self.place.dtype).offsets:
+        if not path.exists() or path.stat().st_size < _Places(self.place.shape, self.place.dtype).usable:
             self._states.clear()
             done[:] = False
         kept = {path} if done.any() else set()
@@ -491,7 +494,8 @@ class Joined:
             file.write(MAGIC)
             for numbers in (self.thresholds.astype("<f8"), lowest.astype("<f4"), highest.astype("<f4")):
                 file.write(numbers.data)
-            file.seek(places.offsets)
+            file.seek(places.usable)
+            file.write(place.usable.astype("u1").data)
             file.write(offsets.data)
             file.truncate(places.end)
             self._write_maps(file, places, offsets)

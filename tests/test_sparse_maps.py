@@ -1,21 +1,31 @@
 """FEATURES='sparse': what is dropped is silent, and nothing that is found differs from what all maps give."""
 
+import json
+import logging
 import os
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import cluster_top
+from experiments import sweep
 from loader.batch import Batch
 from method import sampled
 from method.quantile import exact_quantile
 from method.segmentation import float32_floor
 from method.top_values import kept_values, raised_bound, top_quantile
 from store import sparse_maps
+from store.arrays import load_arrays
 from store.layer import LayerStore, Stage
 from store.maps import open_maps
 from store.sparse_maps import PartialSparseMaps, SparsePart
+from tests.conftest import LITTLE_WORDS, made_up_dictionary
+from tests.test_analyses import run  # noqa: F401 - a fixture
+from util.errors import DissectionError
 
 MAPS_STAGE, SIZE_STAGE = Stage(".mmap", "maps", ("feature_dtype",)), Stage("_feature_size.npy", "size", ())
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def often(monkeypatch):
     """No maps are kept for the page, a note is taken after every batch, and what is kept is gone through often."""
     monkeypatch.setattr(sparse_maps, "NOTE_SECONDS", -1)
-    monkeypatch.setattr(sparse_maps, "_BLOCK_BYTES", 100)
+    monkeypatch.setattr(sparse_maps, "_BLOCK_BYTES", 300)
     monkeypatch.setattr(sampled, "SAMPLED_IMAGES", 1)
     monkeypatch.setattr(sampled, "_SAMPLED_VALUES", 1)
 
@@ -93,7 +103,7 @@ class Layer:
         return (self.store.folder / "case.mmap").read_bytes()
 
     def read(self):
-        return open_maps(self.store, MAPS_STAGE, SIZE_STAGE, self.usable)
+        return open_maps(self.store, MAPS_STAGE, SIZE_STAGE)
 
     @property
     def stored(self):
@@ -145,6 +155,7 @@ def assert_same(layer):
     """That a file gives what all maps give, but for those that are silent."""
     maps, stored, thresholds = layer.read(), layer.stored, layer.thresholds()
     assert maps.thresholds.tobytes() == thresholds.tobytes()
+    assert np.array_equal(maps.usable, layer.usable)
     usable, count = layer.usable, len(layer.maps)
     peaks = stored.max(axis=(2, 3))
     kept = peaks > float32_floor(thresholds)
@@ -233,7 +244,7 @@ def test_killed_at_any_moment_and_gone_on_with_gives_the_same_bytes(tmp_path, of
         if not killed:
             assert layer.bytes == once
             break
-        kills += 1
+        kills += 1 if call in ("unlink", "write") else 3
         for parts in (1, 3):
             partial = layer.partial()
             todo = np.flatnonzero(~partial.done)
@@ -309,3 +320,88 @@ def test_a_whole_file_that_the_manifest_had_not_heard_of_is_not_lost(tmp_path, o
     assert again.done.all()
     again.finish()
     assert_same(layer)
+
+
+# ------------------------------------------------------------------------------------------------------ whole runs
+
+
+def contents(folder):
+    """What lies in a folder of results and has neither times nor the maps in it: {name: content}."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.suffix == ".npz":
+            arrays = load_arrays(path)
+            arrays.pop("fingerprint", None)  # which tells what it was made from
+            found.update({f"{name} {key}": (array.dtype.str, array.tobytes()) for key, array in arrays.items()})
+        elif path.suffix in (".npy", ".csv") or name.endswith("_shown.json"):
+            found[name] = path.read_bytes()
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_whole_runs_find_the_same_with_sparse_and_with_all_maps(
+    tmp_path, run_main, run, often, dtype, caplog  # noqa: F811
+):  # fmt: skip
+    made_up_dictionary(tmp_path / "dictionary", images=24)
+    picture = next((tmp_path / "dictionary").rglob("original.png"))
+    picture.write_bytes(picture.read_bytes()[:50])
+    words = {"LAYER_NAME": "[layer3,layer4]", "FEATURE_DTYPE": dtype, "SKIP_BAD_IMAGES": True, "BATCH_SIZE": 5}
+    found = {}
+    for features in ("dense", "sparse"):
+        folder = tmp_path / features
+        run_main(**words, FEATURES=features, OUTPUT_FOLDER=folder)
+        run(cluster_top, **words, TASKS="onet", OUTPUT_FOLDER=folder, PLOT_FOLDER=folder / "plots")
+        found[features] = contents(folder)
+    assert found["sparse"].keys() == found["dense"].keys()
+    assert [name for name, content in found["dense"].items() if found["sparse"][name] != content] == []
+    assert any("hierarchy" in name for name in found["dense"]) and any("twins" in name for name in found["dense"])
+    sizes = {path.parent.name: path.stat().st_size for path in tmp_path.rglob("onet_layer3.mmap")}
+    assert sizes["sparse"] < 0.6 * sizes["dense"]
+    with caplog.at_level(logging.INFO):
+        run_main(**words, FEATURES="sparse", OUTPUT_FOLDER=folder)
+    assert "onet_layer3: activation maps up to date" not in caplog.text  # nothing is looked at anew
+    assert not [path for path in folder.rglob(".*") if path.suffix != ".lock"]
+
+
+def test_going_from_one_kind_of_maps_to_the_other_takes_neither_for_the_other(small_dictionary, run_main, caplog):
+    result = run_main(TWINS=0)
+    dense = (result / "onet_layer3.mmap").read_bytes()
+    for features, quantile, changed in (
+        ("sparse", 0.005, "feature dtype"), ("sparse", 0.01, "feature dtype quantile, quantile"),
+        ("dense", 0.01, "feature dtype"), ("sparse", 0.005, "feature dtype"), ("dense", 0.005, "feature dtype"),
+    ):  # fmt: skip
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            run_main(TWINS=0, FEATURES=features, QUANTILE=quantile)
+        assert f"onet_layer3.mmap: made anew, since this changed: {changed}" in caplog.text or quantile == 0.01
+        kept = (result / "onet_layer3.mmap").read_bytes()
+        assert kept.startswith(sparse_maps.MAGIC) == (features == "sparse")
+        assert not list(result.glob(".onet*"))
+    assert kept == dense
+
+
+def test_a_study_of_other_thresholds_says_that_it_needs_all_maps():
+    with (
+        pytest.raises(DissectionError, match="FEATURES='sparse' keeps the maps that exceed one threshold"),
+        sweep.dissected_layers(["FEATURES=sparse"], "a study"),
+    ):
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_run_killed_before_any_batch_gives_the_same_bytes(tmp_path):
+    dictionary = made_up_dictionary(tmp_path / "dictionary")
+    words = [
+        "TASK=onet", "LAYER_NAME=layer3", "INPUT_SIZE=48", f"DICTIONARY={dictionary}", "BATCH_SIZE=5", "TOPN=1",
+        "FEATURES=sparse", *LITTLE_WORDS, "TWINS=0", "PERMUTATIONS=0", "BOOTSTRAPS=0", "FORMULAS=0",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "tests.killed_runs", str(tmp_path), "batches", *words]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    undisturbed, *killed = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
+    assert "left over" not in undisturbed["digests"].values()
+    assert len(killed) == 3
+    for one in killed:
+        assert one["killed"] and one["again"] == 0, one["allowed"]
+        assert one["digests"] == undisturbed["digests"], one["allowed"]
