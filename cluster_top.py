@@ -25,8 +25,8 @@ from report.hierarchy import HIERARCHY_REPORTS, counts_of, found_in, left_out, l
 from report.page import write_pages
 from report.summary import summary
 from store.arrays import load_arrays, load_as
-from store.feature_file import open_maps
 from store.layer import LayerStore, locked
+from store.maps import open_maps
 from store.peaks_file import PeaksFile, read_peaks
 from store.run import layers_of, require_sense, run_name, tasks_of, unlike_settings
 from store.stages import CHANCE, MAPS, MAPS_SIZE, TALLY, THRESHOLDS, TWINS

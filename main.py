@@ -28,8 +28,8 @@ from store.dissection import (
     tally,
     threshold,
 )
-from store.feature_file import discard_interrupted
 from store.layer import locked
+from store.maps import discard_interrupted
 from store.run import Networks, as_list, layer_stores, prepare_dictionary, twin_seeds
 from store.stages import CHANCE, FORMULAS, MAPS, MAPS_SIZE, STATISTICS, TALLY, THRESHOLDS, TWINS
 from util.configuration import read_settings, snapshot

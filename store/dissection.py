@@ -15,8 +15,9 @@ from method.findings import Findings
 from method.formulas import Formulas
 from method.tally import Tally, iou
 from store.arrays import load_arrays, load_as, save_arrays
-from store.feature_file import MemoryMaps, discard_interrupted, open_maps
+from store.maps import MemoryMaps, discard_interrupted, open_maps
 from store.run import layer_stores, prepare_twin
+from store.sparse_maps import SparseMaps
 from store.stages import CHANCE, FORMULAS, MAPS, MAPS_SIZE, STATISTICS, TALLY, THRESHOLDS, TWINS
 from util.files import fingerprint
 
@@ -50,7 +51,9 @@ def extract(config, operator, stores):
 def threshold(config, operator, stores):
     """§3.2: have every unit's threshold."""
     for store in missing_of(stores, "thresholds", (THRESHOLDS,)).values():
-        thresholds = operator.quantile_threshold(maps_of(operator, store), config.QUANTILE)
+        maps = maps_of(operator, store)
+        known = isinstance(maps, SparseMaps)  # without which none of them could have been dropped
+        thresholds = maps.thresholds if known else operator.quantile_threshold(maps, config.QUANTILE)
         store.make(THRESHOLDS, save_arrays, thresholds)
 
 

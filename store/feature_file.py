@@ -137,47 +137,6 @@ def _notes(path, begun=False):
     return sorted(path.parent.glob(f".{name}.partial" if begun else name))
 
 
-class MemoryMaps:
-    """Has one pass fill the memory maps of several layers: what the first process knows of it.
-
-    stores: {layer: LayerStore}; the rest: see PartialMaps.
-    """
-
-    def __init__(self, stores, stage, size_stage, *, session, dtype, batch_size, usable):
-        self.stores, self.stages, self.session = stores, (stage, size_stage), session
-        self.dtype, self.batch_size, self.usable = dtype, batch_size, usable
-        self.partial = {}
-
-    def begin(self, shapes):
-        """Plan the pass. shapes: {layer: (U, H, W)}.
-
-        Returns ({layer: MapsSlice.Place}, the numbers of the batches that are to be done, int ascending). Says how much
-        it will be. Raises DissectionError when the disk is too small.
-        """
-        for layer, shape in shapes.items():
-            self.partial[layer] = PartialMaps(
-                self.stores[layer], *self.stages, self.session, (len(self.usable), *shape), self.dtype,
-                self.batch_size, self.usable,
-            )  # fmt: skip
-        missing = sum(of.missing_bytes for of in self.partial.values())
-        folder = next(iter(self.stores.values())).folder
-        free = require_space(folder, missing, [store.layer for store in self.stores.values()])
-        todo = np.flatnonzero(~np.logical_and.reduce([of.done for of in self.partial.values()]))
-        sizes = f"{int(self.usable.sum()):,} images", megabytes(missing), megabytes(free)
-        log.info("%s: %s of activation maps to write, %s free", *sizes)
-        return {layer: of.place for layer, of in self.partial.items()}, todo
-
-    def finish(self, written):
-        """Give the complete maps their names. written: {layer: bool, which batches the pass has put there}."""
-        for layer, of in self.partial.items():
-            of.finish(written[layer])
-
-
-def megabytes(count):
-    """Bytes in words."""
-    return f"{count / 1e6:,.0f} MB" if count >= 1e6 else f"{count / 1e6:.2g} MB"
-
-
 class PartialMaps:
     """The unfinished memory map of a layer, as the first process plans and finishes it; where a killed run stopped, it
     goes on.
@@ -273,6 +232,14 @@ class PartialMaps:
         discard_interrupted(self.store, self.stage)
 
 
+def ranges_of(batches, size, count):
+    """Consecutive batches as ranges of images: list of (start, stop). batches: bool, of each batch. size: of batches.
+    count: of images.
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], batches, [False]]).astype(np.int8)))
+    return [(int(start) * size, min(int(stop) * size, count)) for start, stop in edges.reshape(-1, 2)]
+
+
 class Place(NamedTuple):
     """Where processes put the maps of a layer, and what they are. layer: its name in messages. path: of the partial
     file. The rest: see PartialMaps.
@@ -300,12 +267,8 @@ class Place(NamedTuple):
         return -(-self.shape[0] // self.batch_size)
 
     def runs(self, batches):
-        """Consecutive batches as ranges of images: list of (start, stop). batches: bool, of each batch."""
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], batches, [False]]).astype(np.int8)))
-        return [
-            (int(start) * self.batch_size, min(int(stop) * self.batch_size, self.shape[0]))
-            for start, stop in edges.reshape(-1, 2)
-        ]
+        """See ranges_of."""
+        return ranges_of(batches, self.batch_size, self.shape[0])
 
     def open(self, rank):
         """What takes the maps of the images that are one process's. Returns MapsSlice."""

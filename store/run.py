@@ -275,7 +275,7 @@ def layer_stores(config, model, dictionary, twin=None):
     resampled = dictionary.resampled(images)
     facts = {
         "input_size": model.grid,
-        "feature_dtype": config.FEATURE_DTYPE,
+        "feature_dtype": kept_numbers(config),
         "dictionary_images": dictionary.images_digest,
         "number_of_rows": len(dictionary.rows),
         "crop": crop_facts(config, model, dictionary.views_digest),
@@ -308,6 +308,13 @@ def layer_stores(config, model, dictionary, twin=None):
         )
         for layer in model.layers
     }  # fmt: skip
+
+
+def kept_numbers(config):
+    """Which numbers of activation maps are kept, as JSON: their dtype; of sparse maps what else decides them, too."""
+    if config.FEATURES == "dense":
+        return config.FEATURE_DTYPE
+    return {"features": config.FEATURES, "dtype": config.FEATURE_DTYPE, "quantile": config.QUANTILE}
 
 
 def about_of_run(config, model, size, seen=None):

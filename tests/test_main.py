@@ -29,8 +29,9 @@ from method.findings import Findings
 from method.tally import Tally
 from store.about import about_network
 from store.arrays import load_as
-from store.feature_file import FeatureMaps, MapsSlice, MemoryMaps, open_maps
+from store.feature_file import FeatureMaps, MapsSlice
 from store.layer import LayerStore, locked
+from store.maps import MemoryMaps, open_maps
 from store.stages import MAPS, MAPS_SIZE
 from tests import plain_reference
 from tests.conftest import DictionaryMaker, made_up_dictionary
