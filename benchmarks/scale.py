@@ -7,10 +7,9 @@ three small convolutions at 32 px, 16 units of 4x4, so that the program's own co
 more with nothing changed. --maps lists what is kept of the maps: float32, float16, sparse. --words are further settings
 for main.py, as "TWINS=1 WORKERS=0". --processes 2 runs two, as torchrun does. --distinct 1 makes all photographs and
 masks differ in content; links to a few are all that a disk holds of a million. --profile 1 says, after each run, which
-functions take more than 3 % (with WORKERS=0). What lies in DIR is deleted after each size. Prints tables.
+functions take more than 2 % (with WORKERS=0). What lies in DIR is deleted after each size. Prints tables.
 """
 
-import io
 import json
 import os
 import platform
@@ -19,7 +18,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from math import nan
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -38,14 +39,16 @@ MAPS = {
     "float16": ("FEATURE_DTYPE=float16",),
     "sparse": ("FEATURE_DTYPE=float32", "FEATURES=sparse"),
 }
-_MUCH = 0.03  # of a run, a function's own share that the profile names
-LIMITS = {"peak_mib": 3 * 1024, "index": 20, "second check": 60}  # at 1,000,000 rows; the rest within 10 % per image
+_MUCH = 0.02  # of a run, the share from which a profile names a function
+_LITTLE = 1e-6  # seconds per image from which a stage stands in the table
+LIMITS = {"peak": 3 * 1024, "index": 20, "check": 60}  # of Measured, at 1,000,000 rows
+_GROWTH = 0.1  # the most by which seconds per image may grow from a smaller size to a larger one
 
 
 def run(out, words, processes, profile):
-    """Run main.py once. Returns {"seconds": ..., "peak_mib": ..., "stages": {stage: [seconds, of all cores]}}.
+    """Run main.py once. Returns (seconds; {stage: [seconds, of all cores, peak of memory in MiB]}).
 
-    Of several processes seconds of the first one's stages, those of the cores of all together, the largest peak.
+    Of several processes the seconds are the first one's, those of the cores all processes' and the peak the largest.
     """
     file = out / "run.json"
     launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"] if processes > 1 else []
@@ -53,28 +56,28 @@ def run(out, words, processes, profile):
     ended, seconds = timed(subprocess.run, command, cwd=PROJECT, capture_output=True, text=True, check=False)
     if ended.returncode:
         sys.exit(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stderr[-3000:]}")
-    files = sorted(path for path in out.glob("run.json*") if path.suffix != ".profile")
-    first, *others = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    for other in others:
-        for stage, (_, cores) in other["stages"].items():
-            first["stages"].setdefault(stage, [0.0, 0.0])[1] += cores
     if profile:
         print(profiled(next(out.glob("*.profile"))), flush=True)
+    files = sorted(path for path in out.glob("run.json*") if path.suffix != ".profile")
+    first, *others = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     for path in out.glob("run.json*"):
         path.unlink()
-    return {**first, "seconds": seconds, "peak_mib": max(of["peak_mib"] for of in (first, *others))}
+    for stage, (_, cores, peak) in (item for other in others for item in other.items()):
+        before = first.get(stage, (0.0, 0.0, 0.0))
+        first[stage] = [before[0], before[1] + cores, max(before[2], peak)]
+    return seconds, first
 
 
 def profiled(path):
-    """The functions of a profile that took most themselves, as text."""
-    text = io.StringIO()
-    stats = pstats.Stats(str(path), stream=text)
-    stats.sort_stats("tottime")
-    most = [name for name in stats.fcn_list if stats.stats[name][2] > _MUCH * stats.total_tt]
-    lines = [f"  of {stats.total_tt:.1f} s, more than {_MUCH:.0%} themselves: calls, seconds, those called included"]
-    for name in most:
-        calls, _, own, whole, _ = stats.stats[name]
-        lines.append(f"  {calls:12,} {own:8.1f} {whole:8.1f}  {pstats.func_std_string(name)}")
+    """What took most in a profile, as text: functions of this program with what they call, any functions themselves."""
+    stats = pstats.Stats(str(path))
+    lines = [f"of {stats.total_tt:.1f} s: calls, seconds with what is called, seconds by itself"]
+    of = {function: (calls, whole, own) for function, (_, calls, own, whole, _) in stats.stats.items()}
+    for function, (calls, whole, own) in sorted(of.items(), key=lambda item: -item[1][1]):
+        ours = str(PROJECT) in function[0] and "/benchmarks/" not in function[0]
+        if own > _MUCH * stats.total_tt or (ours and whole > _MUCH * stats.total_tt):
+            name = pstats.func_std_string(function).replace(f"{PROJECT}/", "")
+            lines.append(f"{calls:12,} {whole:8.1f} {own:8.1f}  {name}")
     return "\n".join(lines)
 
 
@@ -83,83 +86,93 @@ def size_of(folder, pattern="**/*"):
     return sum(path.stat().st_size for path in folder.glob(pattern) if path.is_file()) / 1e6
 
 
+class Measured(NamedTuple):
+    """Two runs on one dictionary. maps: one of MAPS. seconds, again: of the first and the second run as a whole. first,
+    second: of their stages, see run. disk: MB of the memory maps, of all results and of the cache.
+    """
+
+    rows: int
+    maps: str
+    seconds: float
+    first: dict
+    again: float
+    second: dict
+    disk: tuple
+
+    @property
+    def cores(self):
+        """Seconds of all cores per image of the first run's stages, without the start of Python."""
+        return sum(self.first[name][1] for _, name in STAGES if name in self.first) / self.rows
+
+    @property
+    def peak(self):
+        """Of resident memory, MiB, of both runs."""
+        return max(peak for of in (self.first, self.second) for _, _, peak in of.values())
+
+    @property
+    def index(self):
+        """Seconds in which the index is read."""
+        return self.first.get("read_index", (nan,))[0]
+
+    @property
+    def check(self):
+        """Seconds in which the second run finds that no file of the dictionary has changed."""
+        return self.second.get("open_dictionary", (nan,))[0]
+
+
 def measure(options, out, source, rows, maps):
-    """Two runs on one dictionary with maps kept in some ways. Yields the facts of each way (dict)."""
-    dictionary = out / "dictionary"
+    """Two runs on one dictionary for each of some ways of keeping maps. Yields Measured."""
+    dictionary, result, cache = (out / name for name in ("dictionary", "result", "cache"))
     _, making = timed(make_linked, dictionary, rows, source, options.side, bool(options.distinct))
     print(f"made {rows:,} rows in {making:.0f} s", file=sys.stderr)
     for kept in maps:
         words = [
-            *NETWORK, *MAPS[kept], f"DICTIONARY={dictionary}", f"OUTPUT_FOLDER={out / 'result'}",
-            f"NL_FOLDER={out / 'result'}", f"PLOT_FOLDER={out / 'result'}", f"CACHE_FOLDER={out / 'cache'}",
-            *options.words.split(),
+            *NETWORK, *MAPS[kept], f"DICTIONARY={dictionary}", f"OUTPUT_FOLDER={result}", f"NL_FOLDER={result}",
+            f"PLOT_FOLDER={result}", f"CACHE_FOLDER={cache}", *options.words.split(),
         ]  # fmt: skip
-        first = run(out, words, options.processes, options.profile)
-        second = run(out, words, options.processes, profile=0)
-        yield {
-            "rows": rows, "maps": kept, "first": first, "second": second, "map_mb": size_of(out / "result", "*.mmap"),
-            "result_mb": size_of(out / "result"), "cache_mb": size_of(out / "cache"),
-        }  # fmt: skip
-        for folder in (out / "result", out / "cache"):
+        runs = run(out, words, options.processes, options.profile), run(out, words, options.processes, profile=0)
+        disk = size_of(result, "*.mmap"), size_of(result), size_of(cache)
+        yield Measured(rows, kept, *runs[0], *runs[1], disk)
+        for folder in (result, cache):
             shutil.rmtree(folder)
     shutil.rmtree(dictionary)
 
 
-def of_stages(found, place=0):
-    """Seconds of a run's stages together, without the start of Python. place: 1 for those of all cores."""
-    return sum(of[place] for name, of in found["stages"].items() if name in {name for _, name in STAGES})
-
-
-def of_stage(found, name, place=0):
-    return found["stages"].get(name, (float("nan"),) * 2)[place]
-
-
 def tables(measured):
-    """What was measured, as Markdown."""
-    yield ("| rows | maps | whole run | stages, per image | cores, per image | peak memory | index read | first check "
-           "| second run | its check | map | results | cache |")  # fmt: skip
-    yield "|--:|---" + "|--:" * 11 + "|"
+    """What was measured, as lines of Markdown. measured: list of Measured."""
+    yield ("| rows | maps | first run | of all cores, per image | peak memory | index read | first check | second run "
+           "| its check | map | results | cache |")  # fmt: skip
+    yield "|--:|---" + "|--:" * 10 + "|"
     for one in measured:
-        first, second, rows = one["first"], one["second"], one["rows"]
+        disk = " | ".join(f"{size:,.0f} MB" for size in one.disk)
         yield (
-            f"| {rows:,} | {one['maps']} | {first['seconds']:.1f} s | {1e6 * of_stages(first) / rows:.0f} µs "
-            f"| {1e6 * of_stages(first, 1) / rows:.0f} µs | {max(first['peak_mib'], second['peak_mib']):.0f} MiB "
-            f"| {of_stage(first, 'read_index'):.2f} s | {of_stage(first, 'check_files'):.1f} s "
-            f"| {second['seconds']:.1f} s | {of_stage(second, 'open_dictionary'):.1f} s | {one['map_mb']:.0f} MB "
-            f"| {one['result_mb']:.0f} MB | {one['cache_mb']:.0f} MB |"
+            f"| {one.rows:,} | {one.maps} | {one.seconds:.1f} s | {1e6 * one.cores:,.0f} µs | {one.peak:,.0f} MiB "
+            f"| {one.index:.1f} s | {one.first.get('open_dictionary', (nan,))[0]:.1f} s | {one.again:.1f} s "
+            f"| {one.check:.1f} s | {disk} |"
         )
-    yield ""
-    yield "µs per image, on the clock (of all cores):"
-    yield ""
-    yield "| stage | " + " | ".join(f"{one['rows']:,} {one['maps']}" for one in measured) + " |"
+    yield from ("", "Per image on the clock, of all cores; peak of memory:", "")
+    yield "| stage | " + " | ".join(f"{one.rows:,} {one.maps}" for one in measured) + " |"
     yield "|---" + "|--:" * len(measured) + "|"
-    named = dict.fromkeys(name for one in measured for run in ("first", "second") for name in one[run]["stages"])
-    for which, of_run in (("first", ""), ("second", "second run: ")):
-        for name in named:
-            cells = [[1e6 * of_stage(one[which], name, place) / one["rows"] for place in (0, 1)] for one in measured]
-            if any(wall > 0.5 for wall, _ in cells):  # the second run leaves most out
-                part = "- " if name in {name for _, name in PARTS} else ""
-                row = " | ".join(f"{wall:.1f} ({cores:.1f})" for wall, cores in cells)
-                yield f"| {part}{of_run}{name} | {row} |"
+    for _, name in (*STAGES, *PARTS):
+        for title, of_run in ((name, "first"), (f"{name}, second run", "second")):
+            found = [getattr(one, of_run).get(name, (0, 0, 0)) for one in measured]
+            if any(wall > _LITTLE * one.rows for (wall, *_), one in zip(found, measured, strict=True)):
+                cells = [f"{1e6 * wall / one.rows:,.1f} µs, {1e6 * cores / one.rows:,.1f} µs; {peak:,.0f} MiB"
+                         for (wall, cores, peak), one in zip(found, measured, strict=True)]  # fmt: skip
+                yield f"| {title} | {' | '.join(cells)} |"
 
 
 def misses(measured):
-    """What of the aims of docs/scale.md is not reached, in sentences."""
-    for kept in dict.fromkeys(one["maps"] for one in measured):
-        of_kept = [one for one in measured if one["maps"] == kept]
-        cores = [of_stages(one["first"], 1) / one["rows"] for one in of_kept]
+    """What of the aims is not reached, in sentences. measured: list of Measured, by ascending rows."""
+    for kept in dict.fromkeys(one.maps for one in measured):
+        cores = [one.cores for one in measured if one.maps == kept]
         grown = max(later / cores[place] for place in range(len(cores)) for later in cores[place:]) - 1
-        if grown > 0.1:
+        if grown > _GROWTH:
             yield f"{kept}: seconds of the cores per image grow by {grown:.0%} between sizes"
     for one in measured:
-        found = {
-            "peak_mib": max(one[which]["peak_mib"] for which in ("first", "second")),
-            "index": of_stage(one["first"], "read_index"),
-            "second check": of_stage(one["second"], "open_dictionary"),
-        }
         for name, limit in LIMITS.items():
-            if found[name] > limit:
-                yield f"{one['rows']:,} rows, {one['maps']}: {name} is {found[name]:.0f}, above {limit}"
+            if getattr(one, name) > limit:
+                yield f"{one.rows:,} rows, {one.maps}: {name} is {getattr(one, name):,.0f}, above {limit:,}"
 
 
 def known_maps(asked):
@@ -190,7 +203,7 @@ def main():
         for rows in map(int, options.rows.split(",")):
             for one in measure(options, out, source, rows, known_maps(options.maps.split(","))):
                 measured.append(one)
-                print(f"{one['rows']:,} rows, {one['maps']}: {one['first']['seconds']:.1f} s", file=sys.stderr)
+                print(f"{rows:,} rows, {one.maps}: {one.seconds:.0f} s", file=sys.stderr)
     print(f"{machine()}; {options.processes} process{'es' * (options.processes > 1)}, {options.words or 'no words'}\n")
     print("\n".join(tables(measured)))
     print("\n" + ("\n".join(misses(measured)) or "all aims are reached"))

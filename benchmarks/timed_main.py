@@ -3,25 +3,24 @@
     python -m benchmarks.timed_main FILE [--profile] WORD...
 
 What main.py calls is timed where main.py finds it; nothing else changes. Leaves in FILE (of several processes of
-torchrun FILE.0, FILE.1 and so on) as JSON: {"stages": {stage: [seconds, seconds of all cores]}, in the order of their
-first beginning, "peak_mib": of resident memory}. With --profile, beside it FILE.profile: cProfile's figures of the main
-thread, which with WORKERS=0 does all there is to do.
+torchrun FILE.0, FILE.1 and so on) as JSON: {stage: [seconds, seconds of all cores, peak of resident memory in MiB]}, in
+the order in which they end. With --profile, beside it FILE.profile: cProfile's figures of the main thread, which with
+WORKERS=0 does all there is to do. On Linux, where the system lets a process forget its earlier peak.
 """
 
 import cProfile
 import importlib
 import json
 import os
-import resource
 import sys
 import time
 from functools import wraps
 from pathlib import Path
 
-from benchmarks.measuring import peak_mib
+from benchmarks.measuring import forget_peak, status_mib
 from util.errors import run_script
 
-# (module, what it calls by that name): the stages of main.py, and those parts of its preparations that are quoted.
+# (module, what it calls by that name): the stages of main.py, and those parts of them that are quoted.
 STAGES = (
     ("main", "prepare_model"), ("main", "prepare_dictionary"), ("main", "layer_stores"), ("main", "extract"),
     ("main", "threshold"), ("main", "tally"), ("main", "chance"), ("main", "formulas"), ("main", "dissect_twins"),
@@ -33,28 +32,32 @@ PARTS = (
 )  # fmt: skip
 
 
-def attached(places, spent):
-    """Put a clock on functions. places: (module or module.class, name). spent: {name: [seconds, of all cores]}, which
-    they add to. What is no longer called by such a name is left alone.
+def attached(places, spent, is_part=False):
+    """Put a clock on functions. places: (module or module.class, name). spent: {name: [seconds, of all cores, peak]},
+    which they add to. is_part: they lie within others, whose peak they must leave alone. What is no longer called by
+    such a name is left alone, too.
     """
     for where, name in places:
-        module, _, owner = where.rpartition(".") if where.rpartition(".")[2][0].isupper() else (where, "", "")
-        holder = importlib.import_module(module)
-        holder = getattr(holder, owner, None) if owner else holder
+        module, _, last = where.rpartition(".")
+        holder = getattr(importlib.import_module(module), last, None) if last[0].isupper() else None
+        holder = holder or importlib.import_module(where)
         if hasattr(holder, name):
-            setattr(holder, name, _clocked(getattr(holder, name), spent, name))
+            setattr(holder, name, _clocked(getattr(holder, name), spent, name, is_part))
 
 
-def _clocked(function, spent, name):
+def _clocked(function, spent, name, is_part):
     @wraps(function)
     def clocked(*arguments, **options):
-        of = spent.setdefault(name, [0.0, 0.0])
+        if not is_part:
+            forget_peak()
         wall, cores = time.perf_counter(), time.process_time()
         try:
             return function(*arguments, **options)
         finally:
-            of[0] += time.perf_counter() - wall
-            of[1] += time.process_time() - cores
+            found = time.perf_counter() - wall, time.process_time() - cores
+            before = spent.pop(name, (0.0, 0.0, 0.0))
+            peak = max(before[2], status_mib("VmHWM"))
+            spent[name] = [before[0] + found[0], before[1] + found[1], peak]
 
     return clocked
 
@@ -67,12 +70,12 @@ def main():
     profile = cProfile.Profile() if "--profile" in words else None
     sys.argv = ["main.py", *(word for word in words if word != "--profile")]
     spent = {}
-    attached((*STAGES, *PARTS), spent)
+    attached(STAGES, spent)
+    attached(PARTS, spent, is_part=True)
     try:
         profile.runcall(script.main) if profile else script.main()
     finally:
-        found = {"stages": spent, "peak_mib": peak_mib(resource.RUSAGE_SELF)}
-        Path(file).write_text(json.dumps(found), encoding="utf-8")
+        Path(file).write_text(json.dumps(spent), encoding="utf-8")
         if profile:
             profile.dump_stats(f"{file}.profile")
 
