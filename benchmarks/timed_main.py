@@ -67,7 +67,7 @@ def main():
 
     file, *words = sys.argv[1:]
     file += f".{os.environ['RANK']}" if "RANK" in os.environ else ""
-    profile = cProfile.Profile(time.process_time) if "--profile" in words else None
+    profile = cProfile.Profile() if "--profile" in words else None
     sys.argv = ["main.py", *(word for word in words if word != "--profile")]
     spent = {}
     attached(STAGES, spent)
