@@ -42,7 +42,7 @@ SETTINGS = (
 )  # fmt: skip
 IMAGES = 24
 _ATTEMPTS = 3  # of the same command, to end well
-_PATIENCE = 120.0  # seconds for a run to end, also once one of its processes was killed
+_PATIENCE = 600.0  # seconds for a run to end, also once one of its processes was killed
 _POLL = 0.003  # seconds
 _LARGE = "1g"  # a disk that is never full
 REFUSED = "another run is working on"
@@ -256,11 +256,11 @@ class Trial:
 
     def finished(self, what, place, processes=1):
         """Run the same command until it ends well, and look at what it leaves. Returns Outcome."""
-        for attempt in range(_ATTEMPTS):
+        for _ in range(_ATTEMPTS):
             code, output = Run(place.command(processes)).ended()
             if code == 0:
-                more = f", {attempt + 1} times" if attempt else ""
-                return self.judged(what + more, place)
+                return self.judged(what, place)
+            what += f", then {code}: {output.strip().splitlines()[-1:]}"
         return Outcome(what, f"the same command ended with {code}: {output[-600:]}")
 
     def judged(self, what, place):
@@ -272,7 +272,7 @@ class Trial:
     def disk_full(self, needed):
         """Run it on a disk of a random size, at most what it needs, bytes; then on a larger one. Returns Outcome."""
         place = Place(self.work / "disk", self.dictionary)
-        size = int(self.random.integers(_page(), needed))
+        size = round(_page() + self.random.random() * (needed - _page()))
         with mounted(place.folder, f"{size}"):
             code, output = Run(place.command()).ended()
             what = "too small a disk" if code else "large enough"
