@@ -21,20 +21,21 @@ import torch
 
 from benchmarks.measuring import read_options
 from benchmarks.synthetic_dictionary import make_dictionary
-from benchmarks.timed_main import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
+STAGES = ("extract", "threshold", "tally", "chance", "formulas")
 
 
 def run(folder, processes, words):
     """Run main.py in so many processes. Returns ({stage: seconds}, {file: digest})."""
     shutil.rmtree(folder / "result", ignore_errors=True)
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    command = [sys.executable, *launcher, "-m", "benchmarks.timed_main", str(folder / "times.json"), *words]
+    times = folder / "times.json"
+    command = [sys.executable, *launcher, "-m", "benchmarks.timed_main", str(times), "--no-reports", *words]
     subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
-    began = json.loads((folder / "times.json").read_text())
-    edges = [0, *(began[stage] for stage in STAGES[1:])]
-    seconds = {stage: stop - start for stage, start, stop in zip(STAGES, edges, edges[1:], strict=False)}
+    of_first = times.with_name("times.json.0") if processes > 1 else times
+    spent = json.loads(of_first.read_text())
+    seconds = {stage: spent[stage][0] for stage in STAGES}
     results = sorted(path for path in (folder / "result").iterdir() if path.suffix in (".mmap", ".npy", ".npz"))
     return seconds, {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in results}
 
