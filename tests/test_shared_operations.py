@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 
 import feature_operation
+from benchmarks.synthetic_broden import make_broden
+from feature_operation import FeatureOperator
+from tests.test_broden import maps_of, opened
+from tests.test_broden import tallied as counted_by
 from tests.test_tally import Case, random_maps, tallied
 from util.ranks import Ranks
 
@@ -112,3 +116,20 @@ def test_chance_presence_formulas_and_plain_labels(case, size, small, monkeypatc
     assert_same(found[1]["one"], presence["one"])
     assert_same(found[2]["one"], formulas["one"])
     assert np.array_equal(found[3], wider)
+
+
+@pytest.mark.parametrize("images", ["concept", "category"])
+def test_chance_of_many_labels(tmp_path, images):
+    make_broden(tmp_path / "broden", 30, labels=70, side=64, seed=1, mixed_grids=True)
+    dictionary = opened(tmp_path / "broden", tmp_path)
+    features, _ = maps_of(dictionary, tmp_path)
+    tally = counted_by(FeatureOperator(None, dictionary, grid=(64, 64)), features, np.full(5, 1.0), images)
+
+    def run(ranks):
+        operator = FeatureOperator(None, dictionary, grid=(64, 64), ranks=ranks)
+        found = operator.chance({"one": (features, tally)}, permutations=30, bootstraps=0, images=8)
+        return found, operator.presence({"one": features})
+
+    expected = run(feature_operation.ALONE)
+    for found, of_one in zip(together(3, run), expected, strict=True):
+        assert_same(found["one"], of_one["one"])
