@@ -5,7 +5,8 @@
 What main.py calls is timed where main.py finds it; nothing else changes. Leaves in FILE (of several processes of
 torchrun FILE.0, FILE.1 and so on) as JSON: {stage: [seconds, seconds of all cores, peak of resident memory in MiB]}, in
 the order in which they end. With --profile, beside it FILE.profile: cProfile's figures of the main thread, which with
-WORKERS=0 does all there is to do. With --no-reports nothing is made that people read. On Linux, where the system lets a process forget its earlier peak.
+WORKERS=0 does all there is to do. With --no-reports nothing is made that people read. On Linux, where the system lets a
+process forget its earlier peak.
 """
 
 import cProfile
