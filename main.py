@@ -9,6 +9,7 @@ import sys
 from functools import partial
 
 import settings
+from dictionary.faces import search_faces
 from dictionary.render import ensure_rendered
 from feature_operation import OPERATION, FeatureOperator
 from method.formulas import Formulas
@@ -52,7 +53,7 @@ def dissect(config, networks, ranks):
     """Make what is missing of the layers' results and reports."""
     model = network_of(config, networks)
     ensure_rendered(config.DICTIONARY)
-    dictionary = prepare_dictionary(config, model)
+    dictionary = prepare_dictionary(config, model, ranks)
     ranks.call("dictionary", dictionary)
     operator = operator_of(config, networks, dictionary, ranks)
     stores = layer_stores(config, model, dictionary)
@@ -78,6 +79,7 @@ def follow(config, networks, ranks):
     """Take part in what the first process calls, until it is through. Of the other processes of a run."""
     mine = {}
     ranks.follow({
+        "faces": lambda *of: search_faces(ranks, *of, networks.device, config.WORKERS),
         "dictionary": lambda dictionary: mine.update(operator=operator_of(config, networks, dictionary, ranks)),
         OPERATION: lambda *called: mine["operator"].take_part(*called),
     })  # fmt: skip

@@ -67,7 +67,7 @@ def compare_biases(config, networks, ranks):
     for task in tasks:
         which = task, layers_of(config, task)
         model = networks.of(*which)
-        images, views, faceless = views_of_subgroups(config, model, subgroups)
+        images, views, faceless = views_of_subgroups(config, model, subgroups, ranks=ranks)
         samples = samples_of(config, images, labels)
         stores = bias_stores(config, model, images, views, samples)
         twins = {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dictionary.faces import search_faces
 from dictionary.images import load_image
 from loader.activations import one_pass
 from loader.batch import Batches
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 def follow(config, networks, ranks):
     """Take part in what the first process calls, until it is through. Of the other processes of a run."""
     ranks.follow({
+        "faces": lambda *of: search_faces(ranks, *of, networks.device, config.WORKERS),
         "peaks": lambda which, *arguments: peaks_of(ranks, config, networks.of(*which), *arguments),
         "resamples": lambda *arguments: resamples_of(ranks, *arguments),
     })  # fmt: skip

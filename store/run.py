@@ -19,6 +19,7 @@ from store.layer import LayerStore
 from store.stages import ACCURACY
 from util.errors import DissectionError
 from util.files import fingerprint
+from util.ranks import ALONE
 
 log = logging.getLogger(__name__)
 
@@ -160,12 +161,12 @@ def crop_of(config, model):
     return model.spec.crop if config.CROP is None else read_crop(config.CROP)
 
 
-def finding(config, model):
+def finding(config, model, ranks=ALONE):
     """How faces are looked for: arguments of dictionary.faces.find_views and crop_to_faces."""
-    return {"memory_folder": config.CACHE_FOLDER, "device": model.device, "workers": config.WORKERS}
+    return {"memory_folder": config.CACHE_FOLDER, "device": model.device, "workers": config.WORKERS, "ranks": ranks}
 
 
-def prepare_dictionary(config, model):
+def prepare_dictionary(config, model, ranks=ALONE):
     """Open the dictionary, cropped to the faces where the task crops. Returns Dictionary. Raises DissectionError."""
     crop = crop_of(config, model)
     dictionary = open_dictionary(
@@ -177,7 +178,7 @@ def prepare_dictionary(config, model):
         raise DissectionError(f"{config.DICTIONARY} holds no faces to crop photographs to: set CROP=whole")
     if crop is not None:
         dictionary = crop_to_faces(
-            dictionary, crop, config.ALIGN_JITTER, skip_bad=config.SKIP_BAD_IMAGES, **finding(config, model)
+            dictionary, crop, config.ALIGN_JITTER, skip_bad=config.SKIP_BAD_IMAGES, **finding(config, model, ranks)
         )
     _told(dictionary.problems)
     sizes = len(dictionary.usable_rows), len(dictionary.concepts)
@@ -207,23 +208,24 @@ def _subgroups(config, concepts):
     )  # fmt: skip
 
 
-def views_of_subgroups(config, model, subgroups, search=None):
+def views_of_subgroups(config, model, subgroups, search=None, ranks=ALONE):
     """The subgroups as a task sees them: where it crops, without the images in which no face was found.
 
     search: whether faces may be looked for, GENERATE by default. Returns (list of Subgroups; {image path: view}; notes
     for the reports, texts).
     """
-    subgroups, views, problems = _seen(config, model, subgroups, config.GENERATE if search is None else search)
+    search = config.GENERATE if search is None else search
+    subgroups, views, problems = _seen(config, model, subgroups, search, ranks)
     return subgroups, views, _told(problems)
 
 
-def _seen(config, model, subgroups, search):
+def _seen(config, model, subgroups, search, ranks=ALONE):
     crop = crop_of(config, model)
     digests = {path: digest for concept in subgroups for path, digest in concept.images.items()}
     if crop is None:
         return subgroups, dict.fromkeys(digests, WHOLE), []
     views = find_views(
-        config.DICTIONARY, digests, crop, config.ALIGN_JITTER, **finding(config, model),
+        config.DICTIONARY, digests, crop, config.ALIGN_JITTER, **finding(config, model, ranks),
         search=search,
     )  # fmt: skip
     problems = [Problem(GLOBAL_FOLDER, missing_face(path)) for path, view in views.items() if view is None]
