@@ -25,8 +25,8 @@ from report.hierarchy import HIERARCHY_REPORTS, counts_of, found_in, left_out, l
 from report.page import write_pages
 from report.summary import summary
 from store.arrays import load_arrays, load_as
-from store.feature_file import open_maps
 from store.layer import LayerStore, locked
+from store.maps import open_maps
 from store.peaks_file import PeaksFile, read_peaks
 from store.run import layers_of, require_sense, run_name, tasks_of, unlike_settings
 from store.stages import CHANCE, MAPS, MAPS_SIZE, TALLY, THRESHOLDS, TWINS
@@ -190,7 +190,7 @@ def evidence_of(config, store):
     """
     arrays, twins = load_arrays(store.path(CHANCE.suffix)), load_as(Twins, store.path(TWINS.suffix))
     evidence = Evidence.of_arrays(arrays, twins, config.SCORE_THRESHOLD, config.ALPHA)
-    return evidence, poisson_weights(arrays["photographs"].tolist(), evidence.chance.boot_iou.shape[1])
+    return evidence, poisson_weights(arrays["photographs"].astype(str), evidence.chance.boot_iou.shape[1])
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from util.errors import DissectionError
 from util.files import JsonFacts
 from util.memory import Memory
 from util.parallel import mapped
+from util.ranks import ALONE
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,17 @@ class Faces(Sequence):
     def __setitem__(self, place, face):
         self._numbers[place] = np.nan if face is None else _as_numbers(face)
 
+    def set(self, places, faces):
+        """Put in faces, Faces of n. places: n of them."""
+        self._numbers[places] = faces._numbers
+
+    @classmethod
+    def joined(cls, parts):
+        """One after the other. parts: list of Faces."""
+        joined = cls(0)
+        joined._numbers = np.concatenate([part._numbers for part in parts])
+        return joined
+
     def spread(self, places, count):
         """The same among count photographs, at places, int (n,)."""
         spread = Faces(count)
@@ -84,13 +96,14 @@ def _of_numbers(numbers):
     return Face(tuple(numbers[:4]), points, (int(numbers[14]), int(numbers[15])))
 
 
-def find_faces(root, count, image_of, digest_of, memory_folder, device, workers, search=True):
+def find_faces(root, count, image_of, digest_of, memory_folder, device, workers, search=True, ranks=ALONE):
     """The largest face in each of count images: as the dictionary itself knows it, else by MTCNN as it is.
 
     root: of the dictionary. image_of, digest_of: functions of a place 0..count-1, its path relative to root and the
     digest of its content, hex. memory_folder: where MTCNN's are kept, by the content of the photographs, so that only
     new ones are searched. workers: threads that read ahead. search: False raises DissectionError rather than look for a
-    face. Returns Faces. Raises DissectionError for faces of the dictionary that cannot be used.
+    face. ranks: util.ranks.Ranks, of which others know search_faces as "faces". Returns Faces. Raises DissectionError
+    for faces of the dictionary that cannot be used.
     """
     root, known, faces = Path(root), known_faces(root), Faces(count)
     with _memory(root, memory_folder) as memory:
@@ -109,11 +122,23 @@ def find_faces(root, count, image_of, digest_of, memory_folder, device, workers,
             raise DissectionError(
                 f"the faces of {len(unseen)} images have not been looked for yet: run with GENERATE=True"
             )
-        if unseen:
-            find = face_finder(device)
-            read = mapped(lambda place: (place, load_rgb(root / image_of(place))), unseen, workers, "faces")
-            _search(((place, digest_of(place), find(photograph)) for _, (place, photograph) in read), faces, memory)
+    if unseen:
+        images = [(str(image_of(place)), digest_of(place)) for place in unseen]
+        ranks.call("faces", root, memory_folder, images)
+        faces.set(unseen, search_faces(ranks, root, memory_folder, images, device, workers))
     return faces
+
+
+def search_faces(ranks, root, memory_folder, images, device, workers):
+    """Look for faces, every process in its share of the photographs, and keep them. images: list of (path relative to
+    root, digest). Returns Faces of all in the first process, None in others. The rest: see find_faces.
+    """
+    mine = images[slice(*ranks.share(len(images)))]
+    faces, find = Faces(len(mine)), face_finder(device)
+    read = mapped(lambda place: load_rgb(root / mine[place][0]), range(len(mine)), workers, "faces")
+    with _memory(root, memory_folder) as memory:
+        _search(((place, mine[place][1], find(photograph)) for place, photograph in read), faces, memory)
+    return Faces.joined(ranks.gathered(faces)) if ranks.first else ranks.gathered(faces)
 
 
 def _search(found, faces, memory):

@@ -30,12 +30,16 @@ class MaskCache:
     """
 
     def __init__(self, folder, limit_mb):
+        self._made_of = folder, limit_mb
         self._waiting, self._lock, self._memory = {}, threading.Lock(), None
         try:
             path, limit = Path(folder) / "masks.sqlite", int(limit_mb * 2**20)
             self._memory = Memory(path, _VERSION, "masks are decoded again", limit)
         except DissectionError as error:
             self._give_up(error)
+
+    def __reduce__(self):
+        return MaskCache, self._made_of  # each process of a run opens the file itself
 
     def read(self, key, grid):
         """What was kept: (names, list of text; bits, uint64 (m, words)), None where there is nothing sound.

@@ -12,8 +12,8 @@ from method.outcome import Outcome
 from method.tally import Tally
 from report.tables import aligned
 from store.arrays import load_as
-from store.feature_file import open_maps
 from store.layer import locked
+from store.maps import open_maps
 from store.run import as_list, layer_stores, prepare_device, prepare_dictionary, prepare_model, prepare_twin, twin_seeds
 from store.stages import CHANCE, MAPS, MAPS_SIZE, TALLY, THRESHOLDS
 from util.errors import DissectionError
@@ -80,6 +80,11 @@ def dissected_layers(words, description, twins=False):
     Raises DissectionError when main.py has not dissected one under the present settings, with the command that does it.
     """
     config = read_words(words, description, instead={"TASKS": "TASK", "TASK_LAYERS": "LAYER_NAME"})
+    if config.FEATURES != "dense":
+        raise DissectionError(
+            f"FEATURES={config.FEATURES!r} keeps the maps that exceed one threshold, and this study needs all: set "
+            "FEATURES='dense', here and for main.py"
+        )
     model = prepare_model(config, config.TASK, as_list(config.LAYER_NAME), prepare_device(config))
     dictionary = prepare_dictionary(config, model)
     operator = FeatureOperator(

@@ -15,8 +15,8 @@ from method.chance import Chance
 from method.tally import Tally
 from store.arrays import load_arrays, load_as, save_arrays
 from store.dissection import chance, extract, tally, threshold
-from store.feature_file import discard_interrupted
 from store.layer import LayerStore, Stage
+from store.maps import discard_interrupted
 from store.run import layer_stores, prepare_model
 from store.stages import CHANCE, MAPS, TALLY
 from util.errors import DissectionError

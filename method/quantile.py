@@ -23,48 +23,72 @@ def _values(bits):
     return np.where(bits >> 31, bits ^ np.uint32(1 << 31), ~bits).view(np.float32)
 
 
-def exact_quantile(passes, units, count, q):
+def exact_quantile(passes, units, count, q, summed=None):
     """numpy.quantile(values of a unit as float64, q), for every unit, without holding the values.
 
     passes: function of one argument f that yields f(values) for each block of the data, values float32 (b, U, P) with
     any b and P; it is called three times and may compute the blocks in threads. units: U. count: numbers per unit
-    over all blocks, at least 1. q: 0..1. Returns float64 (U,).
+    over all blocks, at least 1. q: 0..1. summed: see util.ranks.Ranks, where blocks are divided among processes; count
+    is of all of them. Returns float64 (U,).
     """
+    lower, fraction = place_of(count, q)
+    ranks = np.array([lower, min(lower + 1, count - 1)])[:, None].repeat(units, axis=1)
+    return between(selected(passes, ranks, summed), fraction)
+
+
+def place_of(count, q):
+    """Where numpy.quantile looks among count numbers, ascending: (rank of the lower neighbour, way to the next one)."""
     position = (count - 1) * q
     lower = int(np.floor(position))
-    ranks = np.array([lower, min(lower + 1, count - 1)])[:, None].repeat(units, axis=1)  # (2, U), ascending from 0
-    prefixes = np.zeros((2, units), np.uint32)
+    return lower, position - lower
+
+
+def between(neighbours, fraction):
+    """numpy.quantile's own interpolation, to the bit: between two numbers its position is its q.
+
+    neighbours: float32 (2, U), the lower first. Returns float64 (U,).
+    """
+    return np.quantile(neighbours.astype(np.float64), fraction, axis=0)
+
+
+def selected(passes, ranks, summed=None):
+    """Order statistics of each unit. passes: see exact_quantile; of blocks that do not hold all units in turn it yields
+    f(values, unit), values float32 (m, P) and unit int (m,). ranks: int (R, U), ascending from 0. summed: see
+    exact_quantile. Returns float32 (R, U).
+    """
+    prefixes = np.zeros(ranks.shape, np.uint32)
     for shift, width in _DIGITS:
-        histograms = _count_digits(passes, prefixes, units, shift, width)
-        below = np.cumsum(histograms, axis=2)  # (2, U, bins)
+        histograms = _count_digits(passes, prefixes, shift, width)
+        if summed is not None:
+            (histograms,) = summed(histograms)
+        below = np.cumsum(histograms, axis=2)  # (R, U, bins)
         digits = (below <= ranks[:, :, None]).sum(axis=2)
         before = np.take_along_axis(below, np.maximum(digits - 1, 0)[:, :, None], axis=2)[:, :, 0]
         ranks = ranks - np.where(digits > 0, before, 0)
         prefixes = (prefixes << np.uint32(width)) | digits.astype(np.uint32)
-    neighbours = _values(prefixes).astype(np.float64)
-    # Between two numbers a and b, numpy.quantile's position is its q: its own interpolation, to the bit.
-    return np.quantile(neighbours, position - lower, axis=0)
+    return _values(prefixes)
 
 
-def _count_digits(passes, prefixes, units, shift, width):
-    """Histograms of one digit of the numbers that begin with each prefix. Returns int64 (2, U, 2**width)."""
-    bins = 1 << width
-    same = bool((prefixes[0] == prefixes[1]).all())
+def _count_digits(passes, prefixes, shift, width):
+    """Histograms of one digit of the numbers that begin with each prefix. Returns int64 (R, U, 2**width)."""
+    bins, units = 1 << width, prefixes.shape[1]
+    same = bool((prefixes == prefixes[0]).all())
 
-    def count(values):
+    def count(values, unit=None):
+        unit = np.arange(units) if unit is None else unit
         bits = ordered_bits(values)
         counted = []
         for prefix in prefixes[:1] if same else prefixes:
             if shift + width == 32:  # the first digit: every number is still a candidate
                 cells = (bits >> np.uint32(shift)).astype(np.int64)
-                cells += (np.arange(units, dtype=np.int64) * bins)[:, None]
+                cells += (unit * bins)[:, None]
             else:
-                _, unit, _ = candidates = np.nonzero(bits >> np.uint32(shift + width) == prefix[:, None])
-                cells = ((bits[candidates] >> np.uint32(shift)) & np.uint32(bins - 1)) + unit * bins
+                candidates = np.nonzero(bits >> np.uint32(shift + width) == prefix[unit][:, None])
+                cells = ((bits[candidates] >> np.uint32(shift)) & np.uint32(bins - 1)) + unit[candidates[-2]] * bins
             counted.append(np.bincount(cells.ravel(), minlength=units * bins))
         return counted
 
-    totals = np.zeros((len(prefixes) - same, units * bins), np.int64)
+    totals = np.zeros((len(prefixes[:1] if same else prefixes), units * bins), np.int64)
     for counted in passes(count):
         totals += counted
-    return np.broadcast_to(totals.reshape(-1, units, bins), (2, units, bins))
+    return np.broadcast_to(totals.reshape(-1, units, bins), (len(prefixes), units, bins))

@@ -10,7 +10,7 @@ import numpy as np
 
 from util.packing import pack
 
-_PIXELS_AT_ONCE = 1 << 18  # upsampled together: few enough for a core's cache, many enough to pay for the calls
+PIXELS_AT_ONCE = 1 << 18  # upsampled together: few enough for a core's cache, many enough to pay for the calls
 
 
 @cache
@@ -60,7 +60,7 @@ def active_pixels(maps, thresholds, grid):
 
 def packed_active_pixels(maps, thresholds, grid):
     """active_pixels of any number of maps, packed (see pack) a few at a time. Returns uint64 (A, words)."""
-    step = max(1, _PIXELS_AT_ONCE // (grid[0] * grid[1]))
+    step = max(1, PIXELS_AT_ONCE // (grid[0] * grid[1]))
     few = [slice(start, start + step) for start in range(0, max(len(maps), 1), step)]
     return np.concatenate([pack(active_pixels(maps[some], thresholds[some], grid)) for some in few])
 

@@ -78,8 +78,9 @@ class TallyStatistic:
     """Tallies the IoU of every unit and concept (method.md §3.3, §3.4 and §10).
 
     A statistic of the pass over the maps: measure(maps, images, labels) in any thread, add(measured) in any order,
-    result() at the end. thresholds: float64 (U,), T_u. concepts: C concepts of the dictionary, in
-    order. carries: bool (N, C), which image carries which. iou_union: see UNIONS. images: see IMAGES.
+    merge(ranks) where the processes of a run have their shares of the images, result() at the end. thresholds: float64
+    (U,), T_u. concepts: C concepts of the dictionary, in order. carries: bool (N, C), which image carries which.
+    iou_union: see UNIONS. images: see IMAGES.
     """
 
     def __init__(self, thresholds, concepts, carries, iou_union="all", images="concept"):
@@ -155,6 +156,14 @@ class TallyStatistic:
         self.counts.add(counts)
         for pairs, scores, image in candidates:
             self.best.add(pairs, scores, image)
+
+    def merge(self, ranks):
+        """Put together what the processes of a run have counted, each on its share. ranks: util.ranks.Ranks."""
+        names = [part.name for part in fields(self.counts)]
+        self.counts = Counts(*ranks.summed(*(getattr(self.counts, name) for name in names)))
+        for map_size, best in (ranks.gathered((self.map_size, self.best)) or [])[1:]:
+            self.map_size = max(self.map_size, map_size)  # (0, 0) of a process without images
+            self.best.merge(best)
 
     def result(self):
         """Returns Tally."""
@@ -239,6 +248,14 @@ class BestImages:
         of = np.maximum(places - (places > before), 0)
         self.scores[pairs] = np.where(places == before, scores, np.take_along_axis(held, of, axis=1))
         self.images[pairs] = np.where(places == before, image, np.take_along_axis(images, of, axis=1))
+
+    def merge(self, other):
+        """Take in the best of other images."""
+        scores = np.concatenate([self.scores, other.scores], axis=1)
+        images = np.concatenate([self.images, other.images], axis=1)
+        # An empty place has the score 0, and every image one above it.
+        order = np.lexsort((images, -scores))[:, : self.kept]
+        self.scores, self.images = (np.take_along_axis(of, order, axis=1) for of in (scores, images))
 
     def result(self, carriers):
         """The best images, best first. carriers: per concept the indices of the images that carry it, ascending.

@@ -175,7 +175,9 @@ def _render(dissection, unit, index, room_mm):
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     threshold = dissection.findings.tally.thresholds[[unit]]
     grid = dissection.dictionary.grid(row, dissection.grid)
-    active = active_pixels(dissection.maps.read_map(index, unit)[None], threshold, grid)[0]
+    activation = dissection.maps.read_map(index, unit)[None]
+    silent = activation.max() <= threshold[0]  # of which sparse maps keep nothing
+    active = np.zeros(grid, bool) if silent else active_pixels(activation, threshold, grid)[0]
     highlighted = highlight(image, active, dissection.dictionary.view(row), (width, height))
     good, jpeg = cv2.imencode(
         ".jpg", cv2.cvtColor(highlighted, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]

@@ -14,6 +14,7 @@ import numpy as np
 from dictionary.concepts import explained
 from method.comparison import interval
 from method.findings import UNLOCALIZABLE
+from method.sampled import SAMPLED_IMAGES, evenly, images_of_histograms
 from method.segmentation import active_pixels
 from report.contours import contours, onto_picture
 from report.summary import found, sentences
@@ -27,8 +28,6 @@ _MOST_PICTURES, _MOST_BYTES = 2000, 22_000_000  # about 15 MB of the page, and m
 _OF_CONCEPT = 5  # pictures of each concept for units whose own it is not
 # Of a unit, the concepts whose figures the page has: those of the highest IoU, and those that it tells best.
 _MOST_CONCEPTS, _MOST_TOLD = 60, 15
-_SAMPLED_VALUES = 2_000_000  # of the histograms of activations
-_SAMPLED_IMAGES = 48  # of the mean face, and of the histograms at least
 _BINS = 40
 _SOMETIMES = 0.35  # share of photographs in which a region covers a pixel, from which on the face map gives it to it
 _DIGITS = 5
@@ -49,7 +48,8 @@ def write(path, dissection):
             break
     kept = kept_concepts(findings, evidence)
     header, *lines = unit_rows(dissection)
-    sample = _evenly(dictionary.usable_rows, _SAMPLED_IMAGES)
+    usable = dictionary.usable_rows
+    sample = [usable[place] for place in evenly(len(usable), SAMPLED_IMAGES).tolist()]
     carried = dictionary.carries.sum(axis=0).tolist()
     shown = {
         "layer": dissection.layer,
@@ -262,26 +262,20 @@ def _formulas(dissection):
     return {"units": lines, "twin": [asked, holding]}
 
 
-def _evenly(rows, count):
-    places = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))
-    return [rows[place] for place in places]
-
-
 def _histograms(dissection):
     """How each unit's activations are spread, over evenly spaced images: their number, and of each unit the lower and
     upper end and _BINS counts.
     """
     maps = dissection.maps
-    most = max(_SAMPLED_IMAGES, _SAMPLED_VALUES // int(np.prod(maps.shape[1:])))
-    rows = _evenly(dissection.dictionary.usable_rows, most)
-    values = np.stack([maps.read(row.index, row.index + 1)[0] for row in rows]).astype(np.float32)  # (n, U, H, W)
+    images = images_of_histograms(maps.usable, maps.shape)
+    values = np.stack([maps.read(image, image + 1)[0] for image in images.tolist()])  # (n, U, H, W)
     of_units = []
     for unit in range(maps.shape[1]):
         of_unit = values[:, unit].ravel()
         low, high = float(of_unit.min()), float(of_unit.max())
         counts, _ = np.histogram(of_unit, _BINS, (low, high if high > low else low + 1))
         of_units.append([float(f"{low:.{_DIGITS}g}"), float(f"{high:.{_DIGITS}g}"), *counts.tolist()])
-    return {"images": len(rows), "values": values[:, 0].size, "units": of_units}
+    return {"images": len(images), "values": values[:, 0].size, "units": of_units}
 
 
 def _face(dissection, rows):

@@ -22,6 +22,7 @@ import torch
 
 import main
 import store.feature_file
+import store.sparse_maps
 
 
 def run(words, kind=None, allowed=None):
@@ -57,7 +58,8 @@ def _die_at(kind, allowed):
     if kind == "renames":
         os.replace = counting(os.replace)
     elif kind == "batches":
-        store.feature_file.FeatureWriter.add = counting(store.feature_file.FeatureWriter.add)
+        for consumer in (store.feature_file.MapsSlice, store.sparse_maps.SparsePart):
+            consumer.add = counting(consumer.add)
 
 
 def digests(folder):
@@ -66,7 +68,7 @@ def digests(folder):
     for path in sorted(folder.iterdir()):
         if path.suffix in (".mmap", ".npy", ".npz", ".csv"):
             found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        elif ".partial" in path.name:
+        elif ".partial" in path.name or ".sparse" in path.name:
             found[path.name] = "left over"
     return found
 
@@ -79,7 +81,7 @@ def main_loop(folder, kind, words):
     result, cache = folder / "result", folder / "cache"
     words = [*words, f"OUTPUT_FOLDER={result}", f"CACHE_FOLDER={cache}"]
     if kind == "batches":
-        store.feature_file.NOTE_SECONDS = -1
+        store.feature_file.NOTE_SECONDS = store.sparse_maps.NOTE_SECONDS = -1
     assert run(words) == 0
     report(digests=digests(result))
     allowed = 0

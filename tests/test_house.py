@@ -198,6 +198,9 @@ class Silence:
     def add(self, measured):
         self.silent = self.silent + measured
 
+    def merge(self, ranks):
+        (self.silent,) = ranks.summed(self.silent)
+
     def result(self):
         return self
 

@@ -29,8 +29,9 @@ from method.findings import Findings
 from method.tally import Tally
 from store.about import about_network
 from store.arrays import load_as
-from store.feature_file import FeatureMaps, FeatureWriter, memory_maps, open_maps
+from store.feature_file import FeatureMaps, MapsSlice
 from store.layer import LayerStore, locked
+from store.maps import MemoryMaps, open_maps
 from store.stages import MAPS, MAPS_SIZE
 from tests import plain_reference
 from tests.conftest import DictionaryMaker, made_up_dictionary
@@ -85,10 +86,10 @@ def extracted(operator, folder):
     """The memory map of the planted layer."""
     facts = dict.fromkeys(MAPS.inputs) | {"feature_dtype": "float32"}
     stores = {"colour": LayerStore(folder, "planted_colour", facts)}
-    with memory_maps(
+    maps = MemoryMaps(
         stores, MAPS, MAPS_SIZE, session={}, dtype="float32", batch_size=3, usable=operator.dictionary.usable
-    ) as begin:
-        operator.feature_extraction(["colour"], begin)
+    )
+    maps.finish(operator.feature_extraction(["colour"], begin=maps.begin))
     return open_maps(stores["colour"], MAPS, MAPS_SIZE, operator.dictionary.usable)
 
 
@@ -215,9 +216,11 @@ ALL = {".mmap", "_feature_size.npy", *FROM_THRESHOLD}
     ],
 )
 def test_a_change_makes_anew_exactly_what_depends_on_it(small_dictionary, run_main, capsys, words, expected):
-    before = stamps(run_main())
+    result = run_main()
+    before, manifest = stamps(result), (result / "onet_layer3_manifest.json").read_bytes()
     capsys.readouterr()
     after = stamps(run_main(**words))
+    assert words or (result / "onet_layer3_manifest.json").read_bytes() == manifest
     assert made_anew(before, after) == expected  # a page stays where the data that it shows come out the same
     assert ("nothing changed" in capsys.readouterr().out) == (expected == set())
 
@@ -287,16 +290,16 @@ def test_results_of_an_older_version_are_recognised_and_made_anew(small_dictiona
 
 def test_what_an_interrupted_run_of_other_settings_left_is_cleared_away(small_dictionary, run_main, monkeypatch):
     result = run_main()
-    original = FeatureWriter.add
+    original = MapsSlice.add
 
     def stopped(self, batch):
         original(self, batch)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(FeatureWriter, "add", stopped)
+    monkeypatch.setattr(MapsSlice, "add", stopped)
     with pytest.raises(KeyboardInterrupt):
         run_main(INPUT_SIZE=96, BATCH_SIZE=4)
-    monkeypatch.setattr(FeatureWriter, "add", original)
+    monkeypatch.setattr(MapsSlice, "add", original)
     assert (result / ".onet_layer3.mmap.partial").exists()
     (result / ".onet_layer3.mmap.partial.json").write_text("[" * 200_000)  # damaged since
     run_main()

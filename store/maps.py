@@ -1,0 +1,79 @@
+"""The activation maps of a layer on disk: all of them (FEATURES='dense') or those that count ('sparse'), in one way for
+whoever makes or reads them. A layer's fact `feature_dtype` tells which, see store.run.kept_numbers.
+"""
+
+import logging
+
+import numpy as np
+
+from store import feature_file
+from store.arrays import load_arrays
+from store.feature_file import FeatureMaps, PartialMaps, require_space
+from store.sparse_maps import PartialSparseMaps, SparseMaps, leftovers
+
+log = logging.getLogger(__name__)
+
+
+def open_maps(store, stage, size_stage, usable=None):
+    """The finished memory map of a layer. store: LayerStore; its manifest tells what the file is.
+
+    usable: bool (N,), which images have maps, all by default; a file of sparse maps knows. Returns FeatureMaps or
+    SparseMaps. Raises DissectionError.
+    """
+    shape = load_arrays(store.path(size_stage.suffix))
+    numbers = store.require(stage)["feature_dtype"]
+    if isinstance(numbers, dict):
+        return SparseMaps(store.path(stage.suffix), shape, numbers["dtype"], numbers["quantile"])
+    usable = np.ones(shape[0], bool) if usable is None else usable
+    return FeatureMaps(store.path(stage.suffix), shape, numbers, usable)
+
+
+def discard_interrupted(store, stage):
+    """Delete what interrupted runs left of a layer's maps, once whole ones hold."""
+    feature_file.discard_interrupted(store, stage)
+    for leftover in leftovers(store.path(stage.suffix)):
+        leftover.unlink()
+
+
+class MemoryMaps:
+    """Has one pass fill the memory maps of several layers: what the first process knows of it.
+
+    stores: {layer: LayerStore}, whose facts say which maps are kept; the rest: see PartialMaps.
+    """
+
+    def __init__(self, stores, stage, size_stage, *, session, dtype, batch_size, usable):
+        self.stores, self.stages, self.session = stores, (stage, size_stage), session
+        self.dtype, self.batch_size, self.usable = dtype, batch_size, usable
+        self.partial = {}
+
+    def begin(self, shapes):
+        """Plan the pass. shapes: {layer: (U, H, W)}.
+
+        Returns ({layer: Place or SparsePlace}, the numbers of the batches to be done, int ascending). Says how much
+        it will be. Raises DissectionError when the disk is too small.
+        """
+        for layer, shape in shapes.items():
+            store, shape = self.stores[layer], (len(self.usable), *shape)
+            numbers = store.facts["feature_dtype"]
+            options = self.session, shape, self.dtype, self.batch_size, self.usable
+            self.partial[layer] = (
+                PartialSparseMaps(store, *self.stages, *options, numbers["quantile"]) if isinstance(numbers, dict)
+                else PartialMaps(store, *self.stages, *options)
+            )  # fmt: skip
+        missing = sum(of.missing_bytes for of in self.partial.values())
+        folder = next(iter(self.stores.values())).folder
+        free = require_space(folder, missing, [store.layer for store in self.stores.values()])
+        todo = np.flatnonzero(~np.logical_and.reduce([of.done for of in self.partial.values()]))
+        sizes = f"{int(self.usable.sum()):,} images", megabytes(missing), megabytes(free)
+        log.info("%s: %s of activation maps to write, %s free", *sizes)
+        return {layer: of.place for layer, of in self.partial.items()}, todo
+
+    def finish(self, written):
+        """Give the complete maps their names. written: {layer: bool, which batches the pass has put there}."""
+        for layer, of in self.partial.items():
+            of.finish(written[layer])
+
+
+def megabytes(count):
+    """Bytes in words."""
+    return f"{count / 1e6:,.0f} MB" if count >= 1e6 else f"{count / 1e6:.2g} MB"

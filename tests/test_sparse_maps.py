@@ -1,0 +1,407 @@
+"""FEATURES='sparse': what is dropped is silent, and nothing that is found differs from what all maps give."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cluster_top
+from experiments import sweep
+from loader.batch import Batch
+from method import sampled
+from method.quantile import exact_quantile
+from method.segmentation import float32_floor
+from method.top_values import kept_values, raised_bound, top_quantile
+from store import sparse_maps
+from store.arrays import load_arrays
+from store.layer import LayerStore, Stage
+from store.maps import open_maps
+from store.sparse_maps import PartialSparseMaps, SparsePart
+from tests.conftest import LITTLE_WORDS, made_up_dictionary
+from tests.test_analyses import run  # noqa: F401 - a fixture
+from util.errors import DissectionError
+
+MAPS_STAGE, SIZE_STAGE = Stage(".mmap", "maps", ("feature_dtype",)), Stage("_feature_size.npy", "size", ())
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """No maps are kept for the page, a note is taken after every batch, and what is kept is gone through often."""
+    monkeypatch.setattr(sparse_maps, "NOTE_SECONDS", -1)
+    monkeypatch.setattr(sparse_maps, "_BLOCK_BYTES", 300)
+    monkeypatch.setattr(sampled, "SAMPLED_IMAGES", 1)
+    monkeypatch.setattr(sampled, "_SAMPLED_VALUES", 1)
+
+
+def made_up(kind, random, shape=(30, 3, 2, 2)):
+    """Maps of one kind, float32. The third unit differs from the others."""
+    maps = random.normal(size=shape).astype(np.float32)
+    if kind == "relu":
+        maps[maps < 1] = 0
+    elif kind == "ties":
+        maps = maps.round()
+    elif kind == "constant":
+        maps[:] = random.normal(size=shape[1])[:, None, None]
+    elif kind == "zeros":
+        maps = np.where(maps > 0, np.float32(0), np.float32(-0.0))
+    elif kind == "falling":
+        maps = -np.sort(-maps, axis=0)
+    elif kind == "rising":
+        maps.sort(axis=0)
+    maps[:, 2] = 3 * maps[:, 2] - 1
+    return maps
+
+
+KINDS = ("normal", "relu", "ties", "constant", "zeros", "falling", "rising")
+
+
+class Layer:
+    """Writes the sparse maps of a made-up layer as runs do."""
+
+    def __init__(self, folder, maps, usable=None, dtype="float32", quantile=0.1, batch_size=4):
+        self.maps, self.batch_size = maps, batch_size
+        self.usable = np.ones(len(maps), bool) if usable is None else usable
+        self.dtype, self.quantile = dtype, quantile
+        numbers = {"features": "sparse", "dtype": dtype, "quantile": quantile}
+        self.store = LayerStore(folder, "case", {"feature_dtype": numbers})
+
+    def partial(self, session="same"):
+        return PartialSparseMaps(
+            self.store, MAPS_STAGE, SIZE_STAGE, {"device": session}, self.maps.shape, self.dtype, self.batch_size,
+            self.usable, self.quantile,
+        )  # fmt: skip
+
+    def batch(self, number):
+        images = np.arange(number * self.batch_size, min((number + 1) * self.batch_size, len(self.maps)))
+        images = images[self.usable[images]]
+        return Batch(images, [f"image {image}" for image in images], self.maps[images])
+
+    def add(self, part, numbers):
+        for number in numbers:
+            batch = self.batch(number)
+            if len(batch.images):
+                part.add(batch)
+
+    def write(self, parts=1):
+        """Write and finish it. parts: processes, each with a range of batches. Returns the file's bytes."""
+        partial = self.partial()
+        for rank, numbers in enumerate(np.array_split(np.arange(partial.place.batches), parts)):
+            with partial.place.open(rank) as part:
+                self.add(part, numbers)
+        partial.finish()
+        return self.bytes
+
+    @property
+    def bytes(self):
+        return (self.store.folder / "case.mmap").read_bytes()
+
+    def read(self):
+        return open_maps(self.store, MAPS_STAGE, SIZE_STAGE)
+
+    @property
+    def stored(self):
+        """As all maps are stored, float32."""
+        return self.maps.astype(self.dtype).astype(np.float32)
+
+    def thresholds(self):
+        maps = self.stored[self.usable]
+        flat = maps.reshape(*maps.shape[:2], -1)
+        return exact_quantile(lambda f: [f(flat)], maps.shape[1], len(maps) * flat.shape[2], 1 - self.quantile)
+
+
+# ------------------------------------------------------------------------------------------------------ the values
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_largest_values_give_numpys_quantile_whatever_is_dropped_on_the_way(seed):
+    random = np.random.default_rng(seed)
+    count, q = int(random.integers(1, 60)), float(random.choice([random.random(), 0.001, 0.5, 0.995]))
+    values = random.normal(size=(count, 2)).astype(np.float32)
+    if seed % 3 == 0:
+        values = np.maximum(values.round(), np.float32(random.choice([-1, 0])))
+    elif seed % 3 == 1:
+        values[:, 1] = -0.0
+    bound, kept, largest = np.full(2, -np.inf, np.float32), np.zeros((0, 3)), kept_values(count, q)
+
+    def passes(f):
+        yield f(np.ascontiguousarray(kept[:, 1:2], np.float32), kept[:, 0].astype(int))
+
+    for start in range(0, count, 7):
+        for unit in (0, 1):
+            few = values[start : start + 7, unit]
+            kept = np.vstack([kept, np.column_stack([np.full(len(few), unit), few, few])[few > bound[unit]]])
+        bound = raised_bound(passes, bound, largest)
+        seen = np.sort(values[: start + 7], axis=0)
+        expected = seen[-largest] if len(seen) >= largest else np.full(2, -np.inf)
+        assert np.array_equal(bound, expected)
+        assert not np.signbit(bound[bound == 0]).any()
+        kept = kept[kept[:, 1] > bound[kept[:, 0].astype(int)]]
+    found = top_quantile(passes, bound, count, q)
+    assert np.array_equal(found, np.quantile(values.astype(np.float64), q, axis=0))
+    assert np.array_equal(found, exact_quantile(lambda f: [f(values.T[None])], 2, count, q))
+
+
+# -------------------------------------------------------------------------------------------------------- the file
+
+
+def assert_same(layer):
+    """That a file gives what all maps give, but for those that are silent."""
+    maps, stored, thresholds = layer.read(), layer.stored, layer.thresholds()
+    assert maps.thresholds.tobytes() == thresholds.tobytes()
+    assert np.array_equal(maps.usable, layer.usable)
+    usable, count = layer.usable, len(layer.maps)
+    peaks = stored.max(axis=(2, 3))
+    kept = peaks > float32_floor(thresholds)
+    kept[sampled.images_of_histograms(usable, stored.shape)] = True
+    expected = np.where(kept[:, :, None, None], stored, -np.inf)
+    expected[~usable] = np.nan
+    assert np.array_equal(maps.read(0, count), expected, equal_nan=True)
+    assert len(maps.offsets) == count + 1 and maps.offsets[-1] == kept[usable].sum()
+    found, lowest, highest = maps.peaks(0, count)
+    assert np.array_equal(found, np.where(usable[:, None], peaks, np.nan), equal_nan=True)
+    assert np.array_equal(lowest, stored[usable].min(axis=(0, 2, 3)))
+    assert np.array_equal(highest, stored[usable].max(axis=(0, 2, 3)))
+    images = np.arange(0, count, 3)
+    assert np.array_equal(maps.read_units(images, 1, 3), expected[images, 1:3], equal_nan=True)
+    assert np.array_equal(maps.read_map(count - 1, 1), expected[count - 1, 1], equal_nan=True)
+    assert np.array_equal(maps.read(count // 3, count // 2 + 1), expected[count // 3 : count // 2 + 1], equal_nan=True)
+    some = maps.peaks(count // 2, count, np.array([2, 0]))
+    assert np.array_equal(some[0], found[count // 2 :, [2, 0]], equal_nan=True)
+    assert np.array_equal(some[1], lowest[[2, 0]])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_can_be_active_is_kept_and_the_thresholds_are_those_of_all_values(tmp_path, often, kind, dtype):
+    random = np.random.default_rng(3)
+    for number, quantile in enumerate((0.005, 0.1, 0.6)):
+        usable = random.random(30) < (1, 0.8, 0.5)[number]
+        layer = Layer(tmp_path / str(number), made_up(kind, random), usable, dtype, quantile)
+        layer.write()
+        assert_same(layer)
+        assert [path.name for path in sorted((tmp_path / str(number)).iterdir())] == [
+            "case.mmap", "case_feature_size.npy", "case_manifest.json",
+        ]  # fmt: skip
+
+
+def test_one_image_and_batches_without_an_image_that_can_be_used(tmp_path, often):
+    random = np.random.default_rng(0)
+    one = Layer(tmp_path / "one", made_up("normal", random, (1, 3, 2, 2)), quantile=0.3)
+    one.write()
+    assert_same(one)
+    usable = np.ones(30, bool)
+    usable[[*range(4), *range(12, 20), 28, 29]] = False
+    some = Layer(tmp_path / "some", made_up("normal", random), usable)
+    some.write(2)
+    assert_same(some)
+    points = Layer(tmp_path / "points", made_up("normal", random, (30, 3, 1, 1)))
+    points.write()
+    assert_same(points)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_batches_and_their_order_do_not_change_a_byte(tmp_path, often, monkeypatch, kind):
+    maps = made_up(kind, np.random.default_rng(5))
+    usable = np.arange(30) % 7 != 3
+    once = Layer(tmp_path / "1", maps, usable).write()
+    for parts in (2, 3, 8):
+        assert Layer(tmp_path / str(parts), maps, usable).write(parts) == once
+    assert Layer(tmp_path / "batches", maps, usable, batch_size=7).write(2) == once
+    monkeypatch.setattr(sparse_maps, "_BLOCK_BYTES", 1 << 20)
+    assert Layer(tmp_path / "blocks", maps, usable).write() == once
+    mixed = Layer(tmp_path / "mixed", maps, usable)
+    partial = mixed.partial()
+    for rank, numbers in enumerate(([5, 1, 7], [6, 0], [4, 2, 3])):
+        with partial.place.open(rank) as part:
+            mixed.add(part, numbers)
+    partial.finish()
+    assert mixed.bytes == once
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync", "unlink", "write"])
+def test_killed_at_any_moment_and_gone_on_with_gives_the_same_bytes(tmp_path, often, monkeypatch, call):
+    maps = made_up("rising", np.random.default_rng(7), (40, 3, 2, 2))
+    settings = {"quantile": 0.02, "batch_size": 3}
+    once = Layer(tmp_path / "once", maps, **settings).write(2)
+    kills = 0
+    while True:
+        layer = Layer(tmp_path / f"killed{kills}", maps, **settings)
+        with monkeypatch.context() as patched:
+            killed = _kill(patched, call, kills)
+            with suppress(KilledError):
+                layer.write(2)
+        if not killed:
+            assert layer.bytes == once
+            break
+        kills += 1 if call in ("unlink", "write") else 3
+        for parts in (1, 3):
+            partial = layer.partial()
+            todo = np.flatnonzero(~partial.done)
+            for rank, numbers in enumerate(np.array_split(todo, parts)):
+                with partial.place.open(rank) as part:
+                    layer.add(part, numbers[: 1 if parts == 1 else None])
+        partial.finish()
+        assert layer.bytes == once
+        assert_same(layer)
+        assert not [path for path in layer.store.folder.iterdir() if path.name.startswith(".")]
+    assert kills >= 8
+
+
+def _kill(patched, call, after):
+    """Have nothing more reach the disk after so many calls. Returns a list that is not empty once it is so."""
+    killed, done = [], []
+
+    def counting(function, raises):
+        def counted(*arguments, **options):
+            if killed or len(done) == after:
+                killed.append(True)
+                if raises:
+                    raise KilledError
+                return None
+            done.append(True)
+            return function(*arguments, **options)
+
+        return counted
+
+    def dead(function):
+        def counted(*arguments, **options):
+            if killed:
+                raise KilledError
+            return function(*arguments, **options)
+
+        return counted
+
+    watched = {"replace": (os, "replace"), "fsync": (os, "fsync"), "unlink": (Path, "unlink"),
+               "write": (SparsePart, "_write_peaks")}  # fmt: skip
+    for name, (owner, of) in watched.items():
+        patched.setattr(owner, of, (counting if name == call else dead)(getattr(owner, of), *[True] * (name == call)))
+    return killed
+
+
+def test_what_was_made_otherwise_or_is_damaged_is_started_anew(tmp_path, often, caplog):
+    maps = made_up("normal", np.random.default_rng(1))
+    once = Layer(tmp_path / "once", maps).write()
+    for number, damage in enumerate(("session", "note", "records", "peaks")):
+        layer = Layer(tmp_path / damage, maps)
+        with layer.partial().place.open() as part:
+            layer.add(part, range(5))
+        assert layer.partial().done.tolist() == [True] * 5 + [False] * 3
+        (records,) = [path for path in layer.store.folder.glob(".case.mmap.sparse.0.*") if path.suffix != ".json"]
+        if damage == "note":
+            part.place.note(0).write_text("[" * 99)
+        elif damage == "records":
+            os.truncate(records, 1)
+        elif damage == "peaks":
+            part.place.path.unlink()
+        assert not layer.partial("another" if damage == "session" else "same").done.any(), number
+        assert layer.write() == once
+
+
+def test_a_whole_file_that_the_manifest_had_not_heard_of_is_not_lost(tmp_path, often):
+    layer = Layer(tmp_path, made_up("normal", np.random.default_rng(1)))
+    partial = layer.partial()
+    with partial.place.open() as part:
+        layer.add(part, range(8))
+    os.replace(partial.place.path, tmp_path / "case.mmap")
+    with open(tmp_path / "case.mmap", "r+b") as file:
+        file.write(sparse_maps.MAGIC)
+    again = layer.partial()
+    assert again.done.all()
+    again.finish()
+    assert_same(layer)
+
+
+# ------------------------------------------------------------------------------------------------------ whole runs
+
+
+def contents(folder):
+    """What lies in a folder of results and has neither times nor the maps in it: {name: content}."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.suffix == ".npz":
+            arrays = load_arrays(path)
+            arrays.pop("fingerprint", None)  # which tells what it was made from
+            found.update({f"{name} {key}": (array.dtype.str, array.tobytes()) for key, array in arrays.items()})
+        elif path.suffix in (".npy", ".csv") or name.endswith("_shown.json"):
+            found[name] = path.read_bytes()
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_whole_runs_find_the_same_with_sparse_and_with_all_maps(
+    tmp_path, run_main, run, often, dtype, caplog  # noqa: F811
+):  # fmt: skip
+    made_up_dictionary(tmp_path / "dictionary", images=24)
+    picture = next((tmp_path / "dictionary").rglob("original.png"))
+    picture.write_bytes(picture.read_bytes()[:50])
+    words = {"LAYER_NAME": "[layer3,layer4]", "FEATURE_DTYPE": dtype, "SKIP_BAD_IMAGES": True, "BATCH_SIZE": 5}
+    found = {}
+    for features in ("dense", "sparse"):
+        folder = tmp_path / features
+        run_main(**words, FEATURES=features, OUTPUT_FOLDER=folder)
+        run(cluster_top, **words, TASKS="onet", OUTPUT_FOLDER=folder, PLOT_FOLDER=folder / "plots")
+        found[features] = contents(folder)
+    assert found["sparse"].keys() == found["dense"].keys()
+    assert [name for name, content in found["dense"].items() if found["sparse"][name] != content] == []
+    assert any("hierarchy" in name for name in found["dense"]) and any("twins" in name for name in found["dense"])
+    sizes = {path.parent.name: path.stat().st_size for path in tmp_path.rglob("onet_layer3.mmap")}
+    assert sizes["sparse"] < 0.6 * sizes["dense"]
+    with caplog.at_level(logging.INFO):
+        run_main(**words, FEATURES="sparse", OUTPUT_FOLDER=folder)
+    assert "onet_layer3: activation maps up to date" not in caplog.text  # nothing is looked at anew
+    assert not [path for path in folder.rglob(".*") if path.suffix != ".lock"]
+
+
+def test_going_from_one_kind_of_maps_to_the_other_takes_neither_for_the_other(small_dictionary, run_main, caplog):
+    result = run_main(TWINS=0)
+    dense = (result / "onet_layer3.mmap").read_bytes()
+    for features, quantile, changed in (
+        ("sparse", 0.005, "feature dtype"), ("sparse", 0.01, "feature dtype quantile, quantile"),
+        ("dense", 0.01, "feature dtype"), ("sparse", 0.005, "feature dtype"), ("dense", 0.005, "feature dtype"),
+    ):  # fmt: skip
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            run_main(TWINS=0, FEATURES=features, QUANTILE=quantile)
+        assert f"onet_layer3.mmap: made anew, since this changed: {changed}" in caplog.text or quantile == 0.01
+        kept = (result / "onet_layer3.mmap").read_bytes()
+        assert kept.startswith(sparse_maps.MAGIC) == (features == "sparse")
+        assert not list(result.glob(".onet*"))
+    assert kept == dense
+
+
+def test_a_study_of_other_thresholds_says_that_it_needs_all_maps():
+    with (
+        pytest.raises(DissectionError, match="FEATURES='sparse' keeps the maps that exceed one threshold"),
+        sweep.dissected_layers(["FEATURES=sparse"], "a study"),
+    ):
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_run_killed_before_any_batch_gives_the_same_bytes(tmp_path):
+    dictionary = made_up_dictionary(tmp_path / "dictionary")
+    words = [
+        "TASK=onet", "LAYER_NAME=layer3", "INPUT_SIZE=48", f"DICTIONARY={dictionary}", "BATCH_SIZE=5", "TOPN=1",
+        "FEATURES=sparse", *LITTLE_WORDS, "TWINS=0", "PERMUTATIONS=0", "BOOTSTRAPS=0", "FORMULAS=0",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "tests.killed_runs", str(tmp_path), "batches", *words]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    undisturbed, *killed = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
+    assert "left over" not in undisturbed["digests"].values()
+    assert len(killed) == 3
+    for one in killed:
+        assert one["killed"] and one["again"] == 0, one["allowed"]
+        assert one["digests"] == undisturbed["digests"], one["allowed"]
