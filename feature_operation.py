@@ -177,11 +177,11 @@ class FeatureOperator:
         layers: {layer: (FeatureMaps, list of statistics)}, see method.tally.TallyStatistic. Returns {layer: list of
         their results}. They do not depend on tally_batch_size and workers.
         """
-        self._count(layers, "tally")
+        self._count(layers, "tally", 0, len(self.dictionary.rows))
         return {layer: [statistic.result() for statistic in statistics] for layer, (_, statistics) in layers.items()}
 
-    def _count(self, layers, label):
-        """Have statistics count this process's share of the images. layers: see tally."""
+    def _count(self, layers, label, start, stop):
+        """Have statistics count the images start..stop-1. layers: see tally."""
         rows = self.dictionary.rows
 
         def measure(batch):
@@ -197,7 +197,7 @@ class FeatureOperator:
                 measured[layer] = [statistic.measure(of_images, images, labels) for statistic in statistics]
             return measured
 
-        batches = _ranges(*self.ranks.share(len(rows)), self.tally_batch_size)
+        batches = _ranges(start, stop, self.tally_batch_size)
         for _, measured in mapped(measure, batches, self.workers, label, size=_length):
             for layer, parts in measured.items():
                 for statistic, part in zip(layers[layer][1], parts, strict=True):
@@ -245,18 +245,18 @@ class FeatureOperator:
             (rows, Compared(dictionary.carries[rows], sources[rows], photographs[rows], asked))
             for rows, asked in dictionary.compared
         ]
-        found = {}
-        for layer, maps in layers.items():
-            sums = self.ranks.gathered(self._presence_sums(maps, compared, layer))
-            if self.ranks.first:
-                sums = [np.concatenate(of_ranks, axis=1) for of_ranks in zip(*sums, strict=True)]
-                found[layer] = joined([of.presence(part) for (_, of), part in zip(compared, sums, strict=True)])
-        return found
+        return {layer: self._presence_of(maps, compared, layer) for layer, maps in layers.items()}
+
+    def _presence_of(self, maps, compared, label):
+        """Presence of one layer, None in other processes than the first. compared: list of (rows, Compared)."""
+        sums = self.ranks.gathered(self._presence_sums(maps, compared, label))
+        if not self.ranks.first:
+            return None
+        of_units = [np.concatenate(of_ranks, axis=1) for of_ranks in zip(*sums, strict=True)]
+        return joined([of.presence(part) for (_, of), part in zip(compared, of_units, strict=True)])
 
     def _presence_sums(self, maps, compared, label):
-        """What this process's share of the units tells: of each set of images method.presence.Compared.sums. compared:
-        list of (rows, Compared).
-        """
+        """What this process's share of the units tells: of each set of images method.presence.Compared.sums."""
         images, units = len(maps.usable), slice(*self.ranks.share(maps.units))
         count, parts = units.stop - units.start, [[] for _ in compared]
         with PeaksFile(images, count, maps.path.parent) as peaks:
@@ -433,7 +433,7 @@ class FeatureOperator:
         kept[images] = True
         room = _OUTLINE_BYTES // self.ranks.size
         counts = WeightedCounts(thresholds, units, heights, chances, kept, room)
-        self._count({label: (maps, [counts])}, f"resamples of {label}")
+        self._count({label: (maps, [counts])}, f"resamples of {label}", *self.ranks.share(len(kept)))
         counts.summed(self.ranks)
         return counts
 
