@@ -289,18 +289,18 @@ class FeatureOperator:
             (rows, Compared(dictionary.carries[rows], sources[rows], photographs[rows], asked))
             for rows, asked in dictionary.compared
         ]
-        found = {}
-        for layer, maps in layers.items():
-            sums = self.ranks.gathered(self._presence_sums(maps, compared, layer))
-            if self.ranks.first:
-                sums = [np.concatenate(of_ranks, axis=1) for of_ranks in zip(*sums, strict=True)]
-                found[layer] = joined([of.presence(part) for (_, of), part in zip(compared, sums, strict=True)])
-        return found
+        return {layer: self._presence_of(maps, compared, layer) for layer, maps in layers.items()}
+
+    def _presence_of(self, maps, compared, label):
+        """Presence of one layer, None in other processes than the first. compared: list of (rows, Compared)."""
+        sums = self.ranks.gathered(self._presence_sums(maps, compared, label))
+        if not self.ranks.first:
+            return None
+        of_units = [np.concatenate(of_ranks, axis=1) for of_ranks in zip(*sums, strict=True)]
+        return joined([of.presence(part) for (_, of), part in zip(compared, of_units, strict=True)])
 
     def _presence_sums(self, maps, compared, label):
-        """What this process's share of the units tells: of each set of images method.presence.Compared.sums. compared:
-        list of (rows, Compared).
-        """
+        """What this process's share of the units tells: of each set of images method.presence.Compared.sums."""
         images, units = len(maps.usable), slice(*self.ranks.share(maps.units))
         count, parts = units.stop - units.start, [[] for _ in compared]
         with PeaksFile(images, count, maps.path.parent) as peaks:
