@@ -51,7 +51,8 @@ def run(out, words, processes, profile):
     Of several processes the seconds are the first one's, those of the cores all processes' and the peak the largest.
     """
     file = out / "run.json"
-    command = [sys.executable, *launched(processes), "-m", "benchmarks.timed_main", str(file), *["--profile"] * profile, *words]
+    options = [str(file), *["--profile"] * profile]
+    command = [sys.executable, *launched(processes), "-m", "benchmarks.timed_main", *options, *words]
     ended, seconds = timed(subprocess.run, command, cwd=PROJECT, capture_output=True, text=True, check=False)
     if ended.returncode:
         sys.exit(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stderr[-3000:]}")
