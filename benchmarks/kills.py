@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.measuring import read_options
+from benchmarks.measuring import launched, read_options
 from benchmarks.synthetic_dictionary import make_dictionary
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -46,6 +46,7 @@ _PATIENCE = 600.0  # seconds for a run to end, also once one of its processes wa
 _POLL = 0.003  # seconds
 _LARGE = "1g"  # a disk that is never full
 REFUSED = "another run is working on"
+DONE = "\nopen "  # begins the last line
 FULL = ("the disk is full", "MB free")
 
 
@@ -107,11 +108,10 @@ class Place(NamedTuple):
         return self.folder / "result"
 
     def command(self, processes=1):
-        launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"] if processes > 1 else []
         folders = [f"{name}_FOLDER={self.result}" for name in ("OUTPUT", "NL", "PLOT")]
         words = [*SETTINGS, *folders, f"CACHE_FOLDER={self.cache or self.folder / 'cache'}",
                  f"DICTIONARY={self.dictionary}"]  # fmt: skip
-        return [sys.executable, *launcher, "main.py", *words]
+        return [sys.executable, *launched(processes), "main.py", *words]
 
     def started(self):
         """Whether anything has been written."""
@@ -184,6 +184,11 @@ def is_alive(process):
     return bool(fields) and fields[19] == process[1] and fields[0] != "Z"
 
 
+def told(output):
+    """The end of what a run said, without what torchrun says behind it."""
+    return re.split(r"^[WE]\d{4} .*torch/distributed", output, maxsplit=1, flags=re.MULTILINE)[0].strip()[-800:]
+
+
 def gone(processes):
     """Wait until processes have ended. Returns whether they did."""
     deadline = time.monotonic() + _PATIENCE
@@ -227,7 +232,7 @@ class Trial:
         code, output = run.ended()
         self.last[processes] = time.monotonic() - run.begun
         if code != 0:
-            return Outcome("undisturbed", f"ended with {code}: {output[-600:]}")
+            return Outcome("undisturbed", f"ended with {code}: {told(output)}")
         found = results_of(place.result)
         self.expected = self.expected or found
         return self.judged("undisturbed", place)
@@ -249,9 +254,10 @@ class Trial:
         if code is None:
             return Outcome(what, f"the others did not end when it was killed, at {share:.0%}")
         what = "had ended" if code == 0 else what
-        said, must = output.count("\nerror: "), processes > 1 and alone and victim > 0 and code != 0
-        if said > 1 or said < must:  # the first process is the one that speaks
-            return Outcome(what, f"{said} lines of error: {output[-600:]}")
+        said = output.count("\nerror: ")
+        must = processes > 1 and alone and victim > 0 and DONE not in output  # the first process is the one that speaks
+        if said > 1 or said < must:
+            return Outcome(what, f"{said} lines of error: {told(output)}")
         return self.finished(what, place, processes)
 
     def finished(self, what, place, processes=1):
@@ -260,8 +266,8 @@ class Trial:
             code, output = Run(place.command(processes)).ended()
             if code == 0:
                 return self.judged(what, place)
-            what += f", then {code}: {output.strip().splitlines()[-1:]}"
-        return Outcome(what, f"the same command ended with {code}: {output[-600:]}")
+            what += f", then {code}: {told(output)[-100:]!r}"
+        return Outcome(what, f"the same command ended with {code}: {told(output)}")
 
     def judged(self, what, place):
         """Compare what lies at a place with what the undisturbed run left. Returns Outcome."""
@@ -279,7 +285,7 @@ class Trial:
             errors = [line for line in output.splitlines() if line.startswith("error: ")]
             clear = [line for line in errors if str(place.folder) in line and any(word in line for word in FULL)]
             if code and (code != 2 or len(errors) != 1 or not clear):
-                return Outcome(what, f"{size:,} bytes: ended with {code}: {output[-600:]}")
+                return Outcome(what, f"{size:,} bytes: ended with {code}: {told(output)}")
             subprocess.run(["mount", "-o", f"remount,size={_LARGE}", str(place.folder)], check=True)
             return self.finished(what, place)
 
@@ -306,7 +312,7 @@ class Trial:
         codes = sorted(code if code is not None else -1 for code, _ in ends)
         refused = [output for code, output in ends if code == 2 and output.count(REFUSED) == 1]
         if codes != [0, 2] or len(refused) != 1:
-            told = " / ".join(output[-300:] for _, output in ends)
+            told = " / ".join(told(output) for _, output in ends)
             return Outcome("one folder", f"two runs ended with {codes}: {told}")
         return self.judged("one folder", place)
 
@@ -318,7 +324,7 @@ class Trial:
         ends = [run.ended() for run in [Run(place.command()) for place in places]]
         for code, output in ends:
             if code != 0:
-                return Outcome("one cache", f"ended with {code}: {output[-600:]}")
+                return Outcome("one cache", f"ended with {code}: {told(output)}")
         judged = [self.judged("one cache", place) for place in places]
         left = tuple(leftovers(cache)) + judged[0].left + judged[1].left
         return Outcome("one cache", judged[0].wrong or judged[1].wrong, left)

@@ -43,3 +43,9 @@ def status_mib(name):
 def peak_mib(whose=resource.RUSAGE_SELF):
     """Peak resident memory of this process, or of those that it ran (resource.RUSAGE_CHILDREN), so far, MiB."""
     return resource.getrusage(whose).ru_maxrss / (2**20 if platform.system() == "Darwin" else 2**10)
+
+
+def launched(processes):
+    """What stands between Python and a script to start it in so many processes, list of words."""
+    words = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return words if processes > 1 else []

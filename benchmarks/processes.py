@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measuring import read_options
+from benchmarks.measuring import launched, read_options
 from benchmarks.synthetic_dictionary import make_dictionary
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,9 +29,8 @@ STAGES = ("extract", "threshold", "tally", "chance", "formulas")
 def run(folder, processes, words):
     """Run main.py in so many processes. Returns ({stage: seconds}, {file: digest})."""
     shutil.rmtree(folder / "result", ignore_errors=True)
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     times = folder / "times.json"
-    command = [sys.executable, *launcher, "-m", "benchmarks.timed_main", str(times), "--no-reports", *words]
+    command = [sys.executable, *launched(processes), "-m", "benchmarks.timed_main", str(times), "--no-reports", *words]
     subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
     of_first = times.with_name("times.json.0") if processes > 1 else times
     spent = json.loads(of_first.read_text())

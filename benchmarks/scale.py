@@ -26,7 +26,7 @@ import torch
 
 import settings
 from benchmarks.linked_dictionary import make_linked, rendered
-from benchmarks.measuring import read_options, timed
+from benchmarks.measuring import launched, read_options, timed
 from benchmarks.timed_main import PARTS, STAGES
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -51,8 +51,8 @@ def run(out, words, processes, profile):
     Of several processes the seconds are the first one's, those of the cores all processes' and the peak the largest.
     """
     file = out / "run.json"
-    launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"] if processes > 1 else []
-    command = [sys.executable, *launcher, "-m", "benchmarks.timed_main", str(file), *["--profile"] * profile, *words]
+    options = [str(file), *["--profile"] * profile]
+    command = [sys.executable, *launched(processes), "-m", "benchmarks.timed_main", *options, *words]
     ended, seconds = timed(subprocess.run, command, cwd=PROJECT, capture_output=True, text=True, check=False)
     if ended.returncode:
         sys.exit(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stderr[-3000:]}")
