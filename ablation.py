@@ -14,6 +14,7 @@ import settings
 from dictionary.render import ensure_rendered
 from loader.ablation import ablated_pass
 from loader.activations import one_pass
+from loader.batch import Batches
 from loader.predictions import Classes, Years
 from method.ablation import MeanMaps, effect_of, importance, spearman, steps
 from method.resampling import poisson_weights
@@ -193,11 +194,10 @@ def predictions(config, network, photographs, sets, what):
 def mean_maps(config, network, photographs):
     """The mean of each unit's maps over the photographs. Returns float32 (U, H, W)."""
     (layer,), count, size = network.layers, len(photographs.digests), config.BATCH_SIZE
-    images, mean = [(place, path) for place, path in enumerate(photographs.paths)], MeanMaps()
-    batches = [images[start : start + size] for start in range(0, count, size)]
+    mean, batches = MeanMaps(), Batches(count, size, photographs.paths.__getitem__)
     one_pass(
         network, [layer], batches, photographs.loader(config.DICTIONARY, network.grid),
-        lambda _: ({layer: [mean]}, 0), workers=config.WORKERS, label=f"{network.task}: mean maps", total=count,
+        lambda _: ({layer: [mean]}, range(len(batches))), workers=config.WORKERS, label=f"{network.task}: mean maps",
     )  # fmt: skip
     return mean.result()
 

@@ -190,7 +190,7 @@ def evidence_of(config, store):
     """
     arrays, twins = load_arrays(store.path(CHANCE.suffix)), load_as(Twins, store.path(TWINS.suffix))
     evidence = Evidence.of_arrays(arrays, twins, config.SCORE_THRESHOLD, config.ALPHA)
-    return evidence, poisson_weights(arrays["photographs"].tolist(), evidence.chance.boot_iou.shape[1])
+    return evidence, poisson_weights(arrays["photographs"].astype(str), evidence.chance.boot_iou.shape[1])
 
 
 if __name__ == "__main__":

@@ -6,10 +6,12 @@ OUTPUT_FOLDER; finished stages are reused.
 """
 
 import sys
+from functools import partial
 
 import settings
+from dictionary.faces import search_faces
 from dictionary.render import ensure_rendered
-from feature_operation import FeatureOperator
+from feature_operation import OPERATION, FeatureOperator
 from method.formulas import Formulas
 from report.dissection import REPORTS, Dissection
 from report.page import write_pages
@@ -29,22 +31,31 @@ from store.dissection import (
 )
 from store.layer import locked
 from store.maps import discard_interrupted
-from store.run import as_list, layer_stores, prepare_device, prepare_dictionary, prepare_model, twin_seeds
+from store.run import Networks, as_list, layer_stores, prepare_dictionary, twin_seeds
 from store.stages import CHANCE, FORMULAS, MAPS, MAPS_SIZE, STATISTICS, TALLY, THRESHOLDS, TWINS
 from util.configuration import read_settings, snapshot
 from util.errors import run_script
 from util.files import replace_text
+from util.ranks import started
 
 
 def main():
     config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASKS": "TASK", "TASK_LAYERS": "LAYER_NAME"})
-    model = prepare_model(config, config.TASK, as_list(config.LAYER_NAME), prepare_device(config))
+    with started() as ranks:
+        networks = Networks(config)
+        if ranks.first:
+            dissect(config, networks, ranks)
+        else:
+            follow(config, networks, ranks)
+
+
+def dissect(config, networks, ranks):
+    """Make what is missing of the layers' results and reports."""
+    model = network_of(config, networks)
     ensure_rendered(config.DICTIONARY)
-    dictionary = prepare_dictionary(config, model)
-    operator = FeatureOperator(
-        model, dictionary, grid=model.grid, batch_size=config.BATCH_SIZE,
-        tally_batch_size=config.TALLY_BATCH_SIZE, workers=config.WORKERS, keep_images=bool(config.TWINS),
-    )  # fmt: skip
+    dictionary = prepare_dictionary(config, model, ranks)
+    ranks.call("dictionary", dictionary)
+    operator = operator_of(config, networks, dictionary, ranks)
     stores = layer_stores(config, model, dictionary)
     twins = [Twin.of(config, model, dictionary, seed) for seed in twin_seeds(config)]
     with locked([*stores.values(), *(store for twin in twins for store in twin.stores.values())]):
@@ -62,6 +73,31 @@ def main():
     for layer, store in stores.items():
         summarise(config, dictionary, store, reused=layer not in unfinished)
     print(f"\nopen {pages[next(iter(stores.values())).layer]}")
+
+
+def follow(config, networks, ranks):
+    """Take part in what the first process calls, until it is through. Of the other processes of a run."""
+    mine = {}
+    ranks.follow({
+        "faces": lambda *of: search_faces(ranks, *of, networks.device, config.WORKERS),
+        "dictionary": lambda dictionary: mine.update(operator=operator_of(config, networks, dictionary, ranks)),
+        OPERATION: lambda *called: mine["operator"].take_part(*called),
+    })  # fmt: skip
+
+
+def network_of(config, networks, seed=None):
+    """The network of the run, or its untrained twin of a seed."""
+    return networks.of(config.TASK, as_list(config.LAYER_NAME), seed)
+
+
+def operator_of(config, networks, dictionary, ranks):
+    """What every process of the run dissects with."""
+    model = network_of(config, networks)
+    return FeatureOperator(
+        model, dictionary, grid=model.grid, batch_size=config.BATCH_SIZE, tally_batch_size=config.TALLY_BATCH_SIZE,
+        workers=config.WORKERS, keep_images=bool(config.TWINS), ranks=ranks,
+        twin_of=partial(network_of, config, networks),
+    )  # fmt: skip
 
 
 def is_finished(config, store):
@@ -113,4 +149,4 @@ def summarise(config, dictionary, store, reused):
 
 
 if __name__ == "__main__":
-    run_script(main, "stopped: what is finished is kept, and the same command goes on from here")
+    run_script(main, "stopped: what is finished is kept, and the same command goes on from here", together=True)

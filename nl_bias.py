@@ -21,12 +21,11 @@ from report.comparison_page import BIAS, write_comparison_page
 from report.page import write_pages
 from report.summary import summary
 from store.bias import bias_stores, concept_of, features_stage, note_twins, samples_of
-from store.bias_stages import chance, evidence_of, read_features
+from store.bias_stages import chance, evidence_of, follow, read_features
 from store.layer import locked
 from store.run import (
+    Networks,
     layers_of,
-    prepare_device,
-    prepare_model,
     prepare_subgroups,
     prepare_twin,
     require_one_checkpoint,
@@ -39,12 +38,23 @@ from store.run import (
 from util.configuration import AS_PUBLISHED, read_settings, snapshot
 from util.errors import run_script
 from util.files import moved_aside, replace_text
+from util.ranks import started
 
 log = logging.getLogger(__name__)
 
 
 def main():
     config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASK": "TASKS"})
+    with started() as ranks:
+        networks = Networks(config)
+        if ranks.first:
+            compare_biases(config, networks, ranks)
+        else:
+            follow(config, networks, ranks)
+
+
+def compare_biases(config, networks, ranks):
+    """Make what is missing of every task's results, and compare them."""
     require_sense(config)
     require_one_checkpoint(config)
     tasks = tasks_of(config)
@@ -53,11 +63,11 @@ def main():
     subgroups, notes = prepare_subgroups(config, concepts)
     _, labels = photographs_of(subgroups)
     notes = [*([AS_PUBLISHED] if config.PRESET else []), *notes]
-    device = prepare_device(config)
     found, about = {}, {}
     for task in tasks:
-        model = prepare_model(config, task, layers_of(config, task), device)
-        images, views, faceless = views_of_subgroups(config, model, subgroups)
+        which = task, layers_of(config, task)
+        model = networks.of(*which)
+        images, views, faceless = views_of_subgroups(config, model, subgroups, ranks=ranks)
         samples = samples_of(config, images, labels)
         stores = bias_stores(config, model, images, views, samples)
         twins = {
@@ -65,11 +75,10 @@ def main():
             for seed in twin_seeds(config)
         }
         with locked([*stores.values(), *(store for of in twins.values() for store in of.values())]):
-            read_features(config, lambda model=model: model, images, views, stores)
-            chance(config, samples, stores)
-            for seed, of_twin in twins.items():
-                read_features(config, partial(prepare_twin, config, model, seed), images, views, of_twin)
-                chance(config, samples, of_twin)
+            for seed, of_network in {None: stores, **twins}.items():
+                network = partial(networks.of, *which, seed)
+                read_features(config, network, images, views, of_network, ranks, (*which, seed))
+                chance(config, samples, of_network, ranks)
             for layer, store in stores.items():
                 beside = [of_twin[layer] for of_twin in twins.values()]
                 note_twins(store, beside, images)
@@ -133,4 +142,4 @@ def set_plot_aside(config, name):
 
 
 if __name__ == "__main__":
-    run_script(main, "stopped: finished concepts are kept, and the same command goes on from here")
+    run_script(main, "stopped: finished concepts are kept, and the same command goes on from here", together=True)

@@ -158,7 +158,10 @@ OUTPUT_FOLDER = "result/Localizable"  # a text that is not empty
 NL_FOLDER = "result/Non_Localizable"  # a text that is not empty
 # Pictures of the analyses.
 PLOT_FOLDER = "result/plots"  # a text that is not empty
-# What is remembered about dictionaries between runs: checked files and face boxes. May be deleted at any time.
+# What is remembered about dictionaries between runs: checked files, face boxes, decoded masks. May be deleted at any
+# time.
 CACHE_FOLDER = "result/cache"  # a text that is not empty
+# How much decoded masks may take there, megabytes; the oldest go first. 0 or None: none are kept.
+MASK_CACHE_MB = 4096  # a whole number at least 0, or None
 # True deletes the memory map, by far the largest file, when the reports are done.
 CLEAN = False  # True or False

@@ -23,15 +23,19 @@ def timed(function, *arguments, **options):
 
 
 def peak_of(function, *arguments, **options):
-    """Returns (result, resident memory before the call, its peak during the call, MiB). On Linux, where the system lets
-    a process forget its earlier peak.
-    """
+    """Returns (result, resident memory before the call, its peak during the call, MiB). See forget_peak."""
+    forget_peak()
+    before = status_mib("VmRSS")
+    return function(*arguments, **options), before, status_mib("VmHWM")
+
+
+def forget_peak():
+    """Have this process's peak of resident memory, VmHWM, begin anew. On Linux, where the system lets it."""
     Path("/proc/self/clear_refs").write_text("5")
-    before = _status_mib("VmRSS")
-    return function(*arguments, **options), before, _status_mib("VmHWM")
 
 
-def _status_mib(name):
+def status_mib(name):
+    """What Linux says of this process's memory: 'VmRSS', resident now, 'VmHWM', its peak. MiB."""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:")]
     return int(line.split()[1]) / 2**10
 

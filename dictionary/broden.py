@@ -4,6 +4,7 @@
 
 import csv
 import re
+from array import array
 from collections import Counter
 from dataclasses import replace
 from functools import cached_property
@@ -14,7 +15,7 @@ import numpy as np
 
 from dictionary.concepts import Concept
 from dictionary.images import decode_labels, read_bytes
-from dictionary.rows import Format, Problem, Row, leaves_root
+from dictionary.rows import Format, Problem, Row, Rows, in_order, leaves_root, stands_already
 from util.errors import DissectionError, did_you_mean, first_few
 
 INDEX_FILE, LABEL_FILE, CATEGORY_FILE = "index.csv", "label.csv", "category.csv"
@@ -36,14 +37,16 @@ class BrodenFormat(Format):
     coverage. Raises DissectionError for tables that cannot be read and for a category that is none.
     """
 
-    images, by_category, many_labels, faces = "category", True, True, False
+    images, by_category, many_labels, faces, as_labels = "category", True, True, False, True
 
     def __init__(self, root, categories=None):
         self.root = root
         self.problems = []  # of the tables
         self.categories = self._chosen(categories)
         self.listed = {concept.name: concept for concept in self._labels.values()}
-        self._occurring = {}  # of each image of labels that was checked, the numbers in it
+        # Of each image of labels of each row, as they were checked, the numbers in it: those of row r have the bounds
+        # from _files_before[r] on.
+        self._occurring, self._bounds, self._files_before = array("H"), array("q", [0]), array("q", [0])
 
     @staticmethod
     def recognises(root):
@@ -121,21 +124,19 @@ class BrodenFormat(Format):
         self.problems.append(Problem(where, what, fatal=False))
 
     def read_index(self):
-        """Read the index. Returns (rows, problems): list of Row, of the images with an entry in a chosen category, and
-        list of Problem. Raises DissectionError for a table that is none.
+        """Read the index. Returns (rows, problems): Rows, of the images with an entry in a chosen category, and list of
+        Problem. Raises DissectionError for a table that is none.
         """
-        rows, problems, first_use, without = [], list(self.problems), {}, 0
+        rows, problems, without = Rows(), [], 0
         for where, line in self._table(INDEX_FILE, (*_OF_INDEX, *self.categories)):
             cells = {name: line[name] for name in self.categories if line[name].strip("; ")}
             if not cells:
                 without += 1
                 continue
             row, found = self._read_row(len(rows), where, line, cells)
-            if row.image and row.image in first_use:
-                found.append(Problem(where, f"{row.image} stands already at {first_use[row.image]}", row.index))
-            first_use.setdefault(row.image, where)
             rows.append(row)
             problems += found
+        problems = self.problems + in_order(problems + stands_already(rows))
         if without:
             what = f"{without} images have no label of {', '.join(self.categories)}: they are left out"
             problems.append(Problem(INDEX_FILE, what, fatal=False))
@@ -157,8 +158,9 @@ class BrodenFormat(Format):
         elif grid[0] > (_whole(line["ih"]) or grid[0]) or grid[1] > (_whole(line["iw"]) or grid[1]):
             report(f"sh x sw, {grid[0]} x {grid[1]}, are more than ih x iw, {line['ih']} x {line['iw']}", fatal=False)
         masks = {name: self._read_cell(name, cell, report) for name, cell in cells.items()}
-        usable = "" if any(problem.fatal for problem in problems) else normpath(f"{IMAGE_FOLDER}/{image}")
-        return Row(index, where, usable, masks, grid=grid), problems
+        if any(problem.fatal for problem in problems):
+            return Row(index, where, "", masks), problems
+        return Row(index, where, normpath(f"{IMAGE_FOLDER}/{image}"), masks, grid=grid), problems
 
     def _read_cell(self, category, cell, report):
         """The entries of a cell: (numbers of labels of the whole image, paths of images of labels), tuples."""
@@ -177,44 +179,73 @@ class BrodenFormat(Format):
                 paths.append(normpath(f"{IMAGE_FOLDER}/{entry}"))
         return tuple(numbers), tuple(paths)
 
-    def check(self, row, memory):
-        """Look at the files of a row. memory: FileMemory. Returns (list of Problem, {path: digest of a sound file})."""
-        if not row.image:
-            return [], {}
-        problems, digests = [], {}
+    def files(self, row):
+        """The paths of a row's images of labels, list of text."""
+        return [path for _, paths in row.masks.values() for path in paths]
+
+    def check(self, row, image, files):
+        """What is wrong with the files of a row. image, files: FileFacts of its image, and of each image of labels.
+
+        Returns list of Problem.
+        """
+        problems = []
 
         def report(what):
             problems.append(Problem(row.where, what, row.index))
 
-        image = memory.facts(row.image)
         if image.error:
             report(image.error)
-        else:
-            digests[row.image] = image.digest
-        for path in _paths(row):
-            found = memory.facts(path, as_labels=True)
+        for path, found in zip(self.files(row), files, strict=True):
             if found.error:
                 report(found.error)
                 continue
-            digests[path], self._occurring[path] = found.digest, found.labels
             if (found.height, found.width) != row.grid:
                 report(f"{path} is {found.width}x{found.height}, but sw and sh are {row.grid[1]} and {row.grid[0]}")
             if unknown := [number for number in found.labels if number not in self._labels]:
                 report(f"{path}: no table has the labels {first_few(unknown)}")
-        if not problems and not self.concepts_in(row):
+        if not problems and not _numbers(row) | {number for found in files for number in found.labels}:
             problems.append(
                 Problem(row.where, "has no label in its images of labels: it is left out", row.index, False)
             )
-        return problems, digests
+        return problems
+
+    def remember(self, row, files):
+        """Keep which labels occur in a row's images of labels, as check found them."""
+        for found in files:
+            self._occurring.extend(found.labels or ())
+            self._bounds.append(len(self._occurring))
+        self._files_before.append(len(self._bounds) - 1)
+
+    def _occurring_in(self, row):
+        """The numbers in each of a row's images of labels, list of lists; none for what was not checked."""
+        if row.index + 1 >= len(self._files_before):
+            return [[] for _ in self.files(row)]
+        of_row = range(self._files_before[row.index], self._files_before[row.index + 1])
+        return [self._occurring[self._bounds[file] : self._bounds[file + 1]].tolist() for file in of_row]
 
     def concepts_in(self, row):
         """The names of the labels of a row, by ascending number. It must have been checked."""
-        numbers = self._numbers_in(_numbers(row), _paths(row))
-        return [self._labels[number].name for number in sorted(numbers) if number in self._labels]
+        return [name for _, name in self.numbered(row)]
 
-    def is_labelled(self, row):
-        """Whether it has any label of the chosen categories: the others are none of the dictionary's images (§10)."""
-        return not row.image or bool(self.concepts_in(row))
+    def numbered(self, row):
+        """The labels of a row, by ascending number: list of (number, name)."""
+        numbers = _numbers(row).union(*self._occurring_in(row))
+        return [(number, self._labels[number].name) for number in sorted(numbers) if number in self._labels]
+
+    def carried(self, rows):
+        """Which rows carry which labels, see Format.carried."""
+        images, labels = array("q"), array("q")
+        for row in rows:
+            numbers = [number for number, _ in self.numbered(row)]
+            images.extend([row.index] * len(numbers))
+            labels.extend(numbers)
+        numbers = np.array(list(self._labels), int)
+        places = np.searchsorted(numbers, np.array(labels, int))
+        return np.array(images, int), places, [concept.name for concept in self._labels.values()]
+
+    def labelled(self, rows):
+        """Which rows have any label of the chosen categories: the others are none of the dictionary's images (§10)."""
+        return np.fromiter((not row.image or bool(self.numbered(row)) for row in rows), bool, len(rows))
 
     def whole(self, row):
         """The names of the labels of the whole image, by ascending number."""
@@ -228,13 +259,12 @@ class BrodenFormat(Format):
         """A label of whole images has no place, but images show or lack it. Returns bool (C,)."""
         return np.array([concept.whole for concept in concepts], bool)
 
-    def concepts_of(self, rows):
-        """The labels that rows carry, tuple of Concept by ascending number."""
-        carried = {name for row in rows for name in self.concepts_in(row)}
-        local = {
-            self._labels[number].name
-            for row in rows for path in _paths(row) for number in set(self._occurring[path]) - _numbers(row)
-        }  # fmt: skip
+    def concepts_of(self, rows, carried):
+        """The labels that rows carry, tuple of Concept by ascending number. carried: set of their names."""
+        local = set()
+        for row in rows:
+            local |= set().union(*self._occurring_in(row)) - _numbers(row)
+        local = {self._labels[number].name for number in local}
         return tuple(
             replace(concept, whole=name not in local)
             for name, concept in self.listed.items() if name in carried
@@ -246,9 +276,9 @@ class BrodenFormat(Format):
         A pixel belongs to a label that any of the row's images of labels has there. Raises ImageError.
         """
         found, whole = {}, _numbers(row)
-        for path in dict.fromkeys(_paths(row)):
+        for path, numbers in dict(zip(self.files(row), self._occurring_in(row), strict=True)).items():
             labels = decode_labels(read_bytes(self.root / path), path)
-            for number in self._occurring[path]:
+            for number in numbers:
                 if number not in whole:
                     name, mask = self._labels[number].name, labels == number
                     found[name] = found[name] | mask if name in found else mask
@@ -258,10 +288,12 @@ class BrodenFormat(Format):
         """How many images and labels each category has; where the tables say another number of images of a label."""
         problems, lines = [], []
         for category in self.categories:
-            found = Counter(
-                number for row in rows for number in self._numbers_in(*row.masks.get(category, ((), ())))
-            )
-            images = sum(category in row.masks for row in rows)
+            found, images = Counter(), 0
+            for row in rows:
+                numbers, paths = row.masks.get(category, ((), ()))
+                occurring = dict(zip(self.files(row), self._occurring_in(row), strict=False))
+                found.update(set(numbers).union(*(occurring.get(path, ()) for path in paths)))
+                images += category in row.masks
             lines.append(f"{category}: {images} images, {len(found)} labels")
             unlike, listed = [], set()
             for _, line in self._table(f"c_{category}.csv", ("number", "frequency")):
@@ -277,12 +309,10 @@ class BrodenFormat(Format):
                 problems.append(Problem(f"c_{category}.csv", what, fatal=False))
         return problems, lines
 
-    def _numbers_in(self, numbers, paths):
-        return {*numbers, *(number for path in paths for number in self._occurring.get(path, ()))}
-
     def identity(self, row, digests):
         """What decides the masks of a row, as JSON."""
-        entries = [(name, numbers, [digests[path] for path in paths]) for name, (numbers, paths) in row.masks.items()]
+        digest_of = dict(zip(self.files(row), digests, strict=True))
+        entries = [(name, numbers, [digest_of[path] for path in paths]) for name, (numbers, paths) in row.masks.items()]
         return [row.grid, sorted(entries)]
 
     def _table(self, name, columns):
@@ -313,10 +343,6 @@ def _told_apart(named):
     while twice := {name for name, count in Counter(names.values()).items() if count > 1}:
         names = {number: f"{name} ({number})" if name in twice else name for number, name in names.items()}
     return names
-
-
-def _paths(row):
-    return [path for _, paths in row.masks.values() for path in paths]
 
 
 def _numbers(row):

@@ -11,8 +11,9 @@ import argparse
 import os
 import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
+
+import numpy as np
 
 from dictionary.concepts import global_concepts
 from dictionary.dictionary import format_of
@@ -35,7 +36,9 @@ def find_problems(root, workers):
     rows, problems = found_format.read_index()
     with tempfile.TemporaryDirectory() as forgotten:  # a check looks at every file, whatever was found before
         problems += check_files(found_format, rows, forgotten, workers)[1]
-    carried = Counter(concept for row in rows for concept in found_format.concepts_in(row))
+    _, concepts, names = found_format.carried(rows)
+    counts = np.bincount(concepts, minlength=len(names)).tolist()
+    carried = {name: count for name, count in zip(names, counts, strict=True) if count}
     reviewed, lines = found_format.review(rows) if rows else ([], [])
     problems += reviewed
     if not carried:

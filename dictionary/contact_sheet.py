@@ -1,5 +1,7 @@
 """A picture of a Face Dictionary for people: a few images of every concept with their masks, and of every subgroup."""
 
+from itertools import islice
+
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -28,8 +30,8 @@ def write_contact_sheet(root, path):
     found_format = format_of(root)
     rows, _ = found_format.read_index()
     blocks = []
-    for concept in found_format.concepts_of(rows):
-        carriers = [row for row in rows if concept.name in row.masks][:FACES_PER_BLOCK]
+    for concept in found_format.concepts_of(rows, set(rows.names)):
+        carriers = islice((row for row in rows if concept.name in row.masks), FACES_PER_BLOCK)
         blocks.append((concept.name, [_outlined(root, row, concept) for row in carriers]))
     subgroups, _ = find_subgroups(root, limit=FACES_PER_BLOCK)
     for concept, groups in subgroups.items():

@@ -2,9 +2,10 @@
 
 The index is read first, then every file it names is read and decoded once. What was found is remembered (see
 file_memory.py), so that the next run only decodes what changed; the digest of a file's content is what the fingerprints
-of the results are made from.
+of the results are made from. What there is of each row is kept in columns (see rows.py).
 """
 
+import weakref
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +14,20 @@ import numpy as np
 
 from dictionary.broden import BRODEN_FILES, BrodenFormat
 from dictionary.face_format import INDEX_FILES, FaceFormat
-from dictionary.file_memory import check_files
+from dictionary.file_memory import Digests, check_files
 from dictionary.images import load_image, load_rgb
+from dictionary.mask_cache import MaskCache
+from dictionary.rows import Rows, SomeRows
 from dictionary.views import WHOLE
 from util.errors import DissectionError
-from util.files import fingerprint
+from util.files import digest, fingerprint, fingerprint_of_parts
+from util.packing import pack, unpack
 
 # The formats that a dictionary may have; the one that recognises a folder reads it.
 FORMATS = (FaceFormat, BrodenFormat)
 
 _PROBLEMS_SHOWN = 5
+_AT_ONCE = 1024  # rows of which a fingerprint is made at a time
 
 
 @dataclass
@@ -30,23 +35,31 @@ class Dictionary:
     """A dictionary that can be used: its unsound rows have been left out.
 
     format: object of one of FORMATS. rows: every row of the index in order, so rows[i].index == i. usable: bool (N,),
-    False where a row is left out. digests: relative path -> hex digest of the file's content. problems: all that were
-    found. seg_threshold: see images.load_mask. views: {image path: view} where faces are cropped, else None.
+    False where a row is left out. digests: of the contents of the rows' files. problems: all that were found.
+    seg_threshold: see images.load_mask. views: where faces are cropped dictionary.faces.Views of the rows, else None.
+    mask_cache: where decoded masks are kept, None for nowhere.
     """
 
     root: Path
     format: object
-    rows: list
+    rows: Rows
     usable: np.ndarray
-    digests: dict
+    digests: Digests
     problems: list = field(default_factory=list)
     seg_threshold: float = 0.5
-    views: dict | None = None
+    views: object = None
+    mask_cache: MaskCache | None = None
+
+    def __post_init__(self):
+        if self.mask_cache:
+            weakref.finalize(self, self.mask_cache.flush)
 
     @cached_property
     def concepts(self):
         """The local concepts that at least one usable row carries, tuple of Concept in concept order."""
-        return self.format.concepts_of(self.usable_rows)
+        images, places, names = self.format.carried(self.rows)
+        carried = {names[place] for place in np.unique(places[self.usable[images]])}
+        return self.format.concepts_of(self.usable_rows, carried)
 
     @cached_property
     def names(self):
@@ -65,7 +78,33 @@ class Dictionary:
 
     @cached_property
     def usable_rows(self):
-        return [row for row in self.rows if self.usable[row.index]]
+        """The rows that are not left out, made when they are asked for."""
+        return SomeRows(self.rows, np.flatnonzero(self.usable))
+
+    @cached_property
+    def sources(self):
+        """The index file that each row comes from, a number: int (N,)."""
+        return self.rows.sources.astype(int)
+
+    def digest_of(self, row):
+        """The digest of a row's photograph, hex text, empty for one that cannot be read."""
+        return self.digests.image(row.index)
+
+    @cached_property
+    def photographs(self):
+        """Which photograph each row shows (method.md §8.1): numbers by the ascending digests of their contents, int64
+        (N,), -1 for one that cannot be read.
+        """
+        return self._photographs[0]
+
+    @property
+    def photograph_digests(self):
+        """The digests of the photographs, in the order of their numbers: sequence of hex texts, made on demand."""
+        return self._photographs[1]
+
+    @cached_property
+    def _photographs(self):
+        return self.digests.numbered()
 
     @cached_property
     def _number(self):
@@ -76,7 +115,7 @@ class Dictionary:
 
     def view(self, row):
         """What the network sees of a row's photograph, see dictionary/views.py."""
-        return WHOLE if self.views is None else self.views[row.image]
+        return WHOLE if self.views is None else self.views[row.index]
 
     def photograph(self, row):
         """The whole photograph of a row. Returns uint8 (H, W, 3), RGB. Raises ImageError."""
@@ -95,11 +134,31 @@ class Dictionary:
 
         Returns (indices of the concepts, int (m,) ascending; masks, bool (m, rows, columns)). Raises ImageError.
         """
+        concepts, bits = self.packed_masks(row, grid)
+        return concepts, unpack(bits, self.grid(row, grid))
+
+    def packed_masks(self, row, grid):
+        """As masks, but packed: uint64 (m, words), see util.packing.pack. Decoded once where a cache keeps them."""
         grid = self.grid(row, grid)
-        found = self.format.masks(row, grid, self.view(row), self.seg_threshold)
-        carried = sorted(self._number[name] for name in found)
-        masks = [found[self.names[index]] for index in carried]
-        return np.array(carried, int), np.array(masks, bool).reshape(len(carried), *grid)
+        files = self.format.files(row) if self.mask_cache else ()
+        key = self._mask_key(row, grid) if files else None
+        kept = self.mask_cache.read(key, grid) if files else None
+        if kept is None:
+            found = self.format.masks(row, grid, self.view(row), self.seg_threshold)
+            kept = list(found), pack(np.array(list(found.values()), bool).reshape(len(found), *grid))
+            # Under its digests is kept what has them: a file may have changed since it was checked.
+            if files and [digest(self.root / path) for path in files] == self.digests.of(row.index)[1:]:
+                self.mask_cache.keep(key, *kept)
+        names, bits = kept
+        concepts = np.array([self._number[name] for name in names], int)
+        order = np.argsort(concepts)
+        return concepts[order], bits[order]
+
+    def _mask_key(self, row, grid):
+        """What the masks of a row are kept under: all that decides them, 32 bytes."""
+        of_files = self.format.identity(row, self.digests.of(row.index)[1:])
+        decided = [of_files, self.format.numbered(row), grid, self.view(row).numbers, self.seg_threshold]
+        return bytes.fromhex(fingerprint([type(self.format).__name__, *decided]))
 
     def whole(self, row):
         """The indices of the concepts that hold for a row's whole image, of which there are no masks: int (w,)."""
@@ -109,8 +168,10 @@ class Dictionary:
     def carries(self):
         """bool (N, C): which image carries which concept; False throughout for one that was left out."""
         carries = np.zeros((len(self.rows), len(self.names)), bool)
-        for row in self.usable_rows:
-            carries[row.index, [self._number[name] for name in self.format.concepts_in(row)]] = True
+        images, places, names = self.format.carried(self.rows)
+        numbers = np.array([self._number.get(name, -1) for name in names], int)
+        kept = self.usable[images]
+        carries[images[kept], numbers[places[kept]]] = True
         return carries
 
     def resampled(self, images):
@@ -140,36 +201,51 @@ class Dictionary:
         An image is annotated for the concepts that its index file holds, of every type of which it carries one (of all
         types, where it carries nothing: it stands there to say so); False throughout for one that was left out.
         """
-        types, sources = [concept.type for concept in self.concepts], np.array([row.source for row in self.rows])
-        types, nothing = np.array(types), self.usable & ~self.carries.any(axis=1)
+        types = np.array([concept.type for concept in self.concepts])
+        nothing = self.usable & ~self.carries.any(axis=1)
         known = np.repeat(nothing[:, None], len(types), axis=1)
         for kind in set(types.tolist()):
             known[:, types == kind] |= self.carries[:, types == kind].any(axis=1, keepdims=True)
-        for source in set(sources.tolist()):
-            known[sources == source] &= self.carries[sources == source].any(axis=0)
+        for source in np.unique(self.sources):
+            known[self.sources == source] &= self.carries[self.sources == source].any(axis=0)
         return known
 
     @cached_property
     def images_digest(self):
         """Fingerprint of the images and their order: it changes with any byte of them, not with their place on disk."""
-        return fingerprint([(row.index, self.digests[row.image]) for row in self.usable_rows])
-
-    @property
-    def image_digests(self):
-        """{image path: digest of its content} of the usable rows."""
-        return {row.image: self.digests[row.image] for row in self.usable_rows}
+        return fingerprint_of_parts(
+            [[index, self.digests.image(index)] for index in some.indices.tolist()] for some in self._parts()
+        )
 
     @cached_property
     def views_digest(self):
         """Fingerprint of the views of the usable rows, None where photographs are seen whole."""
         if self.views is None:
             return None
-        return fingerprint({row.image: self.view(row).numbers for row in self.usable_rows})
+        order = sorted(self.usable_rows.indices.tolist(), key=self.rows.image)
+        parts = (order[start : start + _AT_ONCE] for start in range(0, len(order), _AT_ONCE))
+        return fingerprint_of_parts(
+            ({self.rows.image(index): self.views[index].numbers for index in some} for some in parts), dict
+        )
 
     @cached_property
     def masks_digest(self):
         """Fingerprint of which image carries which mask, contents included."""
-        return fingerprint([(row.index, self.format.identity(row, self.digests)) for row in self.usable_rows])
+        identity, digests = self.format.identity, self.digests
+        return fingerprint_of_parts(
+            [[row.index, identity(row, digests.of(row.index)[1:])] for row in some] for some in self._parts()
+        )
+
+    @cached_property
+    def sources_digest(self):
+        """Fingerprint of sources."""
+        starts = range(0, len(self.rows), _AT_ONCE)
+        return fingerprint_of_parts(self.sources[start : start + _AT_ONCE].tolist() for start in starts)
+
+    def _parts(self):
+        """The usable rows, some at a time."""
+        rows = self.usable_rows
+        return (rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE))
 
     def without(self, problems, skip_bad, views=None):
         """The same dictionary through views, less the rows of further fatal problems, or their error (see settle)."""
@@ -198,24 +274,29 @@ def format_of(root, categories=None):
     )
 
 
-def open_dictionary(root, *, memory_folder, workers, skip_bad=False, limit=None, seg_threshold=0.5, categories=None):
+def open_dictionary(
+    root, *, memory_folder, workers, skip_bad=False, limit=None, seg_threshold=0.5, categories=None, mask_cache_mb=None,
+):  # fmt: skip
     """Read a dictionary and decode each of its files once. Returns a Dictionary.
 
     memory_folder: where it is remembered which files were found sound. workers: threads. skip_bad: go on without the
-    rows that cannot be used. limit: read the first rows only. categories: see format_of. Raises DissectionError for a
-    dictionary that cannot be used, naming the first problems.
+    rows that cannot be used. limit: read the first rows only. categories: see format_of. mask_cache_mb: MASK_CACHE_MB,
+    how much decoded masks may take there, none by default. Raises DissectionError for a dictionary that cannot be used,
+    naming the first problems.
     """
     found_format = format_of(root, categories)
     rows, problems = found_format.read_index()
     if not rows:
         raise DissectionError(f"the index of {root} has no rows: there is nothing to read")
-    rows = rows[:limit]
+    rows.cut(limit or len(rows))
     problems = [problem for problem in problems if problem.row is None or problem.row < len(rows)]
     digests, found = check_files(found_format, rows, memory_folder, workers)
     problems += found
-    labelled = np.array([found_format.is_labelled(row) for row in rows], bool)
-    usable = settle(root, len(rows), labelled, problems, skip_bad)
-    dictionary = Dictionary(Path(root), found_format, rows, usable, digests, problems, seg_threshold)
+    usable = settle(root, len(rows), found_format.labelled(rows), problems, skip_bad)
+    cache = MaskCache(memory_folder, mask_cache_mb) if mask_cache_mb else None
+    dictionary = Dictionary(
+        Path(root), found_format, rows, usable, digests, problems, seg_threshold, mask_cache=cache
+    )
     if not dictionary.concepts:
         raise DissectionError(f"{root} has no masks in its {len(rows)} rows: there is no concept to compare units with")
     return dictionary

@@ -1,7 +1,11 @@
 """The faces of a dictionary's photographs: found once by MTCNN, kept in a file (method.md §2)."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from dictionary.file_memory import memory_path
 from dictionary.images import load_rgb
@@ -9,8 +13,12 @@ from dictionary.rows import Problem
 from dictionary.views import similarity, view_of
 from loader.crops import Crop
 from util.errors import DissectionError
-from util.files import JsonMemory
+from util.files import JsonFacts
+from util.memory import Memory
 from util.parallel import mapped
+from util.ranks import ALONE
+
+log = logging.getLogger(__name__)
 
 # Raise when a face would come out differently for the same photograph.
 _VERSION = 2
@@ -20,7 +28,8 @@ LEAST_FACE_PX = 20
 KNOWN_FACES = "faces.json"
 # The most that a template's square may span when it lies over the points of a face, in longer sides of the photograph.
 _MOST_SIDE = 4
-_SAVE_EVERY = 500  # images between two savings of the file
+_SAVE_EVERY = 100  # images between two transactions
+_AT_ONCE = 500  # photographs whose faces are looked up at a time
 
 
 class Face(NamedTuple):
@@ -35,37 +44,134 @@ class Face(NamedTuple):
     size: tuple
 
 
-def find_faces(root, digest_of, memory_folder, device, workers, search=True):
-    """The largest face in each image: as the dictionary itself knows it, else by MTCNN with its default settings.
+class Faces(Sequence):
+    """The faces of n photographs as columns: Face, or None without one; all None at first."""
 
-    root: of the dictionary. digest_of: {image path relative to root: digest of its content}.
-    memory_folder: where MTCNN's are kept, by the content of the photographs, so that only new ones are searched.
-    workers: threads that read ahead. search: False raises DissectionError rather than look for a face.
-    Returns {image path: Face}; None for an image in which no face was found. Raises DissectionError for faces of the
-    dictionary that cannot be used.
+    def __init__(self, count):
+        self._numbers = np.full((count, _NUMBERS), np.nan)
+
+    def __len__(self):
+        return len(self._numbers)
+
+    def __getitem__(self, place):
+        return _of_numbers(self._numbers[place].tolist())
+
+    def __setitem__(self, place, face):
+        self._numbers[place] = np.nan if face is None else _as_numbers(face)
+
+    def set(self, places, faces):
+        """Put in faces, Faces of n. places: n of them."""
+        self._numbers[places] = faces._numbers
+
+    @classmethod
+    def joined(cls, parts):
+        """One after the other. parts: list of Faces."""
+        joined = cls(0)
+        joined._numbers = np.concatenate([part._numbers for part in parts])
+        return joined
+
+    def spread(self, places, count):
+        """The same among count photographs, at places, int (n,)."""
+        spread = Faces(count)
+        spread._numbers[places] = self._numbers
+        return spread
+
+
+_NUMBERS = 16  # of a Face
+
+
+def _as_numbers(face):
+    return [*face.box, *(number for point in face.points for number in point), *face.size]
+
+
+def _packed(face):
+    return np.array([np.nan] * _NUMBERS if face is None else _as_numbers(face), "<f8").tobytes()
+
+
+def _of_numbers(numbers):
+    """Face of its numbers, None for the like of [NaN, ...]."""
+    if numbers[0] != numbers[0]:
+        return None
+    points = tuple(zip(numbers[4:14:2], numbers[5:14:2], strict=True))
+    return Face(tuple(numbers[:4]), points, (int(numbers[14]), int(numbers[15])))
+
+
+def find_faces(root, count, image_of, digest_of, memory_folder, device, workers, search=True, ranks=ALONE):
+    """The largest face in each of count images: as the dictionary itself knows it, else by MTCNN as it is.
+
+    root: of the dictionary. image_of, digest_of: functions of a place 0..count-1, its path relative to root and the
+    digest of its content, hex. memory_folder: where MTCNN's are kept, by the content of the photographs, so that only
+    new ones are searched. workers: threads that read ahead. search: False raises DissectionError rather than look for a
+    face. ranks: util.ranks.Ranks, of which others know search_faces as "faces". Returns Faces. Raises DissectionError
+    for faces of the dictionary that cannot be used.
     """
-    root, known = Path(root), known_faces(root)
-    memory = _memory(memory_path(root, memory_folder, "faces"))
-    found = memory.read()
-    unseen = [image for image, digest in digest_of.items() if digest not in known and digest not in found]
-    if unseen and not search:
-        raise DissectionError(f"the faces of {len(unseen)} images have not been looked for yet: run with GENERATE=True")
+    root, known, faces = Path(root), known_faces(root), Faces(count)
+    with _memory(root, memory_folder) as memory:
+        unseen = []
+        for start in range(0, count, _AT_ONCE):
+            digests = [digest_of(place) for place in range(start, min(start + _AT_ONCE, count))]
+            found = memory.read(list({bytes.fromhex(digest) for digest in digests}))
+            for place, digest in enumerate(digests, start):
+                if digest in known:
+                    faces[place] = known[digest]
+                elif len(kept := found.get(bytes.fromhex(digest), b"")) == 8 * _NUMBERS:
+                    faces[place] = _of_numbers(np.frombuffer(kept, "<f8").tolist())
+                else:
+                    unseen.append(place)
+        if unseen and not search:
+            raise DissectionError(
+                f"the faces of {len(unseen)} images have not been looked for yet: run with GENERATE=True"
+            )
     if unseen:
-        find = face_finder(device)
+        images = [(str(image_of(place)), digest_of(place)) for place in unseen]
+        ranks.call("faces", root, memory_folder, images)
+        faces.set(unseen, search_faces(ranks, root, memory_folder, images, device, workers))
+    return faces
+
+
+def search_faces(ranks, root, memory_folder, images, device, workers):
+    """Look for faces, every process in its share of the photographs, and keep them. images: list of (path relative to
+    root, digest). Returns Faces of all in the first process, None in others. The rest: see find_faces.
+    """
+    mine = images[slice(*ranks.share(len(images)))]
+    faces, find = Faces(len(mine)), face_finder(device)
+    read = mapped(lambda place: load_rgb(root / mine[place][0]), range(len(mine)), workers, "faces")
+    with _memory(root, memory_folder) as memory:
+        _search(((place, mine[place][1], find(photograph)) for place, photograph in read), faces, memory)
+    return Faces.joined(ranks.gathered(faces)) if ranks.first else ranks.gathered(faces)
+
+
+def _search(found, faces, memory):
+    """Keep faces as they are found. found: iterable of (place, digest, Face or None)."""
+    new = {}
+    try:
+        for place, digest, face in found:
+            faces[place] = face
+            new[bytes.fromhex(digest)] = _packed(face)
+            if len(new) == _SAVE_EVERY:
+                memory.write(new)
+                new.clear()
+    finally:
+        memory.write(new)
+
+
+def _memory(root, folder):
+    path = memory_path(root, folder, "faces")
+    memory, earlier = Memory(path, _VERSION, _OTHERWISE), path.with_suffix(".json")
+    if earlier.exists():  # of earlier versions: looking for faces takes too long to do it twice
         try:
-            read = mapped(lambda image: load_rgb(root / image), unseen, workers, "faces")
-            for count, (image, photograph) in enumerate(read, 1):
-                found[digest_of[image]] = find(photograph)
-                if count % _SAVE_EVERY == 0:
-                    memory.write(found)
-        finally:
-            memory.write(found)
-    found |= known
-    return {image: found[digest] for image, digest in digest_of.items()}
+            memory.write({bytes.fromhex(digest): _packed(face) for digest, face in _brought(earlier).read().items()})
+        except (DissectionError, ValueError) as error:
+            log.info("%s", error)
+        earlier.unlink()
+    return memory
 
 
-def _memory(path):
-    return JsonMemory(path, _VERSION, _face, "the faces are looked for anew")
+_OTHERWISE = "the faces are looked for anew"
+
+
+def _brought(path):
+    return JsonFacts(path, _VERSION, _face, _OTHERWISE)
 
 
 def known_faces(folder):
@@ -73,21 +179,38 @@ def known_faces(folder):
 
     Raises DissectionError for a file with anything that is no face.
     """
-    return _memory(Path(folder) / KNOWN_FACES).require()
+    return _brought(Path(folder) / KNOWN_FACES).read()
 
 
 def write_known_faces(folder, faces):
     """Have a dictionary bring its faces along. faces: {digest of the photograph's content: Face}."""
-    _memory(folder / KNOWN_FACES).write(faces)
+    _brought(folder / KNOWN_FACES).write(faces)
+
+
+class Views:
+    """What a network that crops sees of photographs, made when it is asked for: None without a face.
+
+    faces: Faces. digest_of: function of a place, as of find_faces. crop: loader.crops.Crop. jitter: see views.view_of.
+    """
+
+    def __init__(self, faces, digest_of, crop, jitter):
+        self._faces, self._digest_of, self._crop, self._jitter = faces, digest_of, crop, jitter
+
+    def __getitem__(self, place):
+        face = self._faces[place]
+        return face and view_of(face, self._crop, self._jitter, self._digest_of(place))
 
 
 def find_views(root, digest_of, crop, jitter, **finding):
-    """What a network that crops sees of each image. crop: loader.crops.Crop. jitter: see views.view_of.
+    """What a network that crops sees of each image. digest_of: {image path relative to root: digest of its content}.
 
-    finding: memory_folder and what else find_faces takes. Returns {image path: view}, None without a face.
+    crop, jitter: see Views. finding: memory_folder and what else find_faces takes. Returns {image path: view}, None
+    without a face.
     """
-    faces = find_faces(root, digest_of, **finding)
-    return {image: face and view_of(face, crop, jitter, digest_of[image]) for image, face in faces.items()}
+    images, digests = list(digest_of), list(digest_of.values())
+    faces = find_faces(root, len(images), images.__getitem__, digests.__getitem__, **finding)
+    views = Views(faces, digests.__getitem__, crop, jitter)
+    return {image: views[place] for place, image in enumerate(images)}
 
 
 def crop_to_faces(dictionary, crop, jitter, *, skip_bad, **finding):
@@ -95,8 +218,12 @@ def crop_to_faces(dictionary, crop, jitter, *, skip_bad, **finding):
 
     See find_views. Raises DissectionError.
     """
-    views = find_views(dictionary.root, dictionary.image_digests, crop, jitter, **finding)
-    faceless = [row for row in dictionary.usable_rows if views[row.image] is None]
+    rows, digest_of = dictionary.usable_rows, dictionary.digests.image
+    indices = rows.indices
+    faces = find_faces(dictionary.root, len(rows), lambda place: dictionary.rows.image(indices[place]),
+                       lambda place: digest_of(indices[place]), **finding)  # fmt: skip
+    views = Views(faces.spread(indices, len(dictionary.rows)), digest_of, crop, jitter)
+    faceless = (row for row in rows if views[row.index] is None)
     problems = [Problem(row.where, missing_face(row.image), row.index) for row in faceless]
     return dictionary.without(problems, skip_bad, views)
 
@@ -131,7 +258,7 @@ def missing_face(image):
 
 
 def _face(value):
-    """A Face of the memory, or None for an image without. Raises JsonMemory.NO_FACT for what is neither."""
+    """A Face of the memory, or None for an image without. Raises JsonFacts.NO_FACT for what is neither."""
     if value is None:
         return None
     box, points, (width, height) = value

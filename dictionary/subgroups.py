@@ -9,7 +9,7 @@ import numpy as np
 
 from dictionary.concepts import OWN_GROUPS, global_concepts
 from dictionary.dictionary import no_dictionary, unusable
-from dictionary.file_memory import CHECKED_AT_ONCE, FileMemory
+from dictionary.file_memory import CHECKED_AT_ONCE, IMAGE, FileMemory
 from dictionary.rows import Problem
 from rendering.random_face import DRAWN_GROUPS
 from util.errors import DissectionError, did_you_mean, first_few
@@ -121,18 +121,19 @@ def open_subgroups(root, concepts, *, memory_folder, workers, skip_bad=False, li
         )
     paths = [image for groups in found.values() for images in groups.values() for image in images]
     parts = [paths[start : start + CHECKED_AT_ONCE] for start in range(0, len(paths), CHECKED_AT_ONCE)]
+    digests, problems = {}, list(unlike)
     with FileMemory(root, memory_folder) as memory:
 
         def check(part):
-            return {path: memory.facts(path) for path in part}
+            return memory.facts([(path, IMAGE) for path in part])
 
-        checked = mapped(check, parts, workers, "checking subgroups", size=len)
-        facts = {path: of_file for _, found_of in checked for path, of_file in found_of.items()}
-    problems = unlike + [Problem(GLOBAL_FOLDER, of_file.error) for of_file in facts.values() if of_file.error]
+        for part, facts in mapped(check, parts, workers, "checking subgroups", size=len):
+            problems += [Problem(GLOBAL_FOLDER, of_file.error) for of_file in facts if of_file.error]
+            digests |= {path: of_file.digest for path, of_file in zip(part, facts, strict=True) if not of_file.error}
+            memory.save(at_once=False)
     sound = {
         concept: {
-            group: {image: facts[image].digest for image in images if not facts[image].error}
-            for group, images in groups.items()
+            group: {image: digests[image] for image in images if image in digests} for group, images in groups.items()
         }
         for concept, groups in found.items()
     }

@@ -3,40 +3,79 @@
 A consumer is any object with `add(batch)`, batch a loader.batch.Batch; what it makes of them is its own business.
 """
 
+import logging
+import time
+
 import numpy as np
 
 from loader.batch import Batch, require_finite
 from loader.recorder import ActivationRecorder
 from util.parallel import ordered_map, progress
 
+log = logging.getLogger(__name__)
 
-def one_pass(model, layers, batches, load, begin, *, workers, label, total):
+_TOLD_AFTER = 5  # seconds of a pass from which it is told how long the rest takes
+_WORTH_TELLING = 60  # seconds
+
+
+def one_pass(model, layers, batches, load, begin, *, workers, label):
     """Run a network over images and hand every layer's maps to its consumers.
 
-    model: LoadedModel. layers: names among the model's. batches: list of lists of (place, name) of images. load:
-    function place -> uint8 (rows, columns, 3), RGB. begin: function ({layer: (U, H, W)}) -> ({layer: consumers},
-    place of the first image wanted), called once the layers are known to work. workers: threads that read ahead.
-    label, total: of the progress bar. Raises DissectionError, see ActivationRecorder, and for activations that are not
-    finite.
+    model: LoadedModel. layers: names among the model's. batches: Sequence of lists of (place, name), see
+    loader.batch.Batches. load: function place -> uint8 (rows, columns, 3), RGB. begin: function ({layer: (U, H, W)}) ->
+    ({layer: consumers}, numbers of the batches wanted, int ascending), called once the layers are known to work.
+    workers: threads that read ahead. label: of the progress bar. After the first batches of a long pass it is logged
+    how long the others take. Raises DissectionError, see ActivationRecorder, and for activations that are not finite.
     """
 
-    def read(batch):
-        return stacked(model.grid, load, [place for place, _ in batch])
+    def read(number):
+        batch = batches[number]
+        return batch, stacked(model.grid, load, [place for place, _ in batch])
 
     paths = {layer: model.layers[layer] for layer in layers}
     with ActivationRecorder(model.module, paths, {layer: model.stated_layout(layer) for layer in layers}) as recorder:
-        consumers, start = begin(probe(recorder, model))
-        batches = [batch for batch in batches if batch and batch[0][0] >= start]
-        with progress(total, label, "image") as bar:
-            bar.update(start)
-            for batch, images in zip(batches, ordered_map(read, batches, workers), strict=True):
-                places, names = [place for place, _ in batch], [str(name) for _, name in batch]
-                for layer, maps in recorder.run(model.preprocess(images)).items():
-                    maps = maps.numpy()
-                    require_finite(layer, maps, places, names)
-                    for consumer in consumers[layer]:
-                        consumer.add(Batch(np.array(places), names, maps))
-                bar.update(places[-1] + 1 - bar.n)
+        consumers, wanted = begin(probe(recorder, model))
+        pace = _Pace(label, len(wanted))
+        with progress(batches.count, label, "image") as bar:
+            bar.update(batches.count - min(len(wanted) * batches.size, batches.count))  # those that are there already
+            for batch, images in ordered_map(read, wanted, workers):
+                if batch:
+                    places, names = [place for place, _ in batch], [str(name) for _, name in batch]
+                    for layer, maps in recorder.run(model.preprocess(images)).items():
+                        maps = maps.numpy()
+                        require_finite(layer, maps, places, names)
+                        for consumer in consumers[layer]:
+                            consumer.add(Batch(np.array(places), names, maps))
+                bar.update(min(batches.size, batches.count - bar.n))
+                pace.batch_done()
+
+
+class _Pace:
+    """Tells once, after the first batches, how long the others take. batches: their number."""
+
+    def __init__(self, label, batches):
+        self.label, self.batches, self.done, self.told = label, batches, 0, False
+        self.begun = time.monotonic()
+
+    def batch_done(self):
+        self.done += 1
+        if self.done == 1:  # which warms up
+            self.begun = time.monotonic()
+            return
+        passed = time.monotonic() - self.begun
+        if self.told or passed < _TOLD_AFTER:
+            return
+        self.told = True
+        left = passed / (self.done - 1) * (self.batches - self.done)
+        if left > _WORTH_TELLING:
+            log.info("%s: about %s to go", self.label, duration(left))
+
+
+def duration(seconds):
+    """Seconds in words, rounded: 90 s, 12 min, 5.5 h."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def stacked(grid, load, places):

@@ -1,5 +1,6 @@
 """What a network's pass hands to consumers: the activation maps of a few images."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,24 @@ class Batch(NamedTuple):
     images: np.ndarray
     names: list
     maps: np.ndarray
+
+
+class Batches(Sequence):
+    """Images cut into batches by their places among all, each made on demand: list of (place, name).
+
+    count: of images. size: of batches. name_of: function place -> what tells an image. usable: bool (count,), which
+    take part, all by default; a batch may be left empty.
+    """
+
+    def __init__(self, count, size, name_of, usable=None):
+        self.count, self.size, self.name_of, self.usable = count, size, name_of, usable
+
+    def __len__(self):
+        return -(-self.count // self.size)
+
+    def __getitem__(self, number):
+        places = range(number * self.size, min((number + 1) * self.size, self.count))
+        return [(place, self.name_of(place)) for place in places if self.usable is None or self.usable[place]]
 
 
 def require_finite(layer, maps, places, names, computed=None):

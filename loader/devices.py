@@ -5,13 +5,15 @@ import re
 import torch
 
 from util.errors import DissectionError
+from util.launch import asked_for, local_rank
 
 
 def choose_device(name):
     """Find the device to run on and make it repeatable.
 
-    name: 'auto' (the first of cuda, mps, cpu that this computer has), 'cuda', 'cuda:<number>', 'mps' or 'cpu'.
-    Returns torch.device. Raises DissectionError for an unknown name and for a device that is absent.
+    name: 'auto' (the first of cuda, mps, cpu that this computer has), 'cuda', 'cuda:<number>', 'mps' or 'cpu'. Of
+    several processes of a run each takes the GPU of its LOCAL_RANK. Returns torch.device. Raises DissectionError for an
+    unknown name and for a device that is absent.
     """
     _make_repeatable()
     wanted = str(name).strip().lower()
@@ -21,10 +23,23 @@ def choose_device(name):
         raise DissectionError(f"unknown device {name!r}: use 'auto', 'cuda', 'cuda:0', 'mps' or 'cpu'")
     device = torch.device(wanted)
     if device.type == "cuda":
-        return _cuda_device(device)
+        return _cuda_device(device if asked_for()[1] == 1 else _own_of_rank(device))
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DissectionError("no MPS device (Apple GPU) on this computer; set DEVICE='auto' or 'cpu'")
     return device
+
+
+def _own_of_rank(device):
+    if device.index is not None:
+        raise DissectionError(
+            f"DEVICE={device} is one GPU and {asked_for()[1]} processes run: set DEVICE='cuda', and each takes its own"
+        )
+    if local_rank() >= torch.cuda.device_count() > 0:
+        raise DissectionError(
+            f"this machine has {torch.cuda.device_count()} GPUs, too few for its processes of the run: start as many "
+            "with --nproc-per-node, or set DEVICE='cpu'"
+        )
+    return torch.device("cuda", local_rank())
 
 
 def _cuda_device(device):

@@ -25,6 +25,15 @@ class Peaks:
         self.peaks[batch.images] = batch.maps.max(axis=(2, 3))
         self.lowest = np.minimum(self.lowest, batch.maps.min(axis=(0, 2, 3)))
 
+    def merge(self, ranks, seen):
+        """Put together what the processes of a run have seen, each its share. ranks: util.ranks.Ranks. seen: slice of
+        the images, in the order of the ranks.
+        """
+        found = ranks.gathered((self.peaks[seen], self.lowest))
+        if found is not None:
+            self.peaks = np.concatenate([peaks for peaks, _ in found])
+            self.lowest = np.minimum.reduce([lowest for _, lowest in found])
+
     def features(self, sizes):
         """BiasFeatures of images that stand group after group. sizes: {subgroup: number of images}."""
         parts = np.split(self.peaks, np.cumsum([*sizes.values()])[:-1])

@@ -51,22 +51,21 @@ class BiasChance:
     resampled_auc: np.ndarray
 
 
-def bias_chance(features, digests, strata=None, resamples=200, matched=None, ties="mean"):
+def bias_chance(features, digests, strata=None, resamples=200, matched=None, ties="mean", resampled=None):
     """Measure what chance allows for (method.md §8.9).
 
     features: method.bias.BiasFeatures, n images. digests: n texts, of the photographs, in the order of features: group
     after group. strata: int (n,), see strata_of; by default one. resamples: B. matched: int (S, G), sets of images that
     differ in nothing but the subgroup, as numbers among the n, a column per group: p is then theirs (see matched_p).
-    ties: how equal peaks are ranked for P(g|u), see method.probability.ranks; in rank sums they share always. A
+    ties: how equal peaks are ranked for P(g|u), see method.probability.ranks; in rank sums they share always.
+    resampled: what resampled_features gives for all units, where it is known already. A
     photograph that stands several times in one group counts once, but for P(g|u) and in resamples, which are of all
     images as in §5. Returns BiasChance.
     """
     sizes = [len(peaks) for peaks in features.groups.values()]
     members, peaks = np.repeat(np.arange(len(sizes)), sizes), np.concatenate(list(features.groups.values()))
     strata = np.zeros(len(members), int) if strata is None else np.asarray(strata)
-    resampled = resampled_bias(
-        peaks.T, features.p_min, features.p_max, members, poisson_weights(digests, resamples), ties
-    )
+    resampled = resampled or resampled_features(features, digests, resamples, ties)
     low, high = interval(resampled[0])
     _, photographs = np.unique(digests, return_inverse=True)
     once = np.unique(np.stack([members, photographs]), axis=1, return_index=True)[1]
@@ -74,6 +73,16 @@ def bias_chance(features, digests, strata=None, resamples=200, matched=None, tie
     if matched is not None:
         p, favours = matched_p(peaks.T, matched, [digests[row] for row in np.asarray(matched)[:, 0]])
     return BiasChance(low, high, *found, p, benjamini_hochberg(p), favours, np.bincount(members[once]), *resampled)
+
+
+def resampled_features(features, digests, resamples, ties="mean", units=slice(None)):
+    """P(g|u) and AUC of some units in resamples, see resampled_bias, which costs most of all. units: slice; the rest:
+    see bias_chance.
+    """
+    members = np.repeat(np.arange(len(features.groups)), [len(peaks) for peaks in features.groups.values()])
+    peaks = np.concatenate([peaks[:, units] for peaks in features.groups.values()]).T
+    weights = poisson_weights(digests, resamples)
+    return resampled_bias(peaks, features.p_min[units], features.p_max[units], members, weights, ties)
 
 
 def rank_sums(peaks, members, strata):

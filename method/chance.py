@@ -7,9 +7,8 @@ method.resampling), so nothing depends on the order of the images, on how units 
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.sparse import csr_array
 
-from method.outlines import Outlines, counted_up, overlap_of_pairs
+from method.outlines import Outlines, counted_up
 from method.resampling import halves, places, poisson_weights, seed_of
 from method.segmentation import active_pixels, float32_floor
 from method.significance import benjamini_hochberg, tail_p_values
@@ -112,6 +111,16 @@ class ActiveMaps:
         unit, image = (np.concatenate([getattr(part, name) for part in parts]) for name in ("unit", "image"))
         return cls(unit, image, Outlines.joined([part.outlines for part in parts]))
 
+    @property
+    def nbytes(self):
+        """About the memory that they take."""
+        return self.outlines.edges.nbytes + 3 * self.image.nbytes
+
+    def of_units(self, units):
+        """Those of some units, counted anew from the first. units: slice."""
+        which = np.flatnonzero((self.unit >= units.start) & (self.unit < units.stop))
+        return ActiveMaps(self.unit[which] - units.start, self.image[which], self.outlines.taken(which))
+
     def on(self, images):
         """Those of some images. images: int (n,). Returns (ActiveMaps, int (A,): the place of each one's image)."""
         places_of = np.full(max(self.image.max(initial=-1), images.max(initial=-1)) + 1, -1)
@@ -124,17 +133,39 @@ class ActiveMaps:
 class Chances:
     """How chance is drawn: the same for every layer and model (method.md §8.1, §8.3 to §8.5).
 
-    digests: of the photograph of each of N rows, texts. permutations: K. bootstraps: B. images: CHANCE_IMAGES, of a
-    concept at most, on which significance is judged. seed: of the dealings and of that choice. K and B may be 0, which
-    leaves out what is made from them.
+    digests: of P photographs, texts. photograph: int (N,), which of them each row shows, -1 for one that cannot be
+    read. permutations: K. bootstraps: B. images: CHANCE_IMAGES, of a concept at most, on which significance is judged.
+    seed: of the dealings and of that choice. K and B may be 0, which leaves out what is made from them.
     """
 
-    def __init__(self, digests, permutations, bootstraps, images, seed):
-        self.digests, self.permutations, self.images, self.seed = digests, permutations, images, seed
+    def __init__(self, digests, photograph, permutations, bootstraps, images, seed):
+        self.digests, self.photograph, self.permutations = digests, photograph, permutations
+        self.bootstraps, self.images, self.seed = bootstraps, images, seed
+        self.columns = _RESAMPLES + bootstraps
+        self.places = places(digests, seed)[photograph]  # (N,)
+
+    def weights(self, rows):
+        """How often each row counts: once, in the first half once, in the other once, then in every resample.
+
+        rows: n indices of readable ones. Drawn when asked: of a million rows they would fill 200 MB. Returns uint8
+        (n, 3 + B).
+        """
+        digests = [self.digests[number] for number in self.photograph[rows]]
         half = halves(digests)
-        once = np.stack([np.ones(len(digests), np.uint8), half, ~half], axis=1)
-        self.weights = np.hstack([once.astype(np.uint8), poisson_weights(digests, bootstraps)])  # (N, 3 + B)
-        self.places = places(digests, seed)
+        once = np.stack([np.ones(len(rows), bool), half, ~half], axis=1).astype(np.uint8)
+        return np.hstack([once, poisson_weights(digests, self.bootstraps)])
+
+    def candidates(self, carries):
+        """Among which rows chosen() chooses for a concept: those of the first photographs. carries: bool (N, C).
+
+        Returns bool (N, C), nowhere True without permutations.
+        """
+        found = np.zeros_like(carries)
+        for concept in range(carries.shape[1] if self.permutations else 0):
+            rows = np.flatnonzero(carries[:, concept])
+            ascending = np.unique(self.places[rows])
+            found[rows, concept] = self.places[rows] <= ascending[: self.images].max(initial=0)
+        return found
 
     def chosen(self, masks):
         """On which images of a concept significance is judged: int (n,), places in masks.images.
@@ -179,29 +210,18 @@ class Dealt:
     drawn: np.ndarray
 
 
-def compare(active, units, masks, chances, size):
-    """Some units and one concept. active: ActiveMaps of units 0..units-1. masks: ConceptMasks. size: pixels P.
-
-    Returns Pairs.
+def compare(counts, concept, units, dealt):
+    """Some units and one concept. counts: WeightedCounts. concept: its number. units: slice of those in counts. dealt:
+    see Pairs. Returns Pairs.
     """
-    count = len(masks.images)
-    mine, mask_of = active.on(masks.images)
-    areas, mask_areas = mine.outlines.areas(), masks.outlines.areas()
-    shared = overlap_of_pairs(mine.outlines, masks.outlines, mask_of, size)
-
-    weights = chances.weights[masks.images].astype(np.float64)
-    intersection, unit_area = (
-        csr_array((values.astype(np.float64), (mine.unit, mask_of)), (units, count)) @ weights  # whole numbers
-        for values in (shared, areas)
-    )
-    total = unit_area + mask_areas @ weights
-    by_location = mine.outlines.total(counted_up(masks.outlines.heights(size))[mine.outlines.edges])
-    lesser, larger = np.minimum(unit_area[:, 0], mask_areas.sum()), np.maximum(unit_area[:, 0], mask_areas.sum())
+    total = counts.unit_area[concept, units] + counts.mask_area[concept]
+    intersection, images = counts.intersection[concept, units], counts.images[concept]
+    areas = counts.unit_area[concept, units, _ALL], counts.mask_area[concept, _ALL]
     return Pairs(
-        weighted_iou=np.where(_halves_without(weights), np.nan, iou(intersection, total - intersection)),
-        location_iou=location_level(np.bincount(mine.unit, by_location, units), total[:, _ALL], count),
-        attainable=iou(lesser, larger),
-        dealt=deal(active, units, masks, chances, size) if chances.permutations else None,
+        weighted_iou=np.where(_halves_without(images), np.nan, iou(intersection, total - intersection)),
+        location_iou=location_level(counts.by_location[concept, units], total[:, _ALL], images[_ALL]),
+        attainable=iou(np.minimum(*areas), np.maximum(*areas)),
+        dealt=dealt,
     )
 
 
@@ -216,32 +236,38 @@ class Counted:
     images: int
 
 
-def compare_counted(active, units, masks, chances, size, counted):
+def compare_counted(counted, overlaps, count, dealt):
     """compare, of masks on some of a concept's images and with unions that the tally has counted on all that its rule
     counts: dealing out masks among the images that carry them changes what units and masks share, and no area. There
     are no resamples and no halves, for which areas would have to be counted anew.
 
-    masks: perhaps of no image, as of a concept without a place, whose figures are NaN but for the IoU. counted: see
-    Counted. Returns Pairs.
+    counted: see Counted. overlaps: (U,), see location_level. count: on how many images, perhaps none, as of a concept
+    without a place, whose figures are NaN but for the IoU. dealt: see Pairs. Returns Pairs.
     """
-    nothing, count = np.full(units, np.nan), len(masks.images)
+    nothing = np.full(len(counted.iou), np.nan)
     weighted = np.stack([counted.iou, nothing, nothing], axis=1)
     if not count:
         return Pairs(weighted, nothing, nothing, None)
-    mine, _ = active.on(masks.images)
-    by_location = mine.outlines.total(counted_up(masks.outlines.heights(size))[mine.outlines.edges])
-    overlaps = np.bincount(mine.unit, by_location, units)
     return Pairs(
         weighted_iou=weighted,
         location_iou=location_level(overlaps, counted.total * (count / counted.images), count),
         attainable=nothing,
-        dealt=deal(active, units, masks, chances, size, counted) if chances.permutations else None,
+        dealt=dealt,
     )
 
 
-def _halves_without(weights):
-    """Which columns are a half that holds no image. weights: (n, 3 + B). Returns bool (3 + B,)."""
-    without = ~weights.any(axis=0)
+def overlaps_by_location(active, units, masks, size):
+    """Σ over all pairs of a map and a mask of the pixels that they share. active: ActiveMaps of units 0..units-1.
+    masks: ConceptMasks. size: pixels P. Returns float64 (units,), whole numbers.
+    """
+    mine, _ = active.on(masks.images)
+    by_location = mine.outlines.total(counted_up(masks.outlines.heights(size))[mine.outlines.edges])
+    return np.bincount(mine.unit, by_location, units)
+
+
+def _halves_without(images):
+    """Which columns are a half that holds no image. images: (3 + B,), how many each holds. Returns bool (3 + B,)."""
+    without = images == 0
     without[[_ALL, *range(_RESAMPLES, len(without))]] = False
     return without
 
@@ -259,8 +285,12 @@ def location_level(overlaps, total, count):
 def deal(active, units, masks, chances, size, counted=None):
     """How the overlaps of some units and one concept compare with those under random dealings (method.md §8.3).
 
-    The arguments: see compare and, for counted, compare_counted. Returns Dealt.
+    active: ActiveMaps of units 0..units-1. masks: ConceptMasks, from which Chances.chosen chooses. size: pixels P.
+    counted: see compare_counted, None where the areas are those on the chosen images. Returns Dealt, None without
+    permutations or masks.
     """
+    if not chances.permutations or not len(masks.images):
+        return None
     chosen = chances.chosen(masks)
     count = len(chosen)
     mine, mask_of = active.on(masks.images[chosen])
@@ -341,7 +371,7 @@ class UnitsChance:
     """Gathers what is chance in the IoU of some units, concept after concept in concept order."""
 
     def __init__(self, units, concepts, chances):
-        columns, draws = chances.weights.shape[1], chances.permutations
+        columns, draws = chances.columns, chances.permutations
         self.of_pairs = {
             name: np.full((units, concepts), np.nan) for name in ("iou", "location_iou", "z", "attainable")
         }

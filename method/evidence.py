@@ -144,9 +144,11 @@ def in_groups(top, counts, groups_of, groups):
 
 
 def arrays_of(chance, presence, wider, photographs):
-    """What `<layer>_chance.npz` holds: {name: array}. photographs: N texts, the digest of each row's photograph."""
+    """What `<layer>_chance.npz` holds: {name: array}. photographs: bytes (N,), digests of the rows' photographs,
+    which take a quarter of the room of texts; earlier versions wrote those, and astype(str) reads both.
+    """
     of_presence = {_in_file(field.name): getattr(presence, field.name) for field in fields(Presence)}
-    return {**vars(chance), **of_presence, "wider": wider, "photographs": np.array(photographs)}
+    return {**vars(chance), **of_presence, "wider": wider, "photographs": photographs}
 
 
 def _in_file(name):

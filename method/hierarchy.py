@@ -10,7 +10,7 @@ from method.comparison import interval
 from method.findings import UNLOCALIZABLE
 from method.probability import DETECTION_FACTOR, region_probabilities, resampled_region_probabilities
 
-_UNITS_AT_ONCE = 16  # ranked together
+_UNITS_AT_ONCE, _PEAKS_AT_ONCE = 16, 1 << 22  # ranked together, and their peaks
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,14 @@ class Hierarchy:
         copies = np.zeros((0, 0), np.uint8) if evidence is None or copies is None else copies
         units = np.flatnonzero(findings.interpretable)
         found, sizes = {}, region_sizes or {}
+        step = max(1, min(_UNITS_AT_ONCE, _PEAKS_AT_ONCE // len(findings.tally.carries)))
         detections = np.zeros((len(findings.concepts), copies.shape[1]), int)
         for region in findings.regions:
             columns = findings.members(region)
             names = [findings.concepts[column] for column in columns]
             places = [place for place, unit in enumerate(units) if findings.ranking[unit, 0] in columns]
-            for start in range(0, len(places), _UNITS_AT_ONCE):
-                some = places[start : start + _UNITS_AT_ONCE]
+            for start in range(0, len(places), step):
+                some = places[start : start + step]
                 region_size = sizes.get(region, len(names))
                 probabilities, resampled = _of_region(
                     findings.tally, peaks, units[some], some, columns, ties, evidence and evidence.chance, copies

@@ -74,10 +74,14 @@ class Outlines:
         return [self.edges[start:stop].tobytes() for start, stop in zip(self.bounds, self.bounds[1:], strict=False)]
 
     def total(self, before):
-        """Per set, the sum over its pixels. before: int64 (E,), at each edge the sum over all pixels before it."""
-        runs = before[1::2] - before[::2]
-        summed = np.concatenate([[0], np.cumsum(runs, dtype=np.int64)])
-        return np.diff(summed[self.bounds // 2])
+        """Per set, the sum over its pixels. before: int64 (..., E), at each edge the sum over all pixels before it.
+
+        Returns int64 (..., A).
+        """
+        runs = before[..., 1::2] - before[..., ::2]
+        summed = np.zeros((*runs.shape[:-1], runs.shape[-1] + 1), np.int64)
+        np.cumsum(runs, axis=-1, out=summed[..., 1:])
+        return np.diff(summed[..., self.bounds // 2])
 
     def areas(self):
         """Number of pixels. Returns int64 (A,)."""
@@ -125,17 +129,3 @@ def _smallest(size):
 def counted_up(values):
     """The sum of the values before each place. values: (P,). Returns int64 (P + 1,)."""
     return np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
-
-
-def overlap_of_pairs(sets, masks, mask_of, size):
-    """Pixels that each set shares with its mask. sets: Outlines of A. masks: Outlines. mask_of: int (A,), ascending.
-
-    size: P. Returns int64 (A,).
-    """
-    found = np.zeros(len(sets), np.int64)
-    for start in range(0, len(masks), _SETS_AT_ONCE):
-        first, last = np.searchsorted(mask_of, (start, start + _SETS_AT_ONCE))
-        before = masks.part(start, min(start + _SETS_AT_ONCE, len(masks))).cumulative(size)
-        some = sets.part(first, last)
-        found[first:last] = some.total(before[some.edges, np.repeat(mask_of[first:last] - start, some.lengths)])
-    return found

@@ -35,9 +35,9 @@ class Groups:
     @classmethod
     def of_photographs(cls, known, half):
         """known: bool (P, C). half: bool (P,), see method.resampling.halves."""
-        keys = np.column_stack([known, half])
-        distinct, of, photographs = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
-        return cls(of.ravel(), distinct[:, :-1], distinct[:, -1], photographs)
+        keys = _as_one(np.packbits(np.column_stack([known, half]), axis=1))
+        _, first, of, photographs = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+        return cls(of, known[first], half[first], photographs)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class UnitPixels:
 
 
 class PixelKinds:
-    """Counts the pixels of some units by kind. measure in any thread, add in any order, result once.
+    """Counts the pixels of some units by kind. measure in any thread, add in any order, summed and result once.
 
     thresholds: float64 (U,). iou: float64 (U, C), of units and single concepts (method.md §3.4), by which labels and
     candidates are chosen. units: int (D,), those whose pixels are counted, each with an IoU above 0. groups: Groups of
@@ -146,6 +146,13 @@ class PixelKinds:
             own = _keys(group[rows], lies[np.ix_(candidates, rows)].T), columns[np.ix_([0, 1 + index], rows)].T
             self._held[index] = merged(*map(np.concatenate, zip(self._held[index], own, strict=True)))
         self._waiting, self._n_waiting = [], 0
+
+    def merge(self, ranks):
+        """Add up what all processes have counted. ranks: util.ranks.Ranks."""
+        if self._waiting:
+            self._merge()
+        parts = ranks.shared(ranks.gathered(self._held))
+        self._held = [merged(*map(np.concatenate, zip(*of_unit, strict=True))) for of_unit in zip(*parts, strict=True)]
 
     def result(self):
         """Returns list of D UnitPixels."""

@@ -30,6 +30,10 @@ class SharedMasks:
         self.intersection[at] += overlap
         self.union[at] += area[:, None] + area - overlap
 
+    def merge(self, ranks):
+        """Add up what all processes have counted. ranks: util.ranks.Ranks."""
+        self.both, self.intersection, self.union = ranks.summed(self.both, self.intersection, self.union)
+
 
 def wider_concepts(both, intersection, union, asked, same_rule):
     """For each concept that images show or lack, the one that has the same masks on more photographs (method.md §8.6).

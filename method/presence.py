@@ -8,7 +8,6 @@ from method.rank_sum import Ranking, auc_interval, p_values
 from method.significance import benjamini_hochberg
 
 _TOLD_FROM, _TOLD_TO = 0.6, 0.4  # AUC from or up to which a unit tells a concept
-_UNITS_AT_ONCE = 32  # sorted together, which bounds the memory
 
 
 @dataclass(frozen=True)
@@ -34,35 +33,56 @@ class Presence:
         return (self.q <= alpha) & ((self.auc >= _TOLD_FROM) | (self.auc <= _TOLD_TO))
 
 
-def presence(peaks, carries, sources, photographs, asked):
-    """Compare peaks of images with and without each concept, within each index file (method.md §8.6).
+class Compared:
+    """The images among which units may tell concepts, each photograph once (method.md §8.6).
 
-    peaks: float (N, U), the greatest value of each map. carries: bool (N, C), which image carries which concept.
-    sources: int (N,), the index file an image comes from: files differ in their photographs, so they are not compared
-    with each other. photographs: (N,) texts, digests; rows of one photograph in one file count once, with the concepts
-    of all of them. asked: bool (C,), concepts that images show or lack. Returns Presence.
+    carries: bool (N, C), which image carries which concept. sources: int (N,), the index file an image comes from:
+    files differ in their photographs, so they are not compared with each other. photographs: int (N,), which one a row
+    shows, in an order that does not depend on that of the rows; rows of one photograph in one file count once, with the
+    concepts of all of them. asked: bool (C,), concepts that images show or lack.
     """
-    rows, carries = _once(carries, sources, photographs)
-    sources = np.asarray(sources)[rows]
-    files = [np.flatnonzero(sources == source) for source in np.unique(sources)]
-    sizes = np.array([carries[file].sum(axis=0) for file in files])  # (files, C)
-    others = np.array([[len(file)] for file in files]) - sizes
-    sizes, others = (np.where(asked & (sizes > 0) & (others > 0), part, 0) for part in (sizes, others))
-    units = peaks.shape[1]
-    sums = np.zeros((4, units, carries.shape[1]))  # deviation, its variance and third moment, DeLong's variance
-    for start in range(0, units, _UNITS_AT_ONCE):
-        some = slice(start, start + _UNITS_AT_ONCE)
-        for file, showing, lacking in zip(files, sizes, others, strict=True):
-            compared = np.flatnonzero(showing)
-            if len(compared):
-                ranking = Ranking(np.ascontiguousarray(peaks[rows[file], some].T))
-            for concept in compared:
-                member = np.ascontiguousarray(carries[file, concept])
-                pairs = showing[concept] * lacking[concept]
-                sums[0, some, concept] += ranking.deviation(member)
-                sums[1:3, some, concept] += ranking.moments(showing[concept])
-                sums[3, some, concept] += ranking.delong(member) * pairs**2
-    return _of_sums(sums, sizes, others)
+
+    def __init__(self, carries, sources, photographs, asked):
+        rows, carries = _once(carries, sources, photographs)
+        sources = np.asarray(sources)[rows]
+        files = [np.flatnonzero(sources == source) for source in np.unique(sources)]
+        sizes = np.array([carries[file].sum(axis=0) for file in files])  # (files, C)
+        others = np.array([[len(file)] for file in files]) - sizes
+        self._sizes, self._others = (
+            np.where(asked & (sizes > 0) & (others > 0), part, 0) for part in (sizes, others)
+        )  # fmt: skip
+        self._files = []  # (rows, concepts, which of the rows carry each concept)
+        for file, showing in zip(files, self._sizes, strict=True):
+            concepts = np.flatnonzero(showing)
+            if len(concepts):
+                self._files.append((rows[file], concepts, np.ascontiguousarray(carries[np.ix_(file, concepts)].T)))
+
+    def sums(self, peaks):
+        """What images with a concept and without it differ by, of some units. peaks: float (u, N), the greatest value
+        of each map. Returns float64 (4, u, C): deviation, its variance and third moment, DeLong's variance.
+        """
+        sums = np.zeros((4, len(peaks), self._sizes.shape[1]))
+        for rows, concepts, members in self._files:
+            ranking = Ranking(peaks[:, rows])
+            for concept, member in zip(concepts, members, strict=True):
+                showing = int(member.sum())
+                sums[0, :, concept] += ranking.deviation(member)
+                sums[1:3, :, concept] += ranking.moments(showing)
+                sums[3, :, concept] += ranking.delong(member) * float(showing * (len(member) - showing)) ** 2
+        return sums
+
+    def presence(self, sums):
+        """Presence of all units. sums: float64 (4, U, C), see sums."""
+        pairs = (self._sizes * self._others).sum(axis=0)
+        terms = (self._sizes * self._others * (self._sizes + self._others + 1)).sum(axis=0)
+        squares = pairs.astype(object) ** 2  # whole numbers that 64 bits do not hold where photographs are many
+        with np.errstate(invalid="ignore", divide="ignore"):  # concepts without pairs become NaN
+            auc = 0.5 + sums[0] / (2 * pairs)
+            chance_variance = terms / (12 * squares).astype(np.float64)
+            low, high = auc_interval(auc, sums[3] / squares.astype(np.float64), chance_variance)
+        p = np.where(pairs > 0, p_values(*sums[:3]), np.nan)
+        showing, lacking = self._sizes.sum(axis=0), self._others.sum(axis=0)
+        return Presence(auc, low, high, p, benjamini_hochberg(p), showing, lacking)
 
 
 def joined(parts):
@@ -82,20 +102,8 @@ def joined(parts):
 
 def _once(carries, sources, photographs):
     """The first row of every photograph in every file, and what all of its rows there carry: int (n,), bool (n, C)."""
-    _, photographs = np.unique(photographs, return_inverse=True)
-    keys = np.stack([np.asarray(sources), photographs], axis=1)
-    _, rows, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    keys = np.asarray(sources, np.int64) * (np.max(photographs, initial=0) + 1) + photographs
+    _, rows, place = np.unique(keys, return_index=True, return_inverse=True)
     merged = np.zeros((len(rows), carries.shape[1]), bool)
-    np.logical_or.at(merged, place.ravel(), carries)
+    np.logical_or.at(merged, place, carries)
     return rows, merged
-
-
-def _of_sums(sums, sizes, others):
-    """Presence from what all files add up to. sizes, others: int64 (files, C), 0 where there is nothing to compare."""
-    pairs = (sizes * others).sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):  # concepts without pairs become NaN
-        auc = 0.5 + sums[0] / (2 * pairs)
-        chance_variance = (sizes * others * (sizes + others + 1)).sum(axis=0) / (12 * pairs**2)
-        low, high = auc_interval(auc, sums[3] / pairs**2, chance_variance)
-    p = np.where(pairs > 0, p_values(*sums[:3]), np.nan)
-    return Presence(auc, low, high, p, benjamini_hochberg(p), sizes.sum(axis=0), others.sum(axis=0))

@@ -13,7 +13,8 @@ _BIAS_FACTOR = 1.2  # 0.30 of 0.25
 
 TIES = ("mean", "order")
 
-_RESAMPLES_AT_ONCE = 50  # of all images, which bounds the memory
+# Of all images, which bounds the memory: resamples at once, and copies of images in them.
+_RESAMPLES_AT_ONCE, _COPIES_AT_ONCE = 50, 1 << 23
 
 
 def ranks(peaks, ties="mean"):
@@ -119,8 +120,9 @@ def resampled_region_probabilities(iou, peaks, lowest, highest, carries, copies,
     order, first, last = _ascending(peaks, ties)
     reach = _reach(peaks, lowest, highest)
     scores = np.empty(iou.shape)
-    for start in range(0, copies.shape[1], _RESAMPLES_AT_ONCE):
-        some = slice(start, start + _RESAMPLES_AT_ONCE)
+    step = max(1, min(_RESAMPLES_AT_ONCE, _COPIES_AT_ONCE // max(len(copies), 1)))
+    for start in range(0, copies.shape[1], step):
+        some = slice(start, start + step)
         sizes = carries.T @ copies[:, some]  # (C, b)
         for unit, images in enumerate(order):
             mine = copies[images, some].astype(np.float64)  # (n, b), by ascending peak

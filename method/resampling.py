@@ -11,7 +11,9 @@ import numpy as np
 
 
 def seed_of(*words):
-    """A seed made from words, whole number of 64 bits."""
+    """A seed made from words, whole number of 64 bits. Raises TypeError for bytes: they are not the text they hold."""
+    if any(isinstance(word, bytes) for word in words):
+        raise TypeError(f"{words} must be texts: decode the bytes first")
     text = "\n".join(map(str, words))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
@@ -21,17 +23,17 @@ def poisson_weights(digests, resamples):
 
     digests: n texts. resamples: B. Returns uint8 (n, B); rows of the same photograph are alike.
     """
-    drawn = {
-        digest: np.random.default_rng(seed_of("bootstrap", digest)).poisson(1, resamples) for digest in set(digests)
-    }
-    return np.array([drawn[digest] for digest in digests], np.uint8).reshape(len(digests), resamples)
+    weights = np.empty((len(digests), resamples), np.uint8)
+    for index, digest in enumerate(digests):
+        weights[index] = np.random.default_rng(seed_of("bootstrap", digest)).poisson(1, resamples)
+    return weights
 
 
 def halves(digests):
     """Which of two halves each photograph falls into (method.md §8.4). digests: n texts. Returns bool (n,)."""
-    return np.array([seed_of("half", digest) % 2 for digest in digests], bool)
+    return np.fromiter((seed_of("half", digest) % 2 for digest in digests), bool, len(digests))
 
 
 def places(digests, seed):
     """Where each photograph stands in a random order: numbers to sort by. digests: n texts. Returns uint64 (n,)."""
-    return np.array([seed_of("order", seed, digest) for digest in digests], np.uint64)
+    return np.fromiter((seed_of("order", seed, digest) for digest in digests), np.uint64, len(digests))

@@ -8,7 +8,9 @@ from functools import cache
 
 import numpy as np
 
-_PIXELS_AT_ONCE = 1 << 18  # upsampled together: few enough for a core's cache, many enough to pay for the calls
+from util.packing import pack
+
+PIXELS_AT_ONCE = 1 << 18  # upsampled together: few enough for a core's cache, many enough to pay for the calls
 
 
 @cache
@@ -58,17 +60,9 @@ def active_pixels(maps, thresholds, grid):
 
 def packed_active_pixels(maps, thresholds, grid):
     """active_pixels of any number of maps, packed (see pack) a few at a time. Returns uint64 (A, words)."""
-    step = max(1, _PIXELS_AT_ONCE // (grid[0] * grid[1]))
+    step = max(1, PIXELS_AT_ONCE // (grid[0] * grid[1]))
     few = [slice(start, start + step) for start in range(0, max(len(maps), 1), step)]
     return np.concatenate([pack(active_pixels(maps[some], thresholds[some], grid)) for some in few])
-
-
-def pack(pixels):
-    """Pack boolean images for counting. pixels: bool (A, S, S). Returns uint64 (A, words), zero-filled at the end."""
-    bits = pixels.reshape(len(pixels), pixels.shape[1] * pixels.shape[2])
-    packed = np.zeros((len(pixels), -(-bits.shape[1] // 64) * 8), np.uint8)
-    packed[:, : -(-bits.shape[1] // 8)] = np.packbits(bits, axis=1)
-    return packed.view(np.uint64)
 
 
 def count_pixels(packed):

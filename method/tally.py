@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from method.segmentation import count_overlap, count_pixels, float32_floor, pack, packed_active_pixels
+from method.segmentation import count_overlap, count_pixels, float32_floor, packed_active_pixels
+from util.packing import unpack
 
 IMAGES_KEPT = 20  # K: best images kept per unit and concept
 
@@ -53,17 +54,20 @@ class Tally:
 
 
 class Labels(NamedTuple):
-    """What is annotated in an image. concepts: int (m,), indices of those with a mask. masks: bool (m, rows, columns),
-    on the grid on which its pixels are counted. whole: int (w,), of those that hold for the whole image.
+    """What is annotated in an image. concepts: int (m,), indices of those with a mask. bits: uint64 (m, words), the
+    masks packed (see segmentation.pack). grid: (rows, columns), on which its pixels are counted. whole: int (w,), of
+    those that hold for the whole image.
     """
 
     concepts: np.ndarray
-    masks: np.ndarray
+    bits: np.ndarray
+    grid: tuple
     whole: np.ndarray = np.zeros(0, int)
 
     @property
-    def grid(self):
-        return self.masks.shape[1:]
+    def masks(self):
+        """bool (m, rows, columns)."""
+        return unpack(self.bits, self.grid)
 
     @property
     def all(self):
@@ -74,8 +78,9 @@ class TallyStatistic:
     """Tallies the IoU of every unit and concept (method.md §3.3, §3.4 and §10).
 
     A statistic of the pass over the maps: measure(maps, images, labels) in any thread, add(measured) in any order,
-    result() at the end. thresholds: float64 (U,), T_u. concepts: C concepts of the dictionary, in
-    order. carries: bool (N, C), which image carries which. iou_union: see UNIONS. images: see IMAGES.
+    merge(ranks) where the processes of a run have their shares of the images, result() at the end. thresholds: float64
+    (U,), T_u. concepts: C concepts of the dictionary, in order. carries: bool (N, C), which image carries which.
+    iou_union: see UNIONS. images: see IMAGES.
     """
 
     def __init__(self, thresholds, concepts, carries, iou_union="all", images="concept"):
@@ -115,7 +120,7 @@ class TallyStatistic:
                 continue
             units = unit[bounds[index] : bounds[index + 1]]
             active = packed_active_pixels(maps[index, units], self.thresholds[units], of_image.grid)
-            masks, size = pack(of_image.masks), of_image.grid[0] * of_image.grid[1]
+            masks, size = of_image.bits, of_image.grid[0] * of_image.grid[1]
             area = count_pixels(active)
             # What holds for the whole image is counted from areas alone.
             mask_area = np.concatenate([count_pixels(masks), np.full(len(of_image.whole), size)])
@@ -151,6 +156,14 @@ class TallyStatistic:
         self.counts.add(counts)
         for pairs, scores, image in candidates:
             self.best.add(pairs, scores, image)
+
+    def merge(self, ranks):
+        """Put together what the processes of a run have counted, each on its share. ranks: util.ranks.Ranks."""
+        names = [part.name for part in fields(self.counts)]
+        self.counts = Counts(*ranks.summed(*(getattr(self.counts, name) for name in names)))
+        for map_size, best in (ranks.gathered((self.map_size, self.best)) or [])[1:]:
+            self.map_size = max(self.map_size, map_size)  # (0, 0) of a process without images
+            self.best.merge(best)
 
     def result(self):
         """Returns Tally."""
@@ -235,6 +248,14 @@ class BestImages:
         of = np.maximum(places - (places > before), 0)
         self.scores[pairs] = np.where(places == before, scores, np.take_along_axis(held, of, axis=1))
         self.images[pairs] = np.where(places == before, image, np.take_along_axis(images, of, axis=1))
+
+    def merge(self, other):
+        """Take in the best of other images."""
+        scores = np.concatenate([self.scores, other.scores], axis=1)
+        images = np.concatenate([self.images, other.images], axis=1)
+        # An empty place has the score 0, and every image one above it.
+        order = np.lexsort((images, -scores))[:, : self.kept]
+        self.scores, self.images = (np.take_along_axis(of, order, axis=1) for of in (scores, images))
 
     def result(self, carriers):
         """The best images, best first. carriers: per concept the indices of the images that carry it, ascending.

@@ -163,7 +163,7 @@ def photographs_for(config, model, dictionary, subgroups):
             dictionary, crop, config.ALIGN_JITTER, skip_bad=config.SKIP_BAD_IMAGES, **finding(config, model)
         )  # fmt: skip
         for row in cropped.usable_rows:
-            digest = cropped.digests[row.image]
+            digest = cropped.digest_of(row)
             if paths.setdefault(digest, row.image) == row.image:
                 seen[digest] = cropped.view(row)
     digests = sorted(paths)  # whatever the order of the rows

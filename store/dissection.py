@@ -15,7 +15,7 @@ from method.findings import Findings
 from method.formulas import Formulas
 from method.tally import Tally, iou
 from store.arrays import load_arrays, load_as, save_arrays
-from store.maps import discard_interrupted, memory_maps, open_maps
+from store.maps import MemoryMaps, discard_interrupted, open_maps
 from store.run import layer_stores, prepare_twin
 from store.sparse_maps import SparseMaps
 from store.stages import CHANCE, FORMULAS, MAPS, MAPS_SIZE, STATISTICS, TALLY, THRESHOLDS, TWINS
@@ -41,11 +41,11 @@ def extract(config, operator, stores):
     """§3.1: have the activation maps of every layer in its memory map, all in one forward pass."""
     missing = missing_of(stores, "activation maps", (MAPS, MAPS_SIZE))
     if missing:
-        with memory_maps(
+        maps = MemoryMaps(
             missing, MAPS, MAPS_SIZE, session=operator.session, dtype=config.FEATURE_DTYPE,
             batch_size=config.BATCH_SIZE, usable=operator.dictionary.usable,
-        ) as begin:  # fmt: skip
-            operator.feature_extraction(list(missing), begin)
+        )  # fmt: skip
+        maps.finish(operator.feature_extraction(list(missing), begin=maps.begin))
 
 
 def threshold(config, operator, stores):
@@ -122,7 +122,7 @@ def dissect_twins(config, operator, twins, stores):
         if not unfinished:
             continue
         log.info("untrained twin: %s", twin.label)
-        of_twin = operator.of(prepare_twin(config, operator.model, twin.seed))
+        of_twin = operator.of_twin(twin.seed)
         extract(config, of_twin, unfinished)
         threshold(config, of_twin, unfinished)
         tally(of_twin, unfinished)

@@ -3,15 +3,18 @@
 It is read and written by plain file operations in blocks, never mapped whole: mapped pages would count as the
 program's memory, and 24,632 images of a large layer are more than most machines have.
 The maps of an image that was left out of the run (SKIP_BAD_IMAGES) are NaN.
+While it is being made, each process of the run writes the images that are its share into the one file.
 """
 
+import glob
 import json
 import logging
 import os
 import shutil
 import time
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -76,17 +79,6 @@ class FeatureMaps:
         """One activation map A_u(x). Returns float32 (H, W)."""
         return self._read((image * self.units + unit) * (self.bytes_per_image // self.units), self.shape[2:])
 
-    def peaks(self, start, stop, units=slice(None)):
-        """p_u(x) of some images, and the bounds of the units over them. units: which, by default all.
-
-        Returns (float32 (stop - start, units), NaN for images that were left out; lowest, highest: float32 (units,)).
-        """
-        values = self.read(start, stop)[:, units].reshape(stop - start, -1, self.shape[2] * self.shape[3])
-        peaks = values.max(axis=2)
-        seen = ~np.isnan(peaks).any(axis=1)
-        lowest = values[seen].min(axis=(0, 2), initial=np.inf)
-        return peaks, lowest, peaks[seen].max(axis=0, initial=-np.inf)
-
     def _read(self, offset, shape):
         count = int(np.prod(shape))
         # Opens a file of its own for every call, so that threads do not move each other's position.
@@ -95,10 +87,27 @@ class FeatureMaps:
             raise DissectionError(f"{self.path} ended early: it was cut while it was being read")
         return numbers.reshape(shape).astype(np.float32, copy=False)
 
-    def blocks(self, block_bytes):
-        """Consecutive (start, stop) ranges of images of about block_bytes each."""
-        step = max(1, block_bytes // self.bytes_per_image)
-        return [(start, min(start + step, self.shape[0])) for start in range(0, self.shape[0], step)]
+    def peaks(self, start, stop, units=slice(None)):
+        """p_u(x) of images start..stop-1, and the bounds of their maps. units: slice or int (U,) of those asked for.
+
+        Returns float32 (stop - start, U), NaN for an image left out; the lowest and the highest of all values, float32
+        (U,), infinite where all images are left out.
+        """
+        few = isinstance(units, slice) and units.indices(self.units) != (0, self.units, 1)
+        if few:  # in a row, as a process has its share of them
+            maps = self.read_units(range(start, stop), *units.indices(self.units)[:2])
+        else:
+            maps = self.read(start, stop)[:, units]
+        values = maps.reshape(*maps.shape[:2], maps.shape[2] * maps.shape[3])
+        of_images = values.max(axis=2)
+        seen = ~np.isnan(of_images).any(axis=1)
+        lowest = values[seen].min(axis=(0, 2), initial=np.inf)
+        return of_images, lowest, of_images[seen].max(axis=0, initial=-np.inf)
+
+    def blocks(self, block_bytes, first=0, last=None):
+        """Consecutive (start, stop) ranges of the images first..last-1, all by default, of about block_bytes each."""
+        step, last = max(1, block_bytes // self.bytes_per_image), self.shape[0] if last is None else last
+        return [(start, min(start + step, last)) for start in range(first, last, step)]
 
 
 def require_space(folder, missing_bytes, names):
@@ -110,145 +119,221 @@ def require_space(folder, missing_bytes, names):
             f"{free / 1e6:,.0f} MB free: free some space, choose another OUTPUT_FOLDER, or set FEATURE_DTYPE='float16' "
             "to halve it"
         )
+    return free
 
 
 def discard_interrupted(store, stage):
     """Delete what an interrupted run left of a memory map, once a whole one holds."""
-    for word in ("partial", "partial.json"):
-        beside(store.path(stage.suffix), word).unlink(missing_ok=True)
+    path = store.path(stage.suffix)
+    for leftover in (beside(path, "partial"), *_notes(path), *_notes(path, begun=True)):
+        leftover.unlink(missing_ok=True)
 
 
-@contextmanager
-def memory_maps(stores, stage, size_stage, *, session, dtype, batch_size, usable):
-    """Have one pass fill the memory maps of several layers. stores: {layer: LayerStore}; the rest: see FeatureWriter.
-
-    Yields the function begin of loader.activations.one_pass. When the block ends well the maps take their names;
-    otherwise what is written is kept for the next run. Raises DissectionError when the disk is too small for them.
+def _notes(path, begun=False):
+    """The notes of progress that processes left beside an unfinished map, or those that they had only begun to write.
+    path: of the whole map.
     """
-    writers = {}
-
-    def begin(shapes):
-        for layer, shape in shapes.items():
-            shape = (len(usable), *shape)
-            writers[layer] = FeatureWriter(stores[layer], stage, size_stage, session, shape, dtype, batch_size, usable)
-        missing_bytes = sum(writer.missing_bytes for writer in writers.values())
-        require_space(next(iter(stores.values())).folder, missing_bytes, [store.layer for store in stores.values()])
-        return {layer: [writer] for layer, writer in writers.items()}, min(of.done for of in writers.values())
-
-    try:
-        yield begin
-        for writer in writers.values():
-            writer.finish()
-    finally:
-        for writer in writers.values():
-            writer.close()
+    name = f".{glob.escape(path.name)}.partial*.json"
+    return sorted(path.parent.glob(f".{name}.partial" if begun else name))
 
 
-class FeatureWriter:
-    """Fills a layer's memory map batch after batch, and goes on where a killed run stopped. A consumer of the pass.
+class PartialMaps:
+    """The unfinished memory map of a layer, as the first process plans and finishes it; where a killed run stopped, it
+    goes on.
 
     store: LayerStore. stage, size_stage: the Stages of the map and of `<layer>_feature_size.npy`. session: dict of what
     else the bytes depend on (the device): a part made under another session or batch size is started anew, since a
     batch of another size rounds differently. shape: (N, U, H, W). dtype: of the file. batch_size: images per call of
-    add. usable: bool (N,), the images that have maps; the others stay NaN. Beside the partial file lies a note of how
-    many images are safely on the disk.
+    MapsSlice.add. usable: bool (N,), the images that have maps; the others stay NaN. Beside the partial file lie notes
+    of which images are safely on the disk, one from each process that wrote some.
+
+    done: bool, which batches are there. place: see MapsSlice.
     """
 
     def __init__(self, store, stage, size_stage, session, shape, dtype, batch_size, usable):
         self.store, self.stage, self.size_stage = store, stage, size_stage
-        self.shape, self.dtype, self.batch_size, self.usable = tuple(shape), np.dtype(dtype), batch_size, usable
-        self.identity = json.loads(json.dumps(
-            {"made_from": store.made_from(stage), "session": session, "shape": self.shape, "dtype": str(self.dtype),
+        self.whole = store.path(stage.suffix)
+        identity = json.loads(json.dumps(
+            {"made_from": store.made_from(stage), "session": session, "shape": shape, "dtype": str(np.dtype(dtype)),
              "batch_size": batch_size}
         ))  # fmt: skip
-        self.partial = beside(store.path(stage.suffix), "partial")
-        self.note = beside(store.path(stage.suffix), "partial.json")
-        self.bytes_per_image = int(np.prod(self.shape[1:])) * self.dtype.itemsize
-        with explained(self.partial):
-            self.partial.parent.mkdir(parents=True, exist_ok=True)
+        shape = tuple(shape)
+        self.place = Place(store.layer, beside(self.whole, "partial"), identity, shape, dtype, batch_size, usable)
+        with explained(self.place.path):
+            self.place.path.parent.mkdir(parents=True, exist_ok=True)
             self.done = self._resumable()
-            self.file = open(self.partial, "r+b" if self.done else "w+b")  # noqa: SIM115 - closed by close()
-            self.file.truncate(self.done * self.bytes_per_image)
-        self.noted = time.monotonic()
+            with open(self.place.path, "r+b" if self.done.any() else "wb") as file:
+                file.truncate(shape[0] * self.place.bytes_per_image)
+            self._join_notes()
 
     @property
     def missing_bytes(self):
         """How much is still to be written."""
-        return (self.shape[0] - self.done) * self.bytes_per_image
+        return self.place.bytes_per_image * sum(stop - start for start, stop in self.place.runs(~self.done))
 
     def _resumable(self):
-        """How many images of an interrupted run can be kept."""
-        try:
-            note = read_json(self.note)
-            done, identity = note["done"], note["identity"]
-            whole = self.store.path(self.stage.suffix)
-            same = identity == self.identity and type(done) is int and 0 <= done <= self.shape[0]
-            if same and done == self.shape[0] and not self.partial.exists() and whole.exists():
-                os.replace(whole, self.partial)  # killed after the map got its name, before the manifest heard of it
-            stands = same and self.partial.stat().st_size >= done * self.bytes_per_image
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return 0
-        name = self.store.path(self.stage.suffix).name
-        if not stands:
-            log.info("%s: the interrupted part was made under other settings and is started anew", name)
-            return 0
-        if done < self.shape[0]:
-            done -= done % self.batch_size  # only whole batches are the same as in a run that was not interrupted
-        if done:
-            log.info("%s: going on at image %d of %d", name, done, self.shape[0])
+        """Which batches of an interrupted run can be kept, bool."""
+        path, done = self.place.path, np.zeros(self.place.batches, bool)
+        found = [note for note in map(self._read_note, _notes(self.whole)) if note is not None]
+        for identity, ranges in found:
+            for start, stop in ranges if identity == self.place.identity else ():
+                # Only whole batches are the same as in a run that was not interrupted.
+                first, last = -(-start // self.place.batch_size), stop // self.place.batch_size
+                done[first : len(done) if stop == self.place.shape[0] else last] = True
+        if done.all() and not path.exists() and self.whole.exists():
+            os.replace(self.whole, path)  # killed after the map got its name, before the manifest heard of it
+        if not path.exists():
+            return np.zeros(len(done), bool)
+        if not done.any() or path.stat().st_size != self.place.bytes:
+            if found:
+                log.info("%s: the interrupted part was made under other settings and is started anew", self.whole.name)
+            return np.zeros(len(done), bool)
+        images = sum(stop - start for start, stop in self.place.runs(done))
+        log.info("%s: going on with %d of %d images there", self.whole.name, images, self.place.shape[0])
         return done
 
+    def _read_note(self, path):
+        """(identity, ranges of images) of a note, None for a damaged one."""
+        try:
+            note = read_json(path)
+            count, ranges = self.place.shape[0], note["done"]
+            fits = all(type(edge) is int for of in ranges for edge in of) and all(
+                len(of) == 2 and 0 <= of[0] <= of[1] <= count for of in ranges
+            )
+            return (note["identity"], ranges) if fits else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _join_notes(self):
+        """Have one note of what is there, instead of those of processes that are no more."""
+        joined = beside(self.whole, "partial.json")
+        write_note(joined, self.place.identity, self.place.runs(self.done))
+        for note in _notes(self.whole):
+            if note != joined:
+                note.unlink()
+
+    def finish(self, written):
+        """Give the complete map its name and enter it in the manifest, with `<layer>_feature_size.npy`.
+
+        written: bool, which batches the pass has put there. Raises ValueError where an image has no maps.
+        """
+        self.done |= written
+        with MapsSlice(self.place) as rest:  # batches all of whose images were left out
+            for start, stop in self.place.runs(~self.done):
+                for first in range(start, stop, self.place.batch_size):
+                    rest.add_nothing(first)
+        made_from = self.place.identity["made_from"]
+        self.store.forget(self.stage.suffix)
+        self.store.make(self.size_stage, save_arrays, np.array(self.place.shape, np.int64))
+        with explained(self.place.path):
+            sync(self.place.path)
+            os.replace(self.place.path, self.whole)
+        self.store.record(self.stage, made_from)
+        discard_interrupted(self.store, self.stage)
+
+
+def ranges_of(batches, size, count):
+    """Consecutive batches as ranges of images: list of (start, stop). batches: bool, of each batch. size: of batches.
+    count: of images.
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], batches, [False]]).astype(np.int8)))
+    return [(int(start) * size, min(int(stop) * size, count)) for start, stop in edges.reshape(-1, 2)]
+
+
+class Place(NamedTuple):
+    """Where processes put the maps of a layer, and what they are. layer: its name in messages. path: of the partial
+    file. The rest: see PartialMaps.
+    """
+
+    layer: str
+    path: Path
+    identity: dict
+    shape: tuple
+    dtype: str
+    batch_size: int
+    usable: np.ndarray
+
+    @property
+    def bytes_per_image(self):
+        return int(np.prod(self.shape[1:])) * np.dtype(self.dtype).itemsize
+
+    @property
+    def bytes(self):
+        return self.shape[0] * self.bytes_per_image
+
+    @property
+    def batches(self):
+        """Their number."""
+        return -(-self.shape[0] // self.batch_size)
+
+    def runs(self, batches):
+        """See ranges_of."""
+        return ranges_of(batches, self.batch_size, self.shape[0])
+
+    def open(self, rank):
+        """What takes the maps of the images that are one process's. Returns MapsSlice."""
+        return MapsSlice(self, rank)
+
+
+def write_note(path, identity, ranges):
+    """Note which images are safely on the disk. ranges: list of (start, stop)."""
+    replace_text(path, json.dumps({"identity": identity, "done": ranges}))
+
+
+class MapsSlice(AbstractContextManager):
+    """One process's share of an unfinished memory map: a consumer of the pass, which gets whole batches in any order.
+    To be used in a `with` block. place: Place. rank: of the process.
+    """
+
+    def __init__(self, place, rank=0):
+        self.place = place
+        self.note = place.path.with_name(f"{place.path.name}.{rank}.json")
+        self.written = np.zeros(place.batches, bool)
+        with explained(place.path):
+            self.file = open(place.path, "r+b")  # noqa: SIM115 - closed by __exit__
+        self.noted = time.monotonic()
+
     def add(self, batch):
-        """Put the maps of a batch (loader.batch.Batch) in their places, and NaN in those left out before them.
+        """Put the maps of a batch (loader.batch.Batch) in their places, and NaN for the images that were left out.
 
         Raises DissectionError when an activation does not fit the file's dtype.
         """
         with np.errstate(over="ignore"):  # what leaves float16's range is reported
-            stored = batch.maps.astype(self.dtype, copy=False)
-        require_finite(self.store.layer, stored, batch.images, batch.names, computed=batch.maps)
-        self.done = min(self.done, int(batch.images[0]))  # another layer's map may be further behind
-        self._append(int(batch.images[-1]) + 1, batch.images, stored)
+            stored = batch.maps.astype(self.place.dtype, copy=False)
+        require_finite(self.place.layer, stored, batch.images, batch.names, computed=batch.maps)
+        first = int(batch.images[0]) // self.place.batch_size * self.place.batch_size
+        self._write(first, batch.images, stored)
 
-    def _append(self, stop, images, maps):
-        """Write the images from where the file ends to stop, those of images with their maps, the others as NaN."""
-        missing = np.setdiff1d(np.flatnonzero(self.usable[self.done : stop]) + self.done, images)
+    def add_nothing(self, first):
+        """Put NaN in the places of a batch all of whose images were left out. first: its first image."""
+        self._write(first, np.zeros(0, int), np.zeros((0, *self.place.shape[1:]), self.place.dtype))
+
+    def _write(self, first, images, maps):
+        place = self.place
+        stop = min(first + place.batch_size, place.shape[0])
+        missing = np.setdiff1d(np.flatnonzero(place.usable[first:stop]) + first, images)
         if len(missing):
-            raise ValueError(f"image {missing[0]} of {self.shape[0]} has no maps")
-        block = np.full((stop - self.done, *self.shape[1:]), np.nan, self.dtype)
-        block[images - self.done] = maps
-        with explained(self.partial):
-            self.file.seek(self.done * self.bytes_per_image)
+            raise ValueError(f"image {missing[0]} of {place.shape[0]} has no maps")
+        block = np.full((stop - first, *place.shape[1:]), np.nan, place.dtype)
+        block[images - first] = maps
+        with explained(place.path):
+            self.file.seek(first * place.bytes_per_image)
             self.file.write(memoryview(block).cast("B"))
-            self.done = stop
+            self.written[first // place.batch_size] = True
             if time.monotonic() - self.noted > NOTE_SECONDS:
                 self._take_note()
 
     def _take_note(self):
         self.file.flush()
         os.fsync(self.file.fileno())
-        replace_text(self.note, json.dumps({"identity": self.identity, "done": self.done}))
+        write_note(self.note, self.place.identity, self.place.runs(self.written))
         self.noted = time.monotonic()
 
-    def finish(self):
-        """Give the complete map its name and enter it in the manifest, with `<layer>_feature_size.npy`."""
-        while self.done < self.shape[0]:  # the last images may have been left out
-            stop = min(self.done + self.batch_size, self.shape[0])
-            self._append(stop, np.zeros(0, int), np.zeros((0, *self.shape[1:]), self.dtype))
-        self.close()
-        made_from = self.identity["made_from"]
-        self.store.forget(self.stage.suffix)
-        self.store.make(self.size_stage, save_arrays, np.array(self.shape, np.int64))
-        with explained(self.partial):
-            sync(self.partial)
-            os.replace(self.partial, self.store.path(self.stage.suffix))
-        self.store.record(self.stage, made_from)
-        self.note.unlink(missing_ok=True)
-
-    def close(self):
+    def __exit__(self, *exception):
         """Close the file; what is written so far is noted for the next run."""
-        if not self.file.closed:
-            with explained(self.partial):
-                try:
+        with explained(self.place.path):
+            try:
+                if self.written.any():
                     self._take_note()
-                finally:
-                    self.file.close()
+            finally:
+                self.file.close()

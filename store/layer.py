@@ -176,12 +176,15 @@ class LayerStore:
         return place
 
     def remember_run(self):
-        """Note the present settings, and what is said of the run, with every file, once all are known to hold."""
+        """Note the present settings, and what is said of the run, with every file that a run made, once all are known
+        to hold.
+        """
         before = self._entries()
         entries = {
             suffix: {**entry, "settings": self.settings, "about": {**entry.get("about", {}), **self.about}}
+            if entry.get("settings") else entry  # a page is made of files alone
             for suffix, entry in before.items()
-        }
+        }  # fmt: skip
         if entries != before:
             self._write(entries)
 

@@ -2,14 +2,16 @@
 whoever makes or reads them. A layer's fact `feature_dtype` tells which, see store.run.kept_numbers.
 """
 
-from contextlib import contextmanager
+import logging
 
 import numpy as np
 
 from store import feature_file
 from store.arrays import load_arrays
-from store.feature_file import FeatureMaps, require_space
+from store.feature_file import FeatureMaps, PartialMaps, require_space
 from store.sparse_maps import PartialSparseMaps, SparseMaps, leftovers
+
+log = logging.getLogger(__name__)
 
 
 def open_maps(store, stage, size_stage, usable=None):
@@ -33,38 +35,45 @@ def discard_interrupted(store, stage):
         leftover.unlink()
 
 
-@contextmanager
-def memory_maps(stores, stage, size_stage, *, dtype, **options):
-    """See store.feature_file.memory_maps."""
-    numbers = next(iter(stores.values())).facts["feature_dtype"]
-    if not isinstance(numbers, dict):
-        with feature_file.memory_maps(stores, stage, size_stage, dtype=dtype, **options) as begin:
-            yield begin
-        return
-    with sparse_maps(stores, stage, size_stage, dtype=dtype, quantile=numbers["quantile"], **options) as begin:
-        yield begin
+class MemoryMaps:
+    """Has one pass fill the memory maps of several layers: what the first process knows of it.
 
+    stores: {layer: LayerStore}, whose facts say which maps are kept; the rest: see PartialMaps.
+    """
 
-@contextmanager
-def sparse_maps(stores, stage, size_stage, *, session, dtype, batch_size, usable, quantile):
-    partial, parts = {}, {}
+    def __init__(self, stores, stage, size_stage, *, session, dtype, batch_size, usable):
+        self.stores, self.stages, self.session = stores, (stage, size_stage), session
+        self.dtype, self.batch_size, self.usable = dtype, batch_size, usable
+        self.partial = {}
 
-    def begin(shapes):
+    def begin(self, shapes):
+        """Plan the pass. shapes: {layer: (U, H, W)}.
+
+        Returns ({layer: Place or SparsePlace}, the numbers of the batches to be done, int ascending). Says how much
+        it will be. Raises DissectionError when the disk is too small.
+        """
         for layer, shape in shapes.items():
-            partial[layer] = PartialSparseMaps(
-                stores[layer], stage, size_stage, session, (len(usable), *shape), dtype, batch_size, usable, quantile
-            )
-        missing_bytes = sum(of.missing_bytes for of in partial.values())
-        require_space(next(iter(stores.values())).folder, missing_bytes, [store.layer for store in stores.values()])
-        parts.update({layer: of.place.open() for layer, of in partial.items()})
-        done = np.logical_and.reduce([of.done for of in partial.values()])
-        first = int(np.argmin(done)) * batch_size if not done.all() else len(usable)
-        return {layer: [part] for layer, part in parts.items()}, first
+            store, shape = self.stores[layer], (len(self.usable), *shape)
+            numbers = store.facts["feature_dtype"]
+            options = self.session, shape, self.dtype, self.batch_size, self.usable
+            self.partial[layer] = (
+                PartialSparseMaps(store, *self.stages, *options, numbers["quantile"]) if isinstance(numbers, dict)
+                else PartialMaps(store, *self.stages, *options)
+            )  # fmt: skip
+        missing = sum(of.missing_bytes for of in self.partial.values())
+        folder = next(iter(self.stores.values())).folder
+        free = require_space(folder, missing, [store.layer for store in self.stores.values()])
+        todo = np.flatnonzero(~np.logical_and.reduce([of.done for of in self.partial.values()]))
+        sizes = f"{int(self.usable.sum()):,} images", megabytes(missing), megabytes(free)
+        log.info("%s: %s of activation maps to write, %s free", *sizes)
+        return {layer: of.place for layer, of in self.partial.items()}, todo
 
-    try:
-        yield begin
-    finally:
-        for part in parts.values():
-            part.__exit__()
-    for of in partial.values():
-        of.finish()
+    def finish(self, written):
+        """Give the complete maps their names. written: {layer: bool, which batches the pass has put there}."""
+        for layer, of in self.partial.items():
+            of.finish(written[layer])
+
+
+def megabytes(count):
+    """Bytes in words."""
+    return f"{count / 1e6:,.0f} MB" if count >= 1e6 else f"{count / 1e6:.2g} MB"

@@ -1,6 +1,7 @@
 """What one run works on, from its settings: network, dictionary, and the files of its layers with what decides them."""
 
 import logging
+from functools import cached_property
 from pathlib import Path
 
 from dictionary.concepts import global_concepts
@@ -18,6 +19,7 @@ from store.layer import LayerStore
 from store.stages import ACCURACY
 from util.errors import DissectionError
 from util.files import fingerprint
+from util.ranks import ALONE
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +119,31 @@ def prepare_twin(config, model, seed):
         return shuffled(model, seed)
 
 
+class Networks:
+    """The networks of a run, each loaded when it is asked for; of those with and without training the last is kept."""
+
+    def __init__(self, config):
+        self.config, self._kept = config, {}
+
+    @cached_property
+    def device(self):
+        return prepare_device(self.config)
+
+    def of(self, task, layers, seed=None):
+        """A task's network or, with a seed, its untrained twin. layers: names, not empty. Returns LoadedModel. Raises
+        DissectionError.
+        """
+        asked, kind = (task, tuple(layers), seed), seed is None
+        if self._kept.get(kind, (None,))[0] != asked:
+            self._kept.pop(kind, None)
+            model = (
+                prepare_model(self.config, task, layers, self.device) if seed is None
+                else prepare_twin(self.config, self.of(task, layers), seed)
+            )  # fmt: skip
+            self._kept[kind] = asked, model
+        return self._kept[kind][1]
+
+
 def _load(config, task, layers, device, weights, seed):
     from loader.models import BUILD_OPTIONS, load_model, model_spec
 
@@ -134,24 +161,24 @@ def crop_of(config, model):
     return model.spec.crop if config.CROP is None else read_crop(config.CROP)
 
 
-def finding(config, model):
+def finding(config, model, ranks=ALONE):
     """How faces are looked for: arguments of dictionary.faces.find_views and crop_to_faces."""
-    return {"memory_folder": config.CACHE_FOLDER, "device": model.device, "workers": config.WORKERS}
+    return {"memory_folder": config.CACHE_FOLDER, "device": model.device, "workers": config.WORKERS, "ranks": ranks}
 
 
-def prepare_dictionary(config, model):
+def prepare_dictionary(config, model, ranks=ALONE):
     """Open the dictionary, cropped to the faces where the task crops. Returns Dictionary. Raises DissectionError."""
     crop = crop_of(config, model)
     dictionary = open_dictionary(
         config.DICTIONARY, memory_folder=config.CACHE_FOLDER, workers=config.WORKERS,
         skip_bad=config.SKIP_BAD_IMAGES, limit=config.TEST_IMAGES if config.TEST_MODE else None,
-        seg_threshold=config.SEG_THRESHOLD, categories=config.CATEGORIES,
+        seg_threshold=config.SEG_THRESHOLD, categories=config.CATEGORIES, mask_cache_mb=config.MASK_CACHE_MB,
     )  # fmt: skip
     if crop is not None and not dictionary.format.faces:
         raise DissectionError(f"{config.DICTIONARY} holds no faces to crop photographs to: set CROP=whole")
     if crop is not None:
         dictionary = crop_to_faces(
-            dictionary, crop, config.ALIGN_JITTER, skip_bad=config.SKIP_BAD_IMAGES, **finding(config, model)
+            dictionary, crop, config.ALIGN_JITTER, skip_bad=config.SKIP_BAD_IMAGES, **finding(config, model, ranks)
         )
     _told(dictionary.problems)
     sizes = len(dictionary.usable_rows), len(dictionary.concepts)
@@ -181,23 +208,24 @@ def _subgroups(config, concepts):
     )  # fmt: skip
 
 
-def views_of_subgroups(config, model, subgroups, search=None):
+def views_of_subgroups(config, model, subgroups, search=None, ranks=ALONE):
     """The subgroups as a task sees them: where it crops, without the images in which no face was found.
 
     search: whether faces may be looked for, GENERATE by default. Returns (list of Subgroups; {image path: view}; notes
     for the reports, texts).
     """
-    subgroups, views, problems = _seen(config, model, subgroups, config.GENERATE if search is None else search)
+    search = config.GENERATE if search is None else search
+    subgroups, views, problems = _seen(config, model, subgroups, search, ranks)
     return subgroups, views, _told(problems)
 
 
-def _seen(config, model, subgroups, search):
+def _seen(config, model, subgroups, search, ranks=ALONE):
     crop = crop_of(config, model)
     digests = {path: digest for concept in subgroups for path, digest in concept.images.items()}
     if crop is None:
         return subgroups, dict.fromkeys(digests, WHOLE), []
     views = find_views(
-        config.DICTIONARY, digests, crop, config.ALIGN_JITTER, **finding(config, model),
+        config.DICTIONARY, digests, crop, config.ALIGN_JITTER, **finding(config, model, ranks),
         search=search,
     )  # fmt: skip
     problems = [Problem(GLOBAL_FOLDER, missing_face(path)) for path, view in views.items() if view is None]
@@ -266,7 +294,7 @@ def layer_stores(config, model, dictionary, twin=None):
         "bootstraps": config.BOOTSTRAPS or 0 if twin is None and resampled else 0,
         "chance_images": config.CHANCE_IMAGES or 0,
         "formulas": [config.FORMULAS or 0, min(config.SCORE_THRESHOLD, ASKED_FROM)],
-        "sources": fingerprint([row.source for row in dictionary.rows]),
+        "sources": dictionary.sources_digest,
         "alpha": config.ALPHA,
     }
     size = f"{len(dictionary.usable_rows)} images, {len(dictionary.concepts)} concepts"

@@ -36,7 +36,7 @@ from method.sampled import images_of_histograms
 from method.segmentation import float32_floor
 from method.top_values import deciding, kept_values, places_beside, raised_bound, top_quantile
 from store.arrays import save_arrays
-from store.feature_file import FeatureMaps
+from store.feature_file import FeatureMaps, ranges_of
 from util.errors import DissectionError
 from util.files import beside, explained, read_json, replace_text, sync
 
@@ -196,12 +196,8 @@ class SparsePlace(NamedTuple):
         return -(-self.shape[0] // self.batch_size)
 
     def runs(self, batches):
-        """Consecutive batches as ranges of images: list of (start, stop). batches: bool, of each batch."""
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], batches, [False]]).astype(np.int8)))
-        return [
-            (int(start) * self.batch_size, min(int(stop) * self.batch_size, self.shape[0]))
-            for start, stop in edges.reshape(-1, 2)
-        ]
+        """See store.feature_file.ranges_of."""
+        return ranges_of(batches, self.batch_size, self.shape[0])
 
     def open(self, rank=0):
         """What takes the maps of the images that are one process's. Returns SparsePart."""

@@ -58,7 +58,7 @@ def _die_at(kind, allowed):
     if kind == "renames":
         os.replace = counting(os.replace)
     elif kind == "batches":
-        for consumer in (store.feature_file.FeatureWriter, store.sparse_maps.SparsePart):
+        for consumer in (store.feature_file.MapsSlice, store.sparse_maps.SparsePart):
             consumer.add = counting(consumer.add)
 
 

@@ -17,9 +17,7 @@ from benchmarks.synthetic_broden import make_broden
 from dictionary.check import find_problems
 from dictionary.dictionary import open_dictionary
 from feature_operation import FeatureOperator
-from method.chance import ActiveMaps, Chances, Counted, compare, compare_counted
 from method.findings import Findings
-from method.presence import presence
 from method.segmentation import active_pixels
 from method.tally import IMAGES, Tally, TallyStatistic
 from report import labels
@@ -27,6 +25,8 @@ from store.arrays import load_arrays, load_as
 from store.feature_file import FeatureMaps
 from tests.conftest import LITTLE_CHANCE
 from tests.plain_broden import labels_of, plain_counts, plain_labels, plain_rows
+from tests.test_chance import chance
+from tests.test_presence import presence
 from util.errors import DissectionError
 
 ALL = ("object", "part", "scene", "material", "texture", "color")
@@ -152,20 +152,24 @@ def test_chance_on_counted_unions_is_that_of_the_concepts_images_where_these_are
     features, maps = maps_of(dictionary, tmp_path)
     operator = FeatureOperator(None, dictionary, grid=(64, 64))
     tally = tallied(operator, features, np.full(UNITS, 1.0), "concept")
-    chances = Chances(operator.photographs, 50, 0, 512, 0)
-    masks = operator._masks_on(operator._few(chances))
-    size, images = 32 * 32, np.flatnonzero(dictionary.usable)
-    active = ActiveMaps.of(maps[images], images, tally.thresholds, (32, 32))
+    found = operator.chance({"layer": (features, tally)}, permutations=50, bootstraps=0, images=512)["layer"]
     assert operator.counting_grid == (32, 32)
-    for concept, mine in enumerate(masks):
-        counted = Counted(tally.tally[:, concept], (tally.union + tally.intersection)[:, concept], len(mine.images))
-        assert len(mine.images) == tally.carries[:, concept].sum()
-        one = compare(active, UNITS, mine, chances, size)
-        other = compare_counted(active, UNITS, mine, chances, size, counted)
-        assert np.array_equal(one.weighted_iou[:, 0], other.weighted_iou[:, 0])
-        assert np.allclose(one.location_iou, other.location_iou, rtol=1e-12)
-        assert np.array_equal(one.dealt.p_label, other.dealt.p_label)
-        assert np.allclose(one.dealt.excess, other.dealt.excess, atol=1e-12) or len(mine.images) < 2
+
+    labelled = np.flatnonzero(dictionary.carries.any(axis=1))
+    active = np.array([active_pixels(of_image, tally.thresholds, (32, 32)) for of_image in maps])
+    masks = {name: ([], []) for name in dictionary.names}
+    for image in labelled:
+        concepts, of_image = dictionary.masks(dictionary.rows[image], (64, 64))
+        for concept, mask in zip(concepts, of_image, strict=True):
+            masks[dictionary.names[concept]][0].append(image)
+            masks[dictionary.names[concept]][1].append(mask)
+    masks = {name: (np.array(images), np.array(pixels)) for name, (images, pixels) in masks.items()}
+    counted = chance(active, masks, operator.photographs.astype(str), permutations=50)
+    assert np.array_equal(found.iou, counted.iou) and np.array_equal(found.label, counted.label)
+    assert np.allclose(found.location_iou, counted.location_iou, rtol=1e-12)
+    assert np.array_equal(found.z, counted.z)
+    assert np.array_equal(found.p_label, counted.p_label)
+    assert np.allclose(found.p_unit, counted.p_unit, rtol=1e-9)
 
 
 def test_the_location_level_by_category_is_that_of_masks_dealt_out_among_the_images_that_carry_them(folders, tmp_path):
@@ -210,7 +214,7 @@ def test_what_labels_whole_images_has_no_location_level_and_is_told_among_images
     rows = dictionary.carries[:, scenes].any(axis=1)
     of_scenes = presence(
         maps[rows].max(axis=(2, 3)), dictionary.carries[rows], np.zeros(rows.sum()),
-        [str(row) for row in np.flatnonzero(rows)], scenes & whole,
+        np.flatnonzero(rows), scenes & whole,
     )  # fmt: skip
     asked = scenes & whole
     assert np.array_equal(told.auc[:, asked], of_scenes.auc[:, asked], equal_nan=True)

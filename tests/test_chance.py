@@ -7,28 +7,53 @@ import pytest
 from scipy.stats import genpareto
 
 import feature_operation
-from method.chance import ActiveMaps, Chance, Chances, ConceptMasks, UnitsChance, chance_of, compare
+from method.chance import Chance, Chances, ConceptMasks, UnitsChance, chance_of, compare, deal
 from method.outlines import Outlines
 from method.resampling import halves, places, poisson_weights
 from method.significance import benjamini_hochberg, tail_p_values
+from method.tally import Labels
+from method.weighted_counts import WeightedCounts
 from tests import plain_reference
 from tests.test_tally import Case, random_maps, tallied
+from util.packing import pack
+from util.ranks import ALONE
 
 SIDE = 16  # of the worlds' grid
+
+
+def chances_of(digests, *options, **named):
+    """Chances of rows whose photographs have these digests."""
+    known, photograph = np.unique(digests, return_inverse=True)
+    return Chances(known.tolist(), photograph, *options, **named)
+
+
+def counted(active, masks, chances):
+    """WeightedCounts of units whose active pixels are given. The rest: see chance."""
+    images, units, *grid = active.shape
+    heights = np.array([pixels.sum(axis=0).ravel() for _, pixels in masks.values()])
+    counts = WeightedCounts(np.full(units, 0.5), slice(0, units), heights, chances, np.ones(images, bool), 1 << 30)
+    for image in range(images):
+        found = {index: pixels[carriers == image] for index, (carriers, pixels) in enumerate(masks.values())}
+        concepts = [index for index, of_image in found.items() if len(of_image)]
+        if concepts:
+            bits = pack(np.concatenate([found[index] for index in concepts]))
+            labels = Labels(np.array(concepts), bits, tuple(grid))
+            counts.add(counts.measure(active[image, None].astype(np.float32), np.array([image]), [labels]))
+    counts.merge(ALONE)
+    return counts
 
 
 def chance(active, masks, digests, *, permutations=200, bootstraps=0, images=512, seed=0, regions=None):
     """Chance of units whose active pixels are given. active: bool (N, U, R, C). masks: {concept: (int (n,) images,
     bool (n, R, C))}.
     """
-    image, unit = np.nonzero(active.any(axis=(2, 3)))
-    maps = ActiveMaps(unit, image, Outlines.of(active[image, unit]))
-    chances = Chances(digests, permutations, bootstraps, images, seed)
-    regions = regions or [""] * len(masks)
-    gathered = UnitsChance(active.shape[1], len(masks), chances)
+    chances = chances_of(digests, permutations, bootstraps, images, seed)
+    regions, units = regions or [""] * len(masks), active.shape[1]
+    counts, gathered = counted(active, masks, chances), UnitsChance(units, len(masks), chances)
     for index, (name, (carriers, pixels)) in enumerate(masks.items()):
         concept = ConceptMasks(name, regions[index], carriers, Outlines.of(pixels))
-        gathered.add(index, compare(maps, active.shape[1], concept, chances, active.shape[2] * active.shape[3]))
+        dealt = deal(counts.active, units, concept, chances, active.shape[2] * active.shape[3])
+        gathered.add(index, compare(counts, index, slice(0, units), dealt))
     return chance_of([gathered.result(regions)], list(masks), (4, 4))
 
 
@@ -47,8 +72,9 @@ def divided(one, other):
 class Plain:
     """The same as loops over images, pairs, dealings and resamples. masks: per image {concept: bool (R, C)}."""
 
-    def __init__(self, active, masks, concepts, chances, regions):
-        self.active, self.masks, self.concepts, self.chances, self.regions = active, masks, concepts, chances, regions
+    def __init__(self, active, masks, concepts, digests, options, regions):
+        self.active, self.masks, self.concepts, self.digests, self.regions = active, masks, concepts, digests, regions
+        self.chances = chances_of(digests, **options)
 
     def carriers(self, concept):
         return [image for image, of_image in enumerate(self.masks) if concept in of_image]
@@ -102,7 +128,7 @@ class Plain:
         dealt = [self.dealt(unit, concept) for concept in self.concepts]
         best = max(of_pair[3] for of_pair in dealt)
         drawn = [max(of_pair[4][k] for of_pair in dealt) for k in range(draws)]
-        weights = self.chances.weights[:, 3:].astype(int).T
+        weights = poisson_weights(self.digests, self.chances.bootstraps).astype(int).T
         tops = [self.top(unit, weight.__getitem__) for weight in weights]
         first, second = (self.top(unit, half.__getitem__) for half in self.halves())
         own = [self.iou(unit, self.concepts[label], weight.__getitem__) if label >= 0 else 0.0 for weight in weights]
@@ -132,7 +158,7 @@ class Plain:
         return any(half[image] for image in self.carriers(self.concepts[concept]))
 
     def halves(self):
-        half = halves(self.chances.digests)
+        half = halves(self.digests)
         return [half.astype(int), (~half).astype(int)]
 
     def region(self, concept):
@@ -176,10 +202,10 @@ def test_equals_plain_loops(tmp_path, images):
         {name: plain_reference.resize_mask(mask, case.grid) for name, mask in of_image.items()}
         for of_image in case.masks
     ]
-    digests = [dictionary.digests[row.image] for row in dictionary.rows]
+    digests = [dictionary.digest_of(row) for row in dictionary.rows]
     regions = [concept.region or "" for concept in dictionary.concepts]
     assert len(set(filter(None, regions))) < len(regions)
-    plain = Plain(active, masks, list(dictionary.names), Chances(digests, **options), regions)
+    plain = Plain(active, masks, list(dictionary.names), digests, options, regions)
     assert_equals_plain(found, plain)
     assert found.label[5] == -1
     assert found.label_share[:5].min() < 1  # or the shares are not tested
@@ -188,13 +214,13 @@ def test_equals_plain_loops(tmp_path, images):
 
 def test_unit_with_photographs_in_several_rows_equals_plain_loops():
     active, masks, digests = duplicated()
-    chances = Chances(digests, 30, 5, 512, 0)
+    options = {"permutations": 30, "bootstraps": 5, "images": 512, "seed": 0}
     by_image = [{} for _ in digests]
     for name, (carriers, pixels) in masks.items():
         for image, mask in zip(carriers, pixels, strict=True):
             by_image[image][name] = mask
     found = chance(active, masks, digests, permutations=30, bootstraps=5)
-    assert_equals_plain(found, Plain(active, by_image, list(masks), chances, [""] * len(masks)))
+    assert_equals_plain(found, Plain(active, by_image, list(masks), digests, options, [""] * len(masks)))
 
 
 def duplicated():

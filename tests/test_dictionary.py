@@ -311,16 +311,16 @@ def test_an_unchanged_file_is_not_decoded_twice_and_a_changed_one_is(three_rows,
     assert decoded == [three_rows / IMAGE_PATH]
 
 
-@pytest.mark.parametrize("content", [
-        "", "[]", '{"version": 2}', "\x00", '{"version": 2, "facts": 3}', '{"version": 2, "facts": {"a": 1}}',
-        '{"version": 2, "facts": {"a": [[1], null, 3, 4, 5, 6, true, false]}}',
-    ],
-)  # fmt: skip
-def test_a_damaged_memory_is_not_believed(three_rows, content):
+@pytest.mark.parametrize("content", [b"", b"[]", b"\x00" * 5000, b"SQLite format 3\x00" + b"x" * 9000, None])
+def test_a_damaged_memory_is_not_believed(three_rows, content, caplog):
+    caplog.set_level("INFO")
     opened(three_rows)
-    (memory,) = (three_rows.parent / "cache").glob("*_files.json")
-    memory.write_text(content)
+    (memory,) = (three_rows.parent / "cache").glob("*_files.sqlite")
+    if content is None:
+        content = memory.read_bytes()[:5000]
+    memory.write_bytes(content)
     assert opened(three_rows).problems == []
+    assert bool(content) == ("every file of the dictionary is checked again" in caplog.text)
 
 
 def test_fingerprints_follow_the_content_and_not_the_place(three_rows, tmp_path):

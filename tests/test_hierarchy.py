@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 import cluster_top
-from method.chance import ActiveMaps, Chance, Chances, ConceptMasks, UnitsChance, chance_of, compare
+from method.chance import Chance
 from method.evidence import Evidence, Twins
-from method.outlines import Outlines
 from method.presence import Presence
 from method.probability import region_probabilities, resampled_region_probabilities
 from method.resampling import poisson_weights
@@ -18,6 +17,7 @@ from store.arrays import load_arrays, load_as
 from store.layer import LayerStore
 from tests.conftest import region_of
 from tests.test_analyses import message_of, run  # noqa: F401 - a fixture
+from tests.test_chance import chance
 from tests.test_comparison import plain_percentile
 from tests.test_probability import made_up, plain_region
 
@@ -74,13 +74,8 @@ def test_the_iou_of_region_concepts_in_resamples_equals_the_plain_loop():
     random = np.random.default_rng(0)
     active, masks = random.random((9, 3, 6, 6)) < 0.2, random.random((3, 9, 6, 6)) < 0.3
     regions, digests = ["Eye_Region", "", "Nose_Region"], [str(image // 2) for image in range(9)]
-    chances = Chances(digests, 0, 8, 512, 0)
-    image, unit = np.nonzero(active.any(axis=(2, 3)))
-    gathered = UnitsChance(3, 3, chances)
-    for concept, region in enumerate(regions):
-        mine = ConceptMasks(str(concept), region, np.arange(9), Outlines.of(masks[concept]))
-        gathered.add(concept, compare(ActiveMaps(unit, image, Outlines.of(active[image, unit])), 3, mine, chances, 36))
-    found = chance_of([gathered.result(regions)], ["0", "1", "2"], (2, 2)).boot_region_iou
+    of_concepts = {str(concept): (np.arange(9), masks[concept]) for concept in range(3)}
+    found = chance(active, of_concepts, digests, permutations=0, bootstraps=8, regions=regions).boot_region_iou
     assert found.shape == (3, 2, 8) and found.dtype == np.float32
     copies = poisson_weights(digests, 8).astype(int)
     for unit in range(3):
@@ -102,7 +97,7 @@ def test_the_table_says_of_every_concept_what_is_chance(dissected, run, tmp_path
     run(cluster_top, **SOME_CHANCE)
     result = tmp_path / "result"
     tally, arrays = load_as(Tally, result / "onet_layer3_tally.npz"), load_arrays(result / "onet_layer3_chance.npz")
-    names, copies = tally.concepts.tolist(), poisson_weights(arrays["photographs"].tolist(), 12)
+    names, copies = tally.concepts.tolist(), poisson_weights(arrays["photographs"].astype(str), 12)
     maps = np.memmap(result / "onet_layer3.mmap", np.float32, "r", shape=(12, 64, 8, 8))
     rows = rows_of(result / "onet_layer3_hierarchy.csv")
     units = sorted({int(row["unit"]) for row in rows})

@@ -18,7 +18,7 @@ import cluster_top
 import main
 from dictionary import dictionary as dictionary_room
 from dictionary.concepts import Concept
-from dictionary.rows import Format, Row
+from dictionary.rows import Format, Problem, Row, Rows
 from loader.layout import Layout, find_layout
 from loader.recorder import ActivationRecorder
 from method.tally import Tally
@@ -198,6 +198,9 @@ class Silence:
     def add(self, measured):
         self.silent = self.silent + measured
 
+    def merge(self, ranks):
+        (self.silent,) = ranks.summed(self.silent)
+
     def result(self):
         return self
 
@@ -244,14 +247,20 @@ class LabelFormat(Format):
 
     def read_index(self):
         images = sorted(path.name for path in self.root.glob("*.png") if "_labels" not in path.name)
-        return [Row(index, name, name, {**self.listed}) for index, name in enumerate(images)], []
+        masks = dict.fromkeys(self.listed, True)
+        return Rows.of(Row(index, name, name, masks) for index, name in enumerate(images)), []
 
-    def concepts_of(self, rows):
+    def files(self, row):
+        return [row.image.replace(".png", "_labels.png")]
+
+    def concepts_of(self, rows, carried):
         return tuple(self.listed.values()) if rows else ()
 
-    def check(self, row, memory):
-        digest = memory.facts(row.image).digest
-        return [], {row.image: digest, **dict.fromkeys(row.masks.values(), digest)}
+    def check(self, row, image, files):
+        return [Problem(row.where, found.error, row.index) for found in (image, *files) if found.error]
+
+    def identity(self, row, digests):
+        return digests
 
     def masks(self, row, grid, view, seg_threshold):
         labels = cv2.imread(str(self.root / row.image.replace(".png", "_labels.png")), cv2.IMREAD_GRAYSCALE)

@@ -12,7 +12,7 @@ import pytest
 
 from loader.batch import Batch
 from store import feature_file
-from store.feature_file import FeatureWriter
+from store.feature_file import PartialMaps
 from store.layer import LayerStore, Stage
 from tests.conftest import LITTLE_WORDS, made_up_dictionary
 
@@ -38,46 +38,53 @@ def test_killed_at_every_moment_and_run_again(tmp_path, kind, layers, least):
         assert run["again"] == 0, run["allowed"]
         assert run["digests"] == undisturbed["digests"], run["allowed"]
     if kind == "batches":
-        assert "going on at image 5 of 12" in ended.stderr
+        assert "going on with 5 of 12 images there" in ended.stderr
 
 
 FACTS = {"made": ("u", "p")}
 MAPS_STAGE, SIZE_STAGE = Stage(".mmap", "maps", ("made",)), Stage("_feature_size.npy", "size", ("made",))
 
 
-def writer(folder, session="same", shape=(6, 2, 3, 3), batch_size=2):
+def partial_maps(folder, session="same", shape=(6, 2, 3, 3), batch_size=2):
     store, usable = LayerStore(folder, "case", FACTS), np.ones(shape[0], bool)
-    return FeatureWriter(store, MAPS_STAGE, SIZE_STAGE, {"device": session}, shape, "float32", batch_size, usable)
+    return PartialMaps(store, MAPS_STAGE, SIZE_STAGE, {"device": session}, shape, "float32", batch_size, usable)
 
 
-def add(to, start, maps):
-    """Hand the maps of the images from start on to a FeatureWriter."""
-    images = np.arange(start, start + len(maps))
-    to.add(Batch(images, [f"image {image}" for image in images], maps))
+def add(to, *batches):
+    """Hand the maps of some batches to a MapsSlice."""
+    for number in batches:
+        images = np.arange(2 * number, 2 * number + 2)
+        to.add(Batch(images, [f"image {image}" for image in images], MAPS[images]))
 
 
-def write_all_batches(tmp_path):
-    """Write the whole map and stop before it gets its name."""
-    first = writer(tmp_path)
-    for start in (0, 2, 4):
-        add(first, start, MAPS[start : start + 2])
-    first.close()
+def write(tmp_path, *batches, rank=0):
+    """Begin, write some batches of the map, and stop before it gets its name."""
+    maps = partial_maps(tmp_path)
+    with maps.place.open(rank) as mine:
+        add(mine, *batches)
+    return maps
+
+
+def done(maps):
+    return np.flatnonzero(maps.done).tolist()
 
 
 MAPS = np.arange(6 * 2 * 9, dtype=np.float32).reshape(6, 2, 3, 3)
+ALL_BATCHES = np.ones(3, bool)
 
 
 def test_a_part_is_kept_and_what_was_not_noted_is_done_again(tmp_path, monkeypatch):
     monkeypatch.setattr(feature_file, "NOTE_SECONDS", 1e9)
-    first = writer(tmp_path)
-    add(first, 0, MAPS[:2])
+    first = partial_maps(tmp_path).place.open(0)
+    add(first, 0)
     first._take_note()
-    add(first, 2, MAPS[2:4])
+    add(first, 1)
     first.file.flush()  # on the disk, perhaps, but nobody vouches for it
-    second = writer(tmp_path)
-    assert second.done == 2
-    add(second, 2, MAPS[2:])
-    second.finish()
+    second = partial_maps(tmp_path)
+    assert done(second) == [0]
+    with second.place.open(0) as rest:
+        add(rest, 1, 2)
+    second.finish(rest.written)
     assert (tmp_path / "case.mmap").read_bytes() == MAPS.tobytes()
     assert LayerStore(tmp_path, "case", FACTS).is_current(MAPS_STAGE)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -87,60 +94,78 @@ def test_a_part_is_kept_and_what_was_not_noted_is_done_again(tmp_path, monkeypat
     ]
 
 
+def test_parts_of_several_processes_are_kept_whoever_goes_on(tmp_path):
+    maps = partial_maps(tmp_path)
+    with maps.place.open(0) as one, maps.place.open(1) as other:
+        add(one, 0)
+        add(other, 2)
+    again = partial_maps(tmp_path)
+    assert done(again) == [0, 2]
+    assert again.missing_bytes == MAPS[2:4].nbytes
+    assert done(partial_maps(tmp_path)) == [0, 2]  # now by one note
+    assert len(list(tmp_path.glob(".*.json"))) == 1
+    with again.place.open(5) as rest:
+        add(rest, 1)
+    again.finish(rest.written)
+    assert (tmp_path / "case.mmap").read_bytes() == MAPS.tobytes()
+    assert not list(tmp_path.glob(".*"))
+
+
 @pytest.mark.parametrize("change", [{"session": "another"}, {"shape": (6, 1, 3, 3)}, {"batch_size": 3}])
 def test_a_part_made_otherwise_is_started_anew(tmp_path, change, caplog):
-    first = writer(tmp_path)
-    add(first, 0, MAPS[:2])
-    first.close()
+    write(tmp_path, 0)
     with caplog.at_level(logging.INFO):
-        assert writer(tmp_path, **change).done == 0
+        assert not partial_maps(tmp_path, **change).done.any()
     assert "made under other settings and is started anew" in caplog.text
 
 
-@pytest.mark.parametrize("note", ["", "{}", "[]", '{"done": "x"}', "\x00", '{"done": 2}', '{"identity": 1, "done": 2}'])
+@pytest.mark.parametrize(
+    "note", ["", "{}", "[]", '{"done": "x"}', "\x00", '{"done": 2}', '{"identity": 1, "done": [[0, 2]]}']
+)
 def test_a_damaged_note_means_a_new_start(tmp_path, note):
-    first = writer(tmp_path)
-    add(first, 0, MAPS[:2])
-    first.close()
-    (tmp_path / ".case.mmap.partial.json").write_text(note)
-    assert writer(tmp_path).done == 0
+    write(tmp_path, 0)
+    for path in tmp_path.glob(".*.json"):
+        path.write_text(note)
+    assert not partial_maps(tmp_path).done.any()
 
 
-@pytest.mark.parametrize(("noted", "kept"), [(-1, 0), (1.5, 0), (99, 0), (3, 2), (True, 0), (5, 4)])
+@pytest.mark.parametrize(
+    ("noted", "kept"),
+    [([[0, -1]], []), ([[0, 1.5]], []), ([[0, 99]], []), ([[0, 3]], [0]), ([[0, True]], []), ([[0, 5]], [0, 1]),
+     ([[1, 6]], [1, 2]), ([[4, 2]], []), ([[0]], []), ([[0, 2], [4, 6]], [0, 2])],
+)  # fmt: skip
 def test_a_note_of_odd_numbers_keeps_whole_batches_at_most(tmp_path, noted, kept):
-    write_all_batches(tmp_path)
-    note = tmp_path / ".case.mmap.partial.json"
+    write(tmp_path, 0, 1, 2)
+    partial_maps(tmp_path)
+    (note,) = tmp_path.glob(".*.json")
     note.write_text(json.dumps({**json.loads(note.read_text()), "done": noted}))
-    assert writer(tmp_path).done == kept
+    assert done(partial_maps(tmp_path)) == kept
 
 
 def test_a_map_that_got_its_name_before_the_manifest_heard_of_it_is_not_lost(tmp_path):
-    write_all_batches(tmp_path)
+    write(tmp_path, 0, 1, 2)
     os.replace(tmp_path / ".case.mmap.partial", tmp_path / "case.mmap")
-    second = writer(tmp_path)
-    assert second.done == 6
-    second.finish()
+    second = partial_maps(tmp_path)
+    assert done(second) == [0, 1, 2]
+    second.finish(~ALL_BATCHES)
     assert (tmp_path / "case.mmap").read_bytes() == MAPS.tobytes()
 
 
 def test_a_whole_map_made_otherwise_is_left_alone_until_the_new_one_is_complete(tmp_path):
-    write_all_batches(tmp_path)
+    write(tmp_path, 0, 1, 2)
     os.replace(tmp_path / ".case.mmap.partial", tmp_path / "case.mmap")
-    assert writer(tmp_path, session="another").done == 0
+    assert not partial_maps(tmp_path, session="another").done.any()
     assert (tmp_path / "case.mmap").read_bytes() == MAPS.tobytes()
 
 
 def test_a_part_that_was_cut_is_not_believed(tmp_path):
-    first = writer(tmp_path)
-    add(first, 0, MAPS[:4])
-    first.close()
+    write(tmp_path, 0, 1)
     os.truncate(tmp_path / ".case.mmap.partial", 100)
-    assert writer(tmp_path).done == 0
+    assert not partial_maps(tmp_path).done.any()
 
 
 def test_an_unfinished_map_cannot_be_given_its_name(tmp_path):
-    first = writer(tmp_path)
-    add(first, 0, MAPS[:4])
+    maps = write(tmp_path, 0, 1)
     with pytest.raises(ValueError, match="image 4 of 6 has no maps"):
-        first.finish()
+        maps.finish(np.array([True, True, False]))
     assert not (tmp_path / "case.mmap").exists()

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import hypergeom, mannwhitneyu
 
 from method.plain_label import SharedMasks, plain_labels, wider_concepts
-from method.presence import Presence, presence
+from method.presence import Compared, Presence
 from method.rank_sum import Ranking, auc_interval, p_values
 from method.segmentation import pack
 from method.significance import benjamini_hochberg
@@ -16,6 +16,12 @@ from method.significance import benjamini_hochberg
 
 def digests(count):
     return np.array([f"photograph {number}" for number in range(count)])
+
+
+def presence(peaks, carries, sources, photographs, asked):
+    """Presence of peaks, float (N, U)."""
+    compared = Compared(carries, sources, np.unique(photographs, return_inverse=True)[1], asked)
+    return compared.presence(compared.sums(peaks.T))
 
 
 def plain_auc(inside, outside):

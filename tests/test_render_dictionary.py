@@ -506,7 +506,9 @@ def test_a_rendered_dictionary_brings_its_faces_along_where_mtcnn_would_find_the
     photographs = [*root.glob(f"{GLOBAL_FOLDER}/*/*/*.png"), *root.glob("*/*/original.png")]
     digests = {path.relative_to(root).as_posix(): digest(path) for path in photographs}
     assert len(digests) == 3 + 8
-    known = find_faces(root, digests, tmp_path, "cpu", 0, search=False)  # without looking for any
+    paths, contents_of = list(digests), list(digests.values())  # without looking for any
+    found = find_faces(root, 11, paths.__getitem__, contents_of.__getitem__, tmp_path, "cpu", 0, search=False)
+    known = dict(zip(paths, found, strict=True))
     find = face_finder("cpu")
     for path, face in known.items():
         found = find(load_rgb(root / path))

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from util.errors import DissectionError, nearest
+from util.launch import speaks
 
 # Of the program, for reports: raised when what they say may differ for the same files and settings.
 VERSION = "0.12"
@@ -132,7 +133,7 @@ def read_settings(module, words, description, instead=None, own=None):
     for name, value in PRESETS.get({**values, **overrides}["PRESET"], {}).items():
         if overrides.setdefault(name, value) != value:
             raise DissectionError(f"{name}={overrides[name]!r} and a PRESET that sets {value!r}: leave one of them out")
-    for name, value in overrides.items():
+    for name, value in overrides.items() if speaks() else ():
         print(f"{name} = {value!r}", file=sys.stderr)
     config = SimpleNamespace(**{**values, **overrides})
     config.words = [word for word in words if "=" in word]

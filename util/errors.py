@@ -5,10 +5,15 @@ import logging
 import os
 import sys
 import textwrap
+from pathlib import Path
+
+from util.launch import asked_for, speaks
 
 
 class DissectionError(Exception):
     """Something that the user can put right; the message says what, where and what to do."""
+
+    first_is_gone = False  # whether the process of the run that speaks is no more, so that another one must
 
 
 def nearest(name, names, count=3, cutoff=0.5):
@@ -36,22 +41,29 @@ def did_you_mean(name, names):
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
 
 
-def run_script(main, when_stopped="stopped"):
+def run_script(main, when_stopped="stopped", together=False):
     """Run a script's main() and turn what can go wrong into an exit code.
 
-    main: callable without arguments. when_stopped: what to say on Ctrl-C. Ends the process: 0 when main returns, 2 with
-    the message on standard error for a DissectionError, 130 for Ctrl-C, 141 when whoever reads its output went away (as
-    in `python main.py | head -1`). Anything else is a defect of the program and keeps its traceback.
+    main: callable without arguments. when_stopped: what to say on Ctrl-C. together: whether several processes, started
+    by torchrun, can run it together (see util.ranks); the first of them speaks. Ends the process: 0 when main returns,
+    2 with the message on standard error for a DissectionError, 130 for Ctrl-C, 141 when whoever reads its output went
+    away (as in `python main.py | head -1`). Anything else is a defect of the program and keeps its traceback.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    level = logging.INFO if speaks() else logging.CRITICAL
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     try:
+        if not together and asked_for()[1] > 1:
+            script = Path(sys.argv[0]).name
+            raise DissectionError(f"{script} runs in one process: start it as python {script}, without torchrun")
         main()
         sys.stdout.flush()
     except DissectionError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if speaks() or error.first_is_gone:
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print(f"\n{when_stopped}", file=sys.stderr)
+        if speaks():
+            print(f"\n{when_stopped}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more on its way out

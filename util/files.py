@@ -62,9 +62,9 @@ def replacing(path, shared=False):
             raise
 
 
-def replace_text(path, text, shared=False):
+def replace_text(path, text):
     """Write text to path (UTF-8), whole or not at all. See replacing."""
-    with replacing(path, shared) as partial:
+    with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
@@ -134,11 +134,11 @@ def read_json(path):
         raise ValueError("it is nested too deeply") from None
 
 
-class JsonMemory:
-    """Facts by name that a run leaves for the next, in a JSON file that may be deleted at any time.
+class JsonFacts:
+    """Facts by name that somebody else brings, in a JSON file.
 
-    path: of the file. version: a memory of another one is forgotten. of_json: function that makes a fact of its JSON
-    value and raises one of NO_FACT for what is none. otherwise: what happens when the file is damaged.
+    path: of the file. version: one of another is refused. of_json: function that makes a fact of its JSON value and
+    raises one of NO_FACT for what is none. otherwise: what happens without the file.
     """
 
     NO_FACT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
@@ -147,33 +147,20 @@ class JsonMemory:
         self.path, self.version, self.of_json, self.otherwise = Path(path), version, of_json, otherwise
 
     def read(self):
-        """{name: fact}, empty when there is none that can be used."""
+        """{name: fact}, empty without a file. Raises DissectionError for one that cannot be used."""
         try:
-            return self._facts()
-        except (OSError, *self.NO_FACT) as error:
-            log.info("%s cannot be used (%s): %s", self.path, _reason(error), self.otherwise)
+            content = read_json(self.path)
+            if content["version"] != self.version:
+                raise ValueError(f"it is of version {content['version']!r}, and this program reads {self.version}")
+            return {name: self.of_json(value) for name, value in content["facts"].items()}
+        except FileNotFoundError:
             return {}
-
-    def require(self):
-        """As read, of a file that somebody else brings: DissectionError for one that cannot be used."""
-        try:
-            return self._facts()
         except (OSError, *self.NO_FACT) as error:
             message = f"{self.path} cannot be used ({_reason(error)}): mend it or delete it, then {self.otherwise}"
             raise DissectionError(message) from error
 
-    def _facts(self):
-        try:
-            content = read_json(self.path)
-        except FileNotFoundError:
-            return {}
-        if content["version"] != self.version:
-            raise ValueError(f"it is of version {content['version']!r}, and this program reads {self.version}")
-        return {name: self.of_json(value) for name, value in content["facts"].items()}
-
     def write(self, facts):
-        """Write facts, and keep what another run has learnt meanwhile."""
-        replace_text(self.path, json.dumps({"version": self.version, "facts": {**self.read(), **facts}}), shared=True)
+        replace_text(self.path, json.dumps({"version": self.version, "facts": facts}))
 
 
 def _reason(error):
@@ -236,3 +223,17 @@ def digest(content):
 def fingerprint(value):
     """Digest of a JSON value; the order of keys does not matter."""
     return digest(json.dumps(value, sort_keys=True).encode())
+
+
+def fingerprint_of_parts(parts, whole=list):
+    """fingerprint of a list, or of a dict whose keys ascend, that comes in parts: no text of the whole is made.
+
+    parts: iterable of lists or dicts. whole: list or dict, which they are.
+    """
+    begin, end = json.dumps(whole())
+    hashed, between = hashlib.sha256(begin.encode()), ""
+    for part in filter(None, parts):
+        hashed.update(f"{between}{json.dumps(part, sort_keys=True)[1:-1]}".encode())
+        between = ", "
+    hashed.update(end.encode())
+    return hashed.hexdigest()

@@ -13,6 +13,7 @@ from multiprocessing import connection, get_context, parent_process
 from tqdm import tqdm
 
 from util.errors import DissectionError
+from util.launch import speaks
 
 # The most processes that a pool takes on every system.
 _MOST_PROCESSES = 61
@@ -97,4 +98,5 @@ def _live_with_parent():
 
 def progress(total, label, unit):
     """One labelled bar for one pass, to be updated by hand; silent when standard error is not a terminal."""
-    return tqdm(total=total, desc=label, unit=unit, disable=None, dynamic_ncols=True, leave=False)
+    silent = None if speaks() else True
+    return tqdm(total=total, desc=label, unit=unit, disable=silent, dynamic_ncols=True, leave=False)

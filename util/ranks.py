@@ -7,32 +7,30 @@ parts in the order of the ranks, so that results do not depend on how many proce
 
 import os
 import signal
-from contextlib import contextmanager
+import threading
+import time
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import numpy as np
 
 from util.errors import DissectionError
+from util.launch import asked_for, local_rank
 
 # A process waits for others as long as they work, perhaps for days; one that ended is noticed by its connections.
 _PATIENCE = timedelta(days=30)
-_ERROR = "error"  # the key under which a process leaves what went wrong, for the first one to say
+# What processes leave for each other: what went wrong, for the first one to say; and that it was said.
+_ERROR, _SAID = "error", "said"
+_WAIT = 3  # seconds for the first one to say it, before the second does
+_LOOK_EVERY = 1  # seconds between two looks at whether torchrun is still there
 
 ENDED = (
     "a process of this run was ended from outside: what is finished is kept, and the same command goes on from here"
 )
 
 
-def asked_for():
-    """(rank, number of processes), as torchrun says in the environment; (0, 1) without it."""
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        return 0, 1
-    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-
-
-def local_rank():
-    """Which of the processes on this machine this one is."""
-    return int(os.environ.get("LOCAL_RANK", 0))
+class Ended(DissectionError):
+    """This process cannot go on, since another one of the run is gone."""
 
 
 class Ranks:
@@ -121,29 +119,41 @@ class TorchRanks(Ranks):
             name, arguments = called
             known[name](*arguments)
 
-    # ------------------------------------------------------------------------------------------------- beginning, end
-
-    def leave_error(self, text):
-        """Leave what went wrong in this process for the first one to say."""
-        self._store().set(_ERROR, text)
+    # ------------------------------------------------------------------------------------------------- when one ends
 
     def error(self):
-        """What another process left, None where none did."""
+        """What another process left as its error, None where none did."""
         try:
             store = self._store()
             return store.get(_ERROR).decode() if store.check([_ERROR]) else None
         except (RuntimeError, ValueError):  # the store went with the process that held it
             return None
 
+    def leave(self, key, text):
+        """Leave something for the other processes, as far as they can still be reached."""
+        with suppress(RuntimeError, ValueError):
+            self._store().set(key, text)
+
+    def was_said(self):
+        """Whether the first process has said why the run ended, or does so in a moment."""
+        last = time.monotonic() + _WAIT
+        with suppress(RuntimeError, ValueError):
+            while time.monotonic() < last:
+                if self._store().check([_SAID]):
+                    return True
+                time.sleep(0.1)
+        return False
+
     def _store(self):
         return self._of.distributed_c10d._get_default_store()
 
-    def end(self, well):
-        """Leave the others. well: the run is through, and they are to end as well."""
-        if well and self.first:
+    def end(self):
+        """Leave the others, which end, too. Of every process of a run that is through."""
+        if self.first:
             self.shared(None)
-        if self._of.is_initialized():
-            self._of.destroy_process_group()
+        with _lost_ranks_explained(self):
+            self._of.barrier()  # or one that is quicker closes connections on which others still wait
+        self._of.destroy_process_group()
 
 
 @contextmanager
@@ -151,34 +161,53 @@ def _lost_ranks_explained(ranks):
     try:
         yield
     except RuntimeError as error:  # what gloo and nccl raise when a connection is gone
-        raise DissectionError(ranks.error() or ENDED) from error
+        raise Ended(ranks.error() or ENDED) from error
 
 
 @contextmanager
 def started():
-    """The processes of this run: Ranks. In a `with` block, at whose end the others end, too."""
+    """The processes of this run: Ranks. In a `with` block, at whose end the others end, too.
+
+    Whatever ends one of them ends all: the first process raises what went wrong as DissectionError, or the second one
+    where the first is gone; in the others it is raised as well, and not said (see util.errors.run_script).
+    """
     rank, size = asked_for()
     if size == 1:
         yield ALONE
         return
+    _end_with_parent()
     ranks = TorchRanks(rank, size)
     signal.signal(signal.SIGTERM, _told_to_end(ranks))
-    well = False
     try:
         yield ranks
-        well = True
+        ranks.end()
     except DissectionError as error:
-        if not ranks.first:
-            ranks.leave_error(str(error))
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one end is enough
+        if ranks.first:
+            ranks.leave(_SAID, "yes")
+        elif not isinstance(error, Ended):
+            ranks.leave(_ERROR, str(error))
+        elif rank == 1 and not ranks.was_said():
+            error.first_is_gone = True
         raise
-    finally:
-        ranks.end(well)
 
 
 def _told_to_end(ranks):
     """What to do when torchrun ends this process, as it does when another one ended."""
 
     def end(*_):
-        raise DissectionError(ranks.error() or ENDED)
+        raise Ended(ranks.error() or ENDED)
 
     return end
+
+
+def _end_with_parent():
+    """Have this process end when torchrun is gone, even killed."""
+    parent = os.getppid()
+
+    def look():
+        while os.getppid() == parent:
+            time.sleep(_LOOK_EVERY)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=look, daemon=True).start()

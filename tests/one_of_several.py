@@ -1,0 +1,35 @@
+"""One process of a run of main.py, which may be killed (SIGKILL) before it writes so many batches of activation maps.
+
+    python -m tests.one_of_several BATCHES|never WORD...
+
+The progress is noted after every batch. RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in the environment say which
+process of how many it is, as torchrun would.
+"""
+
+import os
+import signal
+import sys
+
+import main
+import store.feature_file
+from util.errors import run_script
+
+
+def die_after(batches):
+    add, left = store.feature_file.MapsSlice.add, [batches]
+
+    def counted(*arguments):
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= 1
+        return add(*arguments)
+
+    store.feature_file.MapsSlice.add = counted
+
+
+if __name__ == "__main__":
+    store.feature_file.NOTE_SECONDS = -1
+    if sys.argv[1] != "never":
+        die_after(int(sys.argv[1]))
+    sys.argv = ["main.py", *sys.argv[2:]]
+    run_script(main.main, together=True)
