@@ -82,7 +82,7 @@ def dissected_layers(words, description, twins=False):
     config = read_words(words, description, instead={"TASKS": "TASK", "TASK_LAYERS": "LAYER_NAME"})
     if config.FEATURES != "dense":
         raise DissectionError(
-            f"FEATURES={config.FEATURES!r} keeps the maps that exceed one threshold, and this study needs all: set "
+            f"FEATURES={config.FEATURES!r} keeps what one threshold needs, and this study needs whole maps: set "
             "FEATURES='dense', here and for main.py"
         )
     model = prepare_model(config, config.TASK, as_list(config.LAYER_NAME), prepare_device(config))

@@ -42,3 +42,32 @@ def _largest(passes, bound, places):
 
     ranks = np.array(places)[:, None].repeat(len(bound), axis=1) - 1
     return 0 - selected(turned_over, ranks)
+
+
+def deciding(maps, bounds):
+    """Which values of maps decide M_u(x) at any threshold from a bound on: those above the bound and those beside them.
+
+    A pixel between four values of which none exceeds the threshold does not exceed it either (see
+    method.segmentation.upsample), whatever these are. maps: float32 (A, H, W). bounds: float32 (A,). Returns bool
+    (A, H, W).
+    """
+    near = maps > bounds[:, None, None]
+    for before, after in ((near[:, :-1], near[:, 1:]), (near[:, :, :-1], near[:, :, 1:])):
+        earlier = before.copy()
+        before |= after
+        after |= earlier
+    return near
+
+
+def places_beside(places, size):
+    """Some places and those beside them in the same map. places: int64 (n,), in maps one behind the other, row by row.
+    size: height and width of the maps. Returns int64 (m,), with repetitions.
+    """
+    height, width = size
+    row, column = np.divmod(places % (height * width), width)
+    found = []
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            inside = (row + down >= 0) & (row + down < height) & (column + right >= 0) & (column + right < width)
+            found.append(places[inside] + down * width + right)
+    return np.concatenate(found)

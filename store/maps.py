@@ -1,4 +1,4 @@
-"""The activation maps of a layer on disk: all of them (FEATURES='dense') or those that count ('sparse'), in one way for
+"""The activation maps of a layer on disk, whole (FEATURES='dense') or what of them decides ('sparse'), in one way for
 whoever makes or reads them. A layer's fact `feature_dtype` tells which, see store.run.kept_numbers.
 """
 

@@ -1,30 +1,31 @@
-"""A memory map of only those activation maps that exceed their unit's threshold somewhere: FEATURES='sparse'.
+"""Of a layer's activation maps only the values that decide which pixels are active: FEATURES='sparse'.
 
-No map whose peak is at most the threshold has an active pixel (see method.segmentation.upsample), so it may be dropped;
-of every map the peak is kept, and of a few images all maps, for the histograms of the page. The file holds, one behind
-the other, all little-endian:
+These are the values above their unit's threshold and those beside them: a pixel between others is not active (see
+method.top_values.deciding). Of every map the peak is kept, and of a few images all values, for the histograms of the
+page. The file holds, one behind the other, all little-endian:
 
     MAGIC                                what it is
     thresholds  float64 (U,)             T_u
     lowest, highest  float32 (U,)        of all values of the unit
     peaks       dtype (N, U)             NaN for an image that was left out
     usable      uint8 (N,)               0 for an image that was left out
-    offsets     int64 (N + 1,)           the maps of image x are those from offsets[x] to offsets[x + 1]
-    units       int32 (K,)               ascending within an image
-    maps        dtype (K, H, W)
+    offsets     int64 (N + 1,)           the values of image x are those from offsets[x] to offsets[x + 1]
+    cells       uint32 (K,)              where they lie in the image's maps (U, H, W), row by row, ascending
+    values      dtype (K,)
 
-The thresholds are known only in the end. Until then each process drops what does not exceed the bound of what it has
-seen itself (see method.top_values), and goes through what it kept whenever that has doubled. Files are read and written
-in blocks, as in store.feature_file.
+The thresholds are known only in the end. Until then each process keeps what lies above the bound of what has been seen,
+or beside that (see method.top_values), and goes through what it kept whenever that has doubled. Files are read and
+written in blocks, as in store.feature_file.
 """
 
 import glob
 import json
 import logging
 import os
+import shutil
 import time
-from contextlib import AbstractContextManager
-from functools import cached_property
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ import numpy as np
 from loader.batch import require_finite
 from method.sampled import images_of_histograms
 from method.segmentation import float32_floor
-from method.top_values import kept_values, raised_bound, top_quantile
+from method.top_values import deciding, kept_values, places_beside, raised_bound, top_quantile
 from store.arrays import save_arrays
 from store.feature_file import FeatureMaps, ranges_of
 from util.errors import DissectionError
@@ -44,31 +45,32 @@ log = logging.getLogger(__name__)
 MAGIC = b"sparse maps, 1\n\n"
 NOTE_SECONDS = 5  # how much work a kill may cost
 _BLOCK_BYTES = 8 << 20
-_USUAL_SHARE = 1 / 8  # of the maps that are kept, about, where not fewer can be
+_BESIDE = 9  # a value that is above the threshold, and those beside it
 
 
 class _Places:
     """Where the parts of a file begin, bytes. shape: (N, U, H, W). dtype: of the maps and peaks. kept: K."""
 
     def __init__(self, shape, dtype, kept=0):
-        images, units, *size = shape
+        images, units, *_ = shape
         item = np.dtype(dtype).itemsize
         self.thresholds = len(MAGIC)
         self.bounds = self.thresholds + 8 * units
         self.peaks = self.bounds + 2 * 4 * units
         self.usable = self.peaks + images * units * item
         self.offsets = self.usable + images
-        self.units = self.offsets + 8 * (images + 1)
-        self.maps = self.units + 4 * kept
-        self.end = self.maps + kept * int(np.prod(size)) * item
+        self.cells = self.offsets + 8 * (images + 1)
+        self.values = self.cells + 4 * kept
+        self.end = self.values + kept * item
 
 
 # -------------------------------------------------------------------------------------------------------- reading
 
 
 class SparseMaps(FeatureMaps):
-    """A finished file of sparse maps, open for reading: FeatureMaps in which a map that was dropped is -inf throughout.
+    """A finished file of sparse maps, open for reading: FeatureMaps whose active pixels are those of all values.
 
+    A map without an active pixel is -inf throughout; in others, values that decide nothing are the unit's lowest one.
     thresholds: float64 (U,), T_u. quantile: share of a unit's values above it. The rest: see FeatureMaps.
     """
 
@@ -84,9 +86,9 @@ class SparseMaps(FeatureMaps):
         self.usable = self._numbers(places.usable, "u1", images).astype(bool)
         self.offsets = self._numbers(places.offsets, "<i8", images + 1)
         self.places = _Places(self.shape, self.dtype, int(self.offsets[-1]))
-        found = self.path.stat().st_size
-        if found != self.places.end:
-            raise DissectionError(f"{path} has {found:,} bytes, but {self.offsets[-1]:,} maps are {self.places.end:,}")
+        found, expected = self.path.stat().st_size, self.places.end
+        if found != expected:
+            raise DissectionError(f"{path} has {found:,} bytes, but {self.offsets[-1]:,} values are {expected:,}")
 
     def _numbers(self, place, dtype, count):
         numbers = np.fromfile(self.path, dtype, count, offset=place)
@@ -94,36 +96,43 @@ class SparseMaps(FeatureMaps):
             raise DissectionError(f"{self.path} ended early: it was cut, or is no file of sparse maps")
         return numbers
 
-    def _units(self, first, last):
-        """The units of the kept maps first..last-1. Returns int32 (last - first,)."""
-        return self._numbers(self.places.units + 4 * first, "<i4", last - first)
+    def _cells(self, first, last):
+        return self._numbers(self.places.cells + 4 * first, "<u4", last - first).astype(np.int64)
 
-    def _maps(self, first, last):
-        """The kept maps first..last-1. Returns float32 (last - first, H, W)."""
-        size = int(np.prod(self.shape[2:]))
-        place = self.places.maps + first * size * self.dtype.itemsize
-        numbers = self._numbers(place, self.dtype, (last - first) * size)
-        return numbers.reshape(-1, *self.shape[2:]).astype(np.float32, copy=False)
+    def _values(self, first, last):
+        numbers = self._numbers(self.places.values + first * self.dtype.itemsize, self.dtype, last - first)
+        return numbers.astype(np.float32, copy=False)
 
     def read(self, start, stop):
-        offsets = self.offsets[start : stop + 1]
+        offsets, per_image = self.offsets[start : stop + 1], int(np.prod(self.shape[1:]))
         maps = np.full((stop - start, *self.shape[1:]), -np.inf, np.float32)
         maps[~self.usable[start:stop]] = np.nan
-        of = np.repeat(np.arange(stop - start), np.diff(offsets))
-        maps[of, self._units(offsets[0], offsets[-1])] = self._maps(offsets[0], offsets[-1])
+        cells = self._cells(offsets[0], offsets[-1])
+        cells += np.repeat(np.arange(stop - start) * per_image, np.diff(offsets))
+        self._put(maps, cells, self._values(offsets[0], offsets[-1]), self._lowest)
         return maps
 
     def read_units(self, images, first, last):
         maps = np.full((len(images), last - first, *self.shape[2:]), -np.inf, np.float32)
+        size = int(np.prod(self.shape[2:]))
         for place, image in enumerate(images):
             if not self.usable[image]:
                 maps[place] = np.nan
                 continue
             begin, end = self.offsets[image : image + 2]
-            units = self._units(begin, end)
-            wanted = np.searchsorted(units, [first, last])
-            maps[place, units[slice(*wanted)] - first] = self._maps(*(begin + wanted))
+            cells = self._cells(begin, end)
+            low, high = np.searchsorted(cells, [first * size, last * size])
+            values = self._values(begin + low, begin + high)
+            self._put(maps[place], cells[low:high] - first * size, values, self._lowest[first:last])
         return maps
+
+    @staticmethod
+    def _put(maps, cells, values, lowest):
+        """Put values in their places. maps: float32 (..., units, H, W). cells: int64 (n,). lowest: float32 (units,)."""
+        of_maps = maps.reshape(-1, maps.shape[-2] * maps.shape[-1])  # a view
+        kept = np.unique(cells // of_maps.shape[1])
+        of_maps[kept] = lowest[kept % len(lowest), None]
+        of_maps.reshape(-1)[cells] = values
 
     def read_map(self, image, unit):
         return self.read_units([image], unit, unit + 1)[0, 0]
@@ -167,8 +176,12 @@ class SparsePlace(NamedTuple):
 
     @property
     def record(self):
-        """The dtype of a map among those that a process keeps. place: of the map among all N * U."""
-        return np.dtype([("place", "<i8"), ("map", self.dtype, self.shape[2:])])
+        """The dtype of a value that a process keeps. place: among all N * U * H * W."""
+        return np.dtype([("place", "<i8"), ("value", self.dtype)])
+
+    def of_places(self, places):
+        """(image, unit) of some places, int64 (n,) each."""
+        return np.divmod(places // int(np.prod(self.shape[2:])), self.shape[1])
 
     @property
     def whole(self):
@@ -195,14 +208,14 @@ class SparsePlace(NamedTuple):
         return self.path.with_name(f"{self.path.name}.{rank}.json")
 
     def records(self, rank, generation):
-        """The file of the maps that a process keeps; each time that it went through them, it wrote a new one."""
+        """The file of the values that a process keeps; each time that it went through them, it wrote a new one."""
         return self.path.with_name(f"{self.path.name}.{rank}.{generation}")
 
 
 class PartState:
     """What a process has put there, as its note says, see SparsePart.
 
-    done: bool, which batches. kept: maps in its file. limit: how many there may be until it goes through them.
+    done: bool, which batches. kept: values in its file. limit: how many there may be until it goes through them.
     generation: of the file. bound: float32 (U,), what was dropped is at most that. lowest, highest: float32 (U,).
     """
 
@@ -212,8 +225,7 @@ class PartState:
         units = place.shape[1]
         largest = kept_values(place.values_per_unit, 1 - place.quantile)
         self.done, self.kept, self.generation = np.zeros(place.batches, bool), 0, 0
-        # Before twice the K largest values were seen, hardly a map can be dropped.
-        self.limit = 2 * -(-largest // int(np.prod(place.shape[2:]))) * units
+        self.limit = max(largest // 4, 1) * units
         self.bound, self.lowest, self.highest = (np.full(units, of, "f4") for of in (-np.inf, np.inf, -np.inf))
 
     def write(self, place, rank):
@@ -278,10 +290,7 @@ class SparsePart(AbstractContextManager):
         require_finite(place.layer, stored, batch.images, batch.names, computed=batch.maps)
         values = stored.reshape(*stored.shape[:2], -1).astype(np.float32, copy=False)
         peaks = values.max(axis=2) + np.float32(0)  # without -0, whose place in a map would decide
-        keep = (peaks > state.bound) | self.whole[batch.images][:, None]
-        records = np.empty(int(keep.sum()), place.record)
-        of, unit = np.nonzero(keep)
-        records["place"], records["map"] = batch.images[of] * place.shape[1] + unit, stored[keep]
+        records = self._deciding(batch.images, values.reshape(stored.shape), peaks)
         with explained(place.path):
             self._write_peaks(number, batch.images, peaks)
             self.file.write(records.tobytes())
@@ -293,6 +302,19 @@ class SparsePart(AbstractContextManager):
                 self._drop()
             elif time.monotonic() - self.noted > NOTE_SECONDS:
                 self._take_note()
+
+    def _deciding(self, images, maps, peaks):
+        """The values that are to be kept of some images as records. maps: float32 (b, U, H, W). peaks: (b, U)."""
+        place, bound = self.place, np.broadcast_to(self.state.bound, peaks.shape)
+        keep, some = np.zeros(maps.shape, bool), peaks > self.state.bound
+        keep[some] = deciding(maps[some], bound[some])
+        keep[self.whole[images]] = True
+        cells = np.flatnonzero(keep)
+        of, cell = np.divmod(cells, int(np.prod(place.shape[1:])))
+        records = np.empty(len(cells), place.record)
+        records["place"] = images[of] * int(np.prod(place.shape[1:])) + cell
+        records["value"] = maps.ravel()[cells]
+        return records
 
     def _write_peaks(self, number, images, peaks):
         place, first = self.place, number * self.place.batch_size
@@ -309,21 +331,30 @@ class SparsePart(AbstractContextManager):
         """Drop what no longer exceeds the bound, into a file of the next generation."""
         place, state, before = self.place, self.state, self._records
         self._take_note()
-        state.bound = raised_bound(
-            lambda count: counted(place, before, state.kept, count), state.bound,
-            kept_values(place.values_per_unit, 1 - place.quantile),
-        )  # fmt: skip
+        bound = self._raised_bound()
+        if np.array_equal(bound, state.bound):
+            state.limit = 2 * state.kept
+            return
+        state.bound = bound
         self._records, kept = place.records(self.rank, state.generation + 1), 0
         self.file.close()
         self.file = open(self._records, "w+b")  # noqa: SIM115 - closed by __exit__
-        for records in blocks_of(before, place.record, 0, state.kept):
-            image, unit, peaks = of_records(place, records)
-            records = records[(peaks > state.bound[unit]) | self.whole[image]]
+        for records in blocks_of(place, before, 0, state.kept):
+            records = records[still_deciding(place, records, state.bound, self.whole)]
             self.file.write(records.tobytes())
             kept += len(records)
         state.generation, state.kept, state.limit = state.generation + 1, kept, max(state.limit, 2 * kept)
         self._take_note()
         before.unlink()
+
+    def _raised_bound(self):
+        """The bound of what all processes have kept, as far as they have noted it."""
+        place, own = self.place, {self.rank: self.state}
+        largest = kept_values(place.values_per_unit, 1 - place.quantile)
+        for states in ({**states_of(place), **own}, own):
+            with suppress(FileNotFoundError):  # another process has just gone through what it kept
+                return raised_bound(partial(counted_of, place, states), self.state.bound, largest)
+        raise DissectionError(f"{self._records} is gone: another run works in the same folder, or somebody deleted it")
 
     def _take_note(self):
         for file in (self.peaks, self.file):
@@ -342,28 +373,42 @@ class SparsePart(AbstractContextManager):
                 self.file.close()
 
 
-def blocks_of(path, record, first, last):
-    """Yields the records first..last-1 of a file, a few MB at a time."""
-    step = max(1, _BLOCK_BYTES // record.itemsize)
+def blocks_of(place, path, first, last):
+    """Yields the records first..last-1 of a file, a few MB and whole maps at a time."""
+    record, size = place.record, int(np.prod(place.shape[2:]))
+    step, rest = max(1, _BLOCK_BYTES // record.itemsize), np.empty(0, record)
     for start in range(first, last, step):
-        yield np.fromfile(path, record, min(step, last - start), offset=start * record.itemsize)
+        read = np.fromfile(path, record, min(step, last - start), offset=start * record.itemsize)
+        records, cut = np.concatenate([rest, read]), len(rest) + len(read)
+        if start + step < last:  # the last map may go on
+            maps = records["place"] // size
+            cut = int(np.flatnonzero(np.append(-1, maps) != maps[-1])[-1])
+        yield records[:cut]
+        rest = records[cut:]
 
 
-def values_of(records):
-    """The maps of some records, float32 (n, H * W)."""
-    return np.ascontiguousarray(records["map"], np.float32).reshape(len(records), -1)
+def still_deciding(place, records, bounds, whole):
+    """Which of some records are to be kept: bool (n,). bounds: float32 (U,). whole: see SparsePlace."""
+    places = records["place"]
+    image, unit = place.of_places(places)
+    above = places[records["value"] > bounds[unit]]
+    return np.isin(places, places_beside(above, place.shape[2:])) | whole[image]
 
 
-def of_records(place, records):
-    """(image, unit, peak) of some records: int64, int64, float32 (n,)."""
-    image, unit = np.divmod(records["place"], place.shape[1])
-    return image, unit, values_of(records).max(axis=1, initial=-np.inf)
+def states_of(place):
+    """What the processes have put there, as far as their notes hold: {rank: PartState}, by rank."""
+    notes = place.path.parent.glob(f"{glob.escape(place.path.name)}.*.json")
+    ranks = sorted(int(note.suffixes[-2][1:]) for note in notes if note.suffixes[-2][1:].isdecimal())
+    found = {rank: PartState.read(place, rank) for rank in ranks}
+    return {rank: state for rank, state in found.items() if state is not None}
 
 
-def counted(place, path, kept, count):
-    """Yields count(values, unit) of the records of a file, see method.quantile.selected. kept: their number."""
-    for records in blocks_of(path, place.record, 0, kept):
-        yield count(values_of(records), records["place"] % place.shape[1])
+def counted_of(place, states, count):
+    """Yields count(values, unit) of the records of parts, see method.quantile.selected. states: see states_of."""
+    for rank, state in states.items():
+        for records in blocks_of(place, place.records(rank, state.generation), 0, state.kept):
+            unit = place.of_places(records["place"])[1]
+            yield count(np.ascontiguousarray(records["value"], np.float32)[:, None], unit)
 
 
 class PartialSparseMaps:
@@ -396,27 +441,16 @@ class PartialSparseMaps:
             with open(path, "r+b" if self.done.any() else "wb") as file:
                 file.truncate(_Places(shape, dtype).usable)
 
-    @cached_property
-    def _states(self):
-        """{rank: PartState} of the parts that are there."""
-        found = {}
-        for path in leftovers(self.target):
-            rank = path.name.removeprefix(f"{self.place.path.name}.").removesuffix(".json")
-            if path.suffix == ".json" and rank.isdecimal():
-                found[int(rank)] = PartState.read(self.place, int(rank))
-        return {rank: found[rank] for rank in sorted(found) if found[rank]}
-
     def _resumable(self):
         """Which batches of an interrupted run can be kept, bool. Deletes all that is not of them."""
-        path, name = self.place.path, self.target.name
-        done = np.logical_or.reduce([np.zeros(self.place.batches, bool), *(of.done for of in self._states.values())])
+        path, name, states = self.place.path, self.target.name, states_of(self.place)
+        done = self._done(states)
         if done.all() and not path.exists() and _is_sparse(self.target):
             os.replace(self.target, path)  # killed after the map got its name, before the manifest heard of it
         if not path.exists() or path.stat().st_size < _Places(self.place.shape, self.place.dtype).usable:
-            self._states.clear()
-            done[:] = False
+            states, done = {}, np.zeros(len(done), bool)
         kept = {path} if done.any() else set()
-        for rank, state in self._states.items():
+        for rank, state in states.items():
             kept |= {self.place.note(rank), self.place.records(rank, state.generation)}
         others = set(leftovers(self.target)) - kept
         for leftover in others:
@@ -428,16 +462,17 @@ class PartialSparseMaps:
             log.info("%s: the interrupted part was made under other settings and is started anew", name)
         return done
 
+    def _done(self, states):
+        return np.logical_or.reduce([np.zeros(self.place.batches, bool), *(state.done for state in states.values())])
+
     @property
     def missing_bytes(self):
-        """How much more it takes until the file is whole, about: the peaks, and the maps that are kept while they are
-        gone through and copied to their place.
+        """How much more it takes until the file is whole, at most: the peaks, and the values that are kept, again while
+        they are gone through or copied to their place.
         """
         place = self.place
-        # A map that is kept has one of the values above the threshold, if no more.
-        share = min(_USUAL_SHARE, place.quantile * int(np.prod(place.shape[2:])))
-        kept = int(share * np.prod(place.shape) * np.dtype(place.dtype).itemsize)
-        return int((~self.done).mean() * (_Places(place.shape, place.dtype).units + kept)) + kept
+        most = int(min(_BESIDE * place.quantile, 1) * np.prod(place.shape)) * place.record.itemsize
+        return int((~self.done).mean() * (_Places(place.shape, place.dtype).cells + most)) + most
 
     def finish(self, written=None):
         """Join the parts, give the file its name and enter it in the manifest, with `<layer>_feature_size.npy`.
@@ -445,9 +480,8 @@ class PartialSparseMaps:
         written: bool, which batches the pass has put there, for FeatureMaps' sake: the parts' notes tell. Raises
         ValueError where an image has no maps.
         """
-        self.__dict__.pop("_states", None)  # as they are now
-        place = self.place
-        done = np.logical_or.reduce([np.zeros(place.batches, bool), *(state.done for state in self._states.values())])
+        place, states = self.place, states_of(self.place)
+        done = self._done(states)
         missing = np.flatnonzero(place.usable & ~np.repeat(done, place.batch_size)[: place.shape[0]])
         if len(missing):
             raise ValueError(f"image {missing[0]} of {place.shape[0]} has no maps")
@@ -455,7 +489,7 @@ class PartialSparseMaps:
         self.store.forget(self.stage.suffix)
         self.store.make(self.size_stage, save_arrays, np.array(place.shape, np.int64))
         with explained(place.path):
-            Joined(place, self._states).write()
+            Joined(place, states).write()
             sync(place.path)
             os.replace(place.path, self.target)
         self.store.record(self.stage, made_from)
@@ -473,71 +507,54 @@ class Joined:
         self.place, self.states = place, states
         self.files = {rank: place.records(rank, state.generation) for rank, state in states.items()}
         bounds = np.array([state.bound for state in states.values()])
-        self.thresholds = top_quantile(self._counted, bounds.max(axis=0), place.values_per_unit, 1 - place.quantile)
-
-    def _counted(self, count):
-        for rank, state in self.states.items():
-            yield from counted(self.place, self.files[rank], state.kept, count)
+        self.thresholds = top_quantile(
+            partial(counted_of, place, states), bounds.max(axis=0), place.values_per_unit, 1 - place.quantile
+        )
 
     def write(self):
         place = self.place
-        lowest = np.min([state.lowest for state in self.states.values()], axis=0)
-        highest = np.max([state.highest for state in self.states.values()], axis=0)
-        with open(place.path, "r+b") as file:
-            offsets = self._offsets(file)
-            places = _Places(place.shape, place.dtype, int(offsets[-1]))
-            file.seek(0)
+        bounds = [np.min([state.lowest for state in self.states.values()], axis=0),
+                  np.max([state.highest for state in self.states.values()], axis=0)]  # fmt: skip
+        places = _Places(place.shape, place.dtype)
+        with open(place.path, "r+b") as file, open(place.path.with_name(f"{place.path.name}.values"), "w+b") as values:
             file.write(MAGIC)
-            for numbers in (self.thresholds.astype("<f8"), lowest.astype("<f4"), highest.astype("<f4")):
+            for numbers in (self.thresholds.astype("<f8"), *(of.astype("<f4") for of in bounds)):
                 file.write(numbers.data)
+            self._leave_out(file, places.peaks)
             file.seek(places.usable)
             file.write(place.usable.astype("u1").data)
+            file.truncate(places.cells)
+            file.seek(places.cells)
+            offsets = self._write_values(file, values)
+            values.seek(0)
+            shutil.copyfileobj(values, file, _BLOCK_BYTES)
+            file.seek(places.offsets)
             file.write(offsets.data)
-            file.truncate(places.end)
-            self._write_maps(file, places, offsets)
 
-    def _offsets(self, file):
-        """Count the maps that are kept of each image by their peaks, and give images that were left out NaN. Returns
-        int64 (N + 1,).
+    def _leave_out(self, file, begin):
+        """Give the peaks of images that were left out NaN. begin: of the peaks in the file."""
+        row = np.full(self.place.shape[1], np.nan, self.place.dtype)
+        for image in np.flatnonzero(~self.place.usable).tolist():
+            file.seek(begin + image * row.nbytes)
+            file.write(row.data)
+
+    def _write_values(self, file, values):
+        """Write cells and values in the order of the images, batch by batch, of each from the part that holds it.
+        Returns the offsets, int64 (N + 1,).
         """
-        place, whole = self.place, self.place.whole
-        images, units = place.shape[:2]
-        limits, offsets = float32_floor(self.thresholds), np.zeros(images + 1, "<i8")
-        begin, item = _Places(place.shape, place.dtype).peaks, np.dtype(place.dtype).itemsize
-        step = max(1, _BLOCK_BYTES // (units * 4))
-        for start in range(0, images, step):
-            count = min(step, images - start)
-            usable, at = place.usable[start : start + count], begin + start * units * item
-            peaks = np.fromfile(place.path, place.dtype, count * units, offset=at).reshape(count, units)
-            kept = (peaks.astype(np.float32) > limits) | whole[start : start + count, None]
-            offsets[start + 1 : start + count + 1] = (kept & usable[:, None]).sum(axis=1)
-            if not usable.all():
-                peaks[~usable] = np.nan
-                file.seek(at)
-                file.write(peaks.data)
-        return np.cumsum(offsets, dtype="<i8")
-
-    def _write_maps(self, file, places, offsets):
-        """Write units and maps in the order of the images, batch by batch, of each from the part that holds it."""
         place, whole, limits = self.place, self.place.whole, float32_floor(self.thresholds)
         held, ranks = self._where_batches_lie(), list(self.states)
-        size = place.record["map"].itemsize
-        for number in range(place.batches):
-            first, last = place.batch_size * number, min(place.batch_size * (number + 1), place.shape[0])
-            begin, end = offsets[first], offsets[last]
-            part, start, stop = held[:, number].tolist()
-            for records in blocks_of(self.files[ranks[part]], place.record, start, stop):
-                image, unit, peaks = of_records(place, records)
-                kept = (peaks > limits[unit]) | whole[image]
-                file.seek(places.units + 4 * begin)
-                file.write(unit[kept].astype("<i4").tobytes())
-                file.seek(places.maps + size * begin)
-                file.write(records["map"][kept].tobytes())
-                begin += int(kept.sum())
-            if begin != end:
-                raise DissectionError(
-                    f"{place.path} is damaged: delete the hidden files beside it that begin like it, and run again"
-                )
+        per_image = int(np.prod(place.shape[1:]))
+        offsets = np.zeros(place.shape[0] + 1, "<i8")
+        for part, start, stop in held.T.tolist():
+            for records in blocks_of(place, self.files[ranks[part]], start, stop):
+                records = records[still_deciding(place, records, limits, whole)]
+                image, cell = np.divmod(records["place"], per_image)
+                file.write(cell.astype("<u4").tobytes())
+                values.write(records["value"].tobytes())
+                found, counts = np.unique(image, return_counts=True)
+                offsets[found + 1] += counts
+        return np.cumsum(offsets, dtype="<i8")
 
     def _where_batches_lie(self):
         """Of each batch the number of its part, and its first record there and the one behind its last: int64 (3,
@@ -548,8 +565,8 @@ class Joined:
         for part, (rank, state) in enumerate(self.states.items()):
             found[0, state.done] = part
             at = 0
-            for records in blocks_of(self.files[rank], place.record, 0, state.kept):
-                batches = records["place"] // (place.shape[1] * place.batch_size)
+            for records in blocks_of(place, self.files[rank], 0, state.kept):
+                batches = place.of_places(records["place"])[0] // place.batch_size
                 begins = np.flatnonzero(np.diff(batches, prepend=-1))
                 new = found[2, batches[begins]] == 0  # not the rest of a batch that the block before ended in
                 found[1, batches[begins[new]]] = at + begins[new]

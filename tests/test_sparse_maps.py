@@ -16,7 +16,7 @@ from experiments import sweep
 from loader.batch import Batch
 from method import sampled
 from method.quantile import exact_quantile
-from method.segmentation import float32_floor
+from method.segmentation import active_pixels
 from method.top_values import kept_values, raised_bound, top_quantile
 from store import sparse_maps
 from store.arrays import load_arrays
@@ -40,7 +40,7 @@ def often(monkeypatch):
     monkeypatch.setattr(sampled, "_SAMPLED_VALUES", 1)
 
 
-def made_up(kind, random, shape=(30, 3, 2, 2)):
+def made_up(kind, random, shape=(30, 3, 5, 4)):
     """Maps of one kind, float32. The third unit differs from the others."""
     maps = random.normal(size=shape).astype(np.float32)
     if kind == "relu":
@@ -151,23 +151,37 @@ def test_the_largest_values_give_numpys_quantile_whatever_is_dropped_on_the_way(
 # -------------------------------------------------------------------------------------------------------- the file
 
 
+def plainly_kept(stored, thresholds, whole):
+    """Which values are kept: bool (N, U, H, W). whole: images of which all are."""
+    kept = np.zeros(stored.shape, bool)
+    for image, unit, row, column in np.argwhere(stored > thresholds[:, None, None]):
+        kept[image, unit, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] = True
+    kept[whole] = True
+    return kept
+
+
 def assert_same(layer):
-    """That a file gives what all maps give, but for those that are silent."""
+    """That a file gives what all maps give, but for values that decide nothing."""
     maps, stored, thresholds = layer.read(), layer.stored, layer.thresholds()
     assert maps.thresholds.tobytes() == thresholds.tobytes()
-    assert np.array_equal(maps.usable, layer.usable)
     usable, count = layer.usable, len(layer.maps)
-    peaks = stored.max(axis=(2, 3))
-    kept = peaks > float32_floor(thresholds)
-    kept[sampled.images_of_histograms(usable, stored.shape)] = True
-    expected = np.where(kept[:, :, None, None], stored, -np.inf)
+    assert np.array_equal(maps.usable, usable)
+    kept = plainly_kept(stored, thresholds, sampled.images_of_histograms(usable, stored.shape))
+    lowest, highest = (of(stored[usable], axis=(0, 2, 3)) for of in (np.min, np.max))
+    expected = np.where(kept.any(axis=(2, 3), keepdims=True), lowest[:, None, None], -np.inf)
+    expected = np.where(kept, stored, expected)
     expected[~usable] = np.nan
     assert np.array_equal(maps.read(0, count), expected, equal_nan=True)
     assert len(maps.offsets) == count + 1 and maps.offsets[-1] == kept[usable].sum()
-    found, lowest, highest = maps.peaks(0, count)
+    found, *bounds = maps.peaks(0, count)
+    peaks = stored.max(axis=(2, 3))
     assert np.array_equal(found, np.where(usable[:, None], peaks, np.nan), equal_nan=True)
-    assert np.array_equal(lowest, stored[usable].min(axis=(0, 2, 3)))
-    assert np.array_equal(highest, stored[usable].max(axis=(0, 2, 3)))
+    assert np.array_equal(bounds, [lowest, highest])
+    limits = np.broadcast_to(thresholds, peaks.shape)
+    with np.errstate(invalid="raise"):
+        awake = (peaks > thresholds) & usable[:, None]
+        of_all, of_kept = (active_pixels(of[awake], limits[awake], (9, 7)) for of in (stored, expected.astype("f4")))
+    assert np.array_equal(of_all, of_kept)
     images = np.arange(0, count, 3)
     assert np.array_equal(maps.read_units(images, 1, 3), expected[images, 1:3], equal_nan=True)
     assert np.array_equal(maps.read_map(count - 1, 1), expected[count - 1, 1], equal_nan=True)
@@ -231,7 +245,7 @@ class KilledError(Exception):
 
 @pytest.mark.parametrize("call", ["replace", "fsync", "unlink", "write"])
 def test_killed_at_any_moment_and_gone_on_with_gives_the_same_bytes(tmp_path, often, monkeypatch, call):
-    maps = made_up("rising", np.random.default_rng(7), (40, 3, 2, 2))
+    maps = made_up("rising", np.random.default_rng(7), (40, 3, 3, 2))
     settings = {"quantile": 0.02, "batch_size": 3}
     once = Layer(tmp_path / "once", maps, **settings).write(2)
     kills = 0
@@ -383,7 +397,7 @@ def test_going_from_one_kind_of_maps_to_the_other_takes_neither_for_the_other(sm
 
 def test_a_study_of_other_thresholds_says_that_it_needs_all_maps():
     with (
-        pytest.raises(DissectionError, match="FEATURES='sparse' keeps the maps that exceed one threshold"),
+        pytest.raises(DissectionError, match="FEATURES='sparse' keeps what one threshold needs"),
         sweep.dissected_layers(["FEATURES=sparse"], "a study"),
     ):
         pass
