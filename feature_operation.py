@@ -423,7 +423,8 @@ class FeatureOperator:
 
         batches = _ranges(*self.ranks.share(len(images)), self.tally_batch_size)
         for _, (found, concept, masks) in mapped(read, batches, self.workers, "masks", size=_length):
-            own.append(found)
+            if len(found[0]):
+                own.append(found)
             if heights is not None:
                 for of_concept, mask in zip(concept, masks, strict=True):
                     heights[of_concept] += mask.ravel()
@@ -509,14 +510,10 @@ class FeatureOperator:
 
     def _active_maps(self, maps, thresholds, images, units):
         """ActiveMaps of some units on some images. images: int, ascending. units: slice."""
-        starts = range(0, max(len(images), 1), self.tally_batch_size)
-        batches = [images[start : start + self.tally_batch_size] for start in starts]
+        batches = [images[first:last] for first, last in _ranges(0, len(images), self.tally_batch_size)]
 
         def read(batch):
-            if not len(batch):
-                of_batch = np.zeros((0, units.stop - units.start, 1, 1), np.float32)
-            else:
-                of_batch = maps.read_units(batch, units.start, units.stop)
+            of_batch = maps.read_units(batch, units.start, units.stop)
             return ActiveMaps.of(of_batch, batch, thresholds[units], self.counting_grid)
 
         return ActiveMaps.joined(list(ordered_map(read, batches, self.workers)))

@@ -107,7 +107,9 @@ class ActiveMaps:
 
     @classmethod
     def joined(cls, parts):
-        """parts: list, not empty, by ascending images."""
+        """parts: list, perhaps empty, by ascending images."""
+        nothing = cls(np.zeros(0, int), np.zeros(0, int), Outlines.of(np.zeros((0, 1, 1), bool)))
+        parts = [nothing, *parts]
         unit, image = (np.concatenate([getattr(part, name) for part in parts]) for name in ("unit", "image"))
         return cls(unit, image, Outlines.joined([part.outlines for part in parts]))
 

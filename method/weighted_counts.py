@@ -13,7 +13,8 @@ from method.chance import ActiveMaps
 from method.outlines import Outlines, counted_up
 from method.segmentation import PIXELS_AT_ONCE, active_pixels, count_overlap, count_pixels, float32_floor, pack
 
-_WAITING = 1 << 19  # pairs of an active map and a mask that may wait: enough to pay for a sum over all units
+# What may wait to be added up, enough to pay for a sum over all units: pairs of an active map and a mask, and images.
+_WAITING, _IMAGES_WAITING = 1 << 19, 1 << 13
 
 
 class _Measured(NamedTuple):
@@ -58,7 +59,7 @@ class WeightedCounts:
         self.intersection, self.unit_area = np.zeros((2, *shape, chances.columns))
         self.images, self.mask_area = np.zeros((2, len(heights), chances.columns))
         self.by_location = np.zeros(shape, np.int64)
-        self._waiting, self._n_waiting = [], 0
+        self._waiting, self._n_waiting = [], np.zeros(2, int)
 
     def within(self, units):
         """Some of the layer's units by their places among those that are counted. units: slice. Returns slice."""
@@ -103,21 +104,20 @@ class WeightedCounts:
     def _to_keep(self, images, units, outlines):
         """ActiveMaps of those of some images that are to be kept."""
         places = np.flatnonzero(self.kept[images]) if self.active is not None else []
-        nothing = ActiveMaps(np.zeros(0, int), np.zeros(0, int), outlines[0].part(0, 0))
-        return ActiveMaps.joined([nothing, *(
+        return ActiveMaps.joined([
             ActiveMaps(units[place], np.full(len(units[place]), images[place]), outlines[place]) for place in places
-        )])  # fmt: skip
+        ])  # fmt: skip
 
     def add(self, measured):
         np.add.at(self.by_location.ravel(), measured.pair, measured.by_location)
-        if self.active is not None:
+        if self.active is not None and len(measured.active.unit):
             self.active.append(measured.active)
             self.room -= measured.active.nbytes
             if self.room < 0:
                 self.active = None
         self._waiting.append(measured[:-2])
-        self._n_waiting += len(measured.pair)
-        if self._n_waiting > _WAITING:
+        self._n_waiting += len(measured.weights), len(measured.pair)
+        if (self._n_waiting > (_IMAGES_WAITING, _WAITING)).any():
             self._merge()
 
     def _merge(self):
@@ -138,7 +138,7 @@ class WeightedCounts:
             sparse = _sparse(values, pair, of, (concepts * units, len(weights)))
             for number in range(concepts):
                 total[number] += sparse[number * units : (number + 1) * units] @ weights
-        self._waiting, self._n_waiting = [], 0
+        self._waiting, self._n_waiting = [], np.zeros(2, int)
 
     def merge(self, ranks):
         """Add up what all processes have counted. ranks: util.ranks.Ranks."""
