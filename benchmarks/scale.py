@@ -197,7 +197,7 @@ def main():
         faces=300, side=64, distinct=0, words="", processes=1, profile=0,
     )  # fmt: skip
     measured = []
-    Path(options.out or ".").mkdir(parents=True, exist_ok=True)
+    Path(options.out).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.out) as folder:
         out = Path(folder)
         source = options.source or rendered(out / "rendered", options.faces)

@@ -9,6 +9,7 @@ import pytest
 
 import feature_operation
 from benchmarks.synthetic_broden import make_broden
+from dictionary.file_memory import Digests, FileFacts
 from feature_operation import FeatureOperator
 from tests.test_broden import maps_of, opened
 from tests.test_broden import tallied as counted_by
@@ -76,10 +77,13 @@ def assert_same(found, expected):
 def case(tmp_path):
     """Random maps and masks of 23 rows, of which some show the same photograph, and one cannot be used."""
     case = Case(tmp_path, random_maps(23, 7, 4, 4), seed=5)
-    digests, rows = case.dictionary.digests, case.dictionary.rows
-    for row, other in ((4, 3), (21, 3), (12, 11)):
-        digests[rows[row].image] = digests[rows[other].image]
-        case.maps[row] = case.maps[other]
+    same, digests = {4: 3, 21: 3, 12: 11}, Digests()
+    for row in range(23):
+        image, *masks = case.dictionary.digests.of(row)
+        image = case.dictionary.digests.image(same.get(row, row))
+        digests.append([FileFacts((), None, digest) for digest in (image, *masks)])
+        case.maps[row] = case.maps[same.get(row, row)]
+    case.dictionary.digests = digests
     case.dictionary.usable[8] = False
     return case
 
@@ -98,9 +102,7 @@ def test_chance_presence_formulas_and_plain_labels(case, size, small, monkeypatc
         asked = {"one": (features, tally.thresholds, tally.tally, units)}
         chance = operator.chance(layers, permutations=30, bootstraps=6, images=6)
         presence = operator.presence({"one": features})
-        # Beside its property, which lets one thread in at a time, while ranks wait for each other.
-        wider = type(operator).wider_concepts.func(operator)
-        return chance, presence, operator.formulas(asked, 3), wider
+        return chance, presence, operator.formulas(asked, 3), operator.find_wider_concepts()
 
     chance, presence, formulas, wider = run(feature_operation.ALONE)
     if small:
