@@ -54,6 +54,10 @@ class Dictionary:
         if self.mask_cache:
             weakref.finalize(self, self.mask_cache.flush)
 
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self.__post_init__()  # in another process of the run
+
     @cached_property
     def concepts(self):
         """The local concepts that at least one usable row carries, tuple of Concept in concept order."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 import signal
 import sqlite3
@@ -313,6 +314,15 @@ def test_masks_are_decoded_once_ever(small_dictionary, decoded):
     masks_of(again, (20, 24))
     masks_of(opened(small_dictionary, mask_cache_mb=1, seg_threshold=0.4))
     assert len(decoded) == 4 * count
+
+
+def test_other_processes_of_a_run_keep_what_they_decode(small_dictionary, decoded):
+    mine = opened(small_dictionary, mask_cache_mb=1)
+    other = pickle.loads(pickle.dumps(mine))
+    plain = masks_of(other)
+    decoded.clear()
+    del other  # as at the end of that process
+    assert same(masks_of(mine), plain) and decoded == []
 
 
 def test_another_mask_is_another_entry(small_dictionary, decoded):
