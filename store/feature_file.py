@@ -117,7 +117,7 @@ def require_space(folder, missing_bytes, names):
         raise DissectionError(
             f"the memory map of {' and '.join(names)} needs {missing_bytes / 1e6:,.0f} MB more and {folder} has "
             f"{free / 1e6:,.0f} MB free: free some space, choose another OUTPUT_FOLDER, or set FEATURE_DTYPE='float16' "
-            "to halve it"
+            "to halve it, FEATURES='sparse' to keep what one threshold needs"
         )
     return free
 
@@ -196,11 +196,7 @@ class PartialMaps:
         """(identity, ranges of images) of a note, None for a damaged one."""
         try:
             note = read_json(path)
-            count, ranges = self.place.shape[0], note["done"]
-            fits = all(type(edge) is int for of in ranges for edge in of) and all(
-                len(of) == 2 and 0 <= of[0] <= of[1] <= count for of in ranges
-            )
-            return (note["identity"], ranges) if fits else None
+            return (note["identity"], note["done"]) if fit(note["done"], self.place.shape[0]) else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -238,6 +234,13 @@ def ranges_of(batches, size, count):
     """
     edges = np.flatnonzero(np.diff(np.concatenate([[False], batches, [False]]).astype(np.int8)))
     return [(int(start) * size, min(int(stop) * size, count)) for start, stop in edges.reshape(-1, 2)]
+
+
+def fit(ranges, count):
+    """Whether what a note says are ranges of count images. Raises TypeError for what is no list of lists."""
+    return all(type(edge) is int for of in ranges for edge in of) and all(
+        len(of) == 2 and 0 <= of[0] <= of[1] <= count for of in ranges
+    )
 
 
 class Place(NamedTuple):

@@ -36,7 +36,7 @@ from method.sampled import images_of_histograms
 from method.segmentation import float32_floor
 from method.top_values import deciding, kept_values, places_beside, raised_bound, top_quantile
 from store.arrays import save_arrays
-from store.feature_file import FeatureMaps, ranges_of
+from store.feature_file import FeatureMaps, fit, ranges_of
 from util.errors import DissectionError
 from util.files import beside, explained, read_json, replace_text, sync
 
@@ -242,9 +242,12 @@ class PartState:
             note = read_json(place.note(rank))
             if note["identity"] != place.identity:
                 return None
+            numbers = [note[name] for name in ("kept", "limit", "generation")]
+            if any(type(of) is not int for of in numbers) or not fit(note["done"], place.shape[0]):
+                return None
             for start, stop in note["done"]:
                 state.done[start // place.batch_size : -(-stop // place.batch_size)] = True
-            state.kept, state.limit, state.generation = (note[name] for name in ("kept", "limit", "generation"))
+            state.kept, state.limit, state.generation = numbers
             for name in cls._BOUNDS:
                 getattr(state, name)[:] = note[name]
             size = place.records(rank, state.generation).stat().st_size
