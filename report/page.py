@@ -8,6 +8,7 @@ import json
 import logging
 import re
 from base64 import b64encode
+from contextlib import ExitStack
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -42,7 +43,8 @@ _POLICY = (
 def write_pages(folder, nl_folder):
     """Have the page of every layer in a folder current. nl_folder: where nl_bias.py left its tables.
 
-    A layer that another run works on is left to that run. Returns {layer: path of its page}.
+    A layer that another run works on is left to that run. Returns {layer: path of its page}. Raises DissectionError
+    when a page cannot be written.
     """
     stores = layers_in(folder)
     others = other_layers(stores)
@@ -51,11 +53,13 @@ def write_pages(folder, nl_folder):
         beside = {**tables_of(store, folders), "layers": _seen_from(store, others), "meaning": MEANING}
         store.facts.update(beside=fingerprint(beside), form=_form())
         if not store.is_current(PAGE, quiet=True):
-            try:
-                with locked([LayerStore(folder, store.layer)]):
-                    store.make(PAGE, write_page, store.path(SHOWN.suffix), beside)
-            except DissectionError as error:
-                log.info("%s: %s", page_of(store.layer), error)
+            with ExitStack() as stack:
+                try:
+                    stack.enter_context(locked([LayerStore(folder, store.layer)]))
+                except DissectionError as error:
+                    log.info("%s: %s", page_of(store.layer), error)
+                    continue
+                store.make(PAGE, write_page, store.path(SHOWN.suffix), beside)
     return {store.layer: store.path(PAGE.suffix) for store in stores if store.path(PAGE.suffix).exists()}
 
 

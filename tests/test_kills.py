@@ -1,5 +1,6 @@
 """The benchmark of kills: it sees every byte that differs, and kills what it says."""
 
+import errno
 import json
 import sys
 import time
@@ -8,6 +9,8 @@ import pytest
 
 from benchmarks import kills
 from benchmarks.kills import Place, Run, Trial, differences, leftovers, results_of
+from report import page
+from util.errors import DissectionError
 
 # A program that writes six files and goes on where it was killed. To be killed it waits, where `stop` lies beside its
 # folder and it did not begin before; as `wrong` says, it goes on otherwise than it should.
@@ -119,3 +122,12 @@ def test_killing_one_process_of_a_family_ends_the_run_and_is_told_from_killing_a
         code, _ = run.ended(of)
         assert code == (1 if which else None)
         assert not any(map(kills.is_alive, of))
+
+
+def test_a_disk_that_is_full_when_the_page_is_written_is_said(small_dictionary, run_main, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(page, "write_page", full)
+    with pytest.raises(DissectionError, match=r"onet_layer3.html.*: the disk is full"):
+        run_main(TWINS=0, PERMUTATIONS=0, BOOTSTRAPS=0)
