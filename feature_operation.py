@@ -101,7 +101,10 @@ class FeatureOperator:
         self.ranks, self.twin_of, self.seed = ranks, twin_of, None
         self.batch_size, self.tally_batch_size, self.workers = batch_size, tally_batch_size, workers
         self.keep_images = keep_images and len(dictionary.rows) * grid[0] * grid[1] * 3 <= _KEPT_BYTES
-        self._images = {}  # by row
+        self._images = self._kept = None  # images as the network sees them, and of which rows
+        if self.keep_images:
+            self._images = np.empty((len(dictionary.rows), *grid, 3), np.uint8)
+            self._kept = np.zeros(len(dictionary.rows), bool)
         self._for_chance = {}  # see _masks_for_chance
 
     def of(self, model):
@@ -132,11 +135,11 @@ class FeatureOperator:
 
     def _image(self, index):
         """The image of a row as the network sees it, uint8 (rows, columns, 3)."""
-        if index in self._images:
+        if self.keep_images and self._kept[index]:
             return self._images[index]
         image = self.dictionary.image(self.dictionary.rows[index], self.grid)
         if self.keep_images:
-            self._images[index] = image
+            self._images[index], self._kept[index] = image, True
         return image
 
     def masks_of(self, row):

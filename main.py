@@ -72,7 +72,9 @@ def dissect(config, networks, ranks):
     pages = write_pages(config.OUTPUT_FOLDER, config.NL_FOLDER)
     for layer, store in stores.items():
         summarise(config, dictionary, store, reused=layer not in unfinished)
-    print(f"\nopen {pages[next(iter(stores.values())).layer]}")
+    first = next(iter(stores.values())).layer
+    if first in pages:  # and no other run has begun anew with it
+        print(f"\nopen {pages[first]}")
 
 
 def follow(config, networks, ranks):

@@ -17,7 +17,7 @@ from util.errors import DissectionError, nearest
 from util.launch import speaks
 
 # Of the program, for reports: raised when what they say may differ for the same files and settings.
-VERSION = "0.12"
+VERSION = "0.13"
 
 # What a PRESET sets beside what scripts do by it.
 AS_PUBLISHED = "computed as by the published program (PRESET=published)"  # what reports say of it
