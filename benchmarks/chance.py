@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from benchmarks.measuring import peak_mib, read_options, timed
-from benchmarks.speed import QUANTILE, SCORE_THRESHOLD, bare_forward
+from benchmarks.speed import QUANTILE, bare_forward
 from benchmarks.synthetic_dictionary import make_dictionary
 from dictionary.dictionary import open_dictionary
 from feature_operation import FeatureOperator
@@ -25,7 +25,7 @@ from store.dissection import extract, maps_of
 from store.layer import LayerStore
 from store.stages import MAPS
 
-ALPHA = 0.05
+SCORE_THRESHOLD, ALPHA = 0.04, 0.05
 
 
 def measure(options, folder):
