@@ -41,7 +41,7 @@ from util.ranks import started
 
 def main():
     config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASKS": "TASK", "TASK_LAYERS": "LAYER_NAME"})
-    with started() as ranks:
+    with started(config.DEVICE) as ranks:
         networks = Networks(config)
         if ranks.first:
             dissect(config, networks, ranks)

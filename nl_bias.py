@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 def main():
     config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASK": "TASKS"})
-    with started() as ranks:
+    with started(config.DEVICE) as ranks:
         networks = Networks(config)
         if ranks.first:
             compare_biases(config, networks, ranks)

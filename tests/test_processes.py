@@ -108,7 +108,7 @@ def test_what_goes_wrong_in_another_process_is_said_by_the_first():
         "from util.ranks import started\n"
         "def fail(image): raise DissectionError(f'image {image} is bad')\n"
         "def main():\n"
-        "    with started() as ranks:\n"
+        "    with started('cpu') as ranks:\n"
         "        if ranks.first:\n"
         "            ranks.call('fail', 7)\n"
         "            ranks.gathered(None)\n"

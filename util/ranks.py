@@ -76,14 +76,16 @@ ALONE = Ranks()
 
 
 class TorchRanks(Ranks):
-    """Several processes, joined by torch.distributed. Raises DissectionError where one of them is no longer there."""
+    """Several processes, joined by torch.distributed. on_gpus: whether each has a GPU, on which whole numbers are added
+    up. Raises DissectionError where one of them is no longer there.
+    """
 
-    def __init__(self, rank, size):
+    def __init__(self, rank, size, on_gpus):
         import torch
         import torch.distributed
 
         self.rank, self.size, self._torch, self._of = rank, size, torch, torch.distributed
-        on_gpus = torch.cuda.is_available()
+        on_gpus = on_gpus and torch.cuda.is_available()
         if on_gpus:
             torch.cuda.set_device(local_rank() % torch.cuda.device_count())
         self._device = torch.device("cuda" if on_gpus else "cpu")  # of what is added up
@@ -165,30 +167,31 @@ def _lost_ranks_explained(ranks):
 
 
 @contextmanager
-def started():
+def started(device):
     """The processes of this run: Ranks. In a `with` block, at whose end the others end, too.
 
-    Whatever ends one of them ends all: the first process raises what went wrong as DissectionError, or the second one
-    where the first is gone; in the others it is raised as well, and not said (see util.errors.run_script).
+    device: DEVICE, on which networks run. Whatever ends one of them ends all: the first process raises what went wrong
+    as DissectionError, or the second one where the first is gone; in the others it is raised as well, and not said (see
+    util.errors.run_script).
     """
     rank, size = asked_for()
     if size == 1:
         yield ALONE
         return
     _end_with_parent()
-    ranks = TorchRanks(rank, size)
+    ranks = TorchRanks(rank, size, device not in ("cpu", "mps"))
     signal.signal(signal.SIGTERM, _told_to_end(ranks))
     try:
         yield ranks
         ranks.end()
-    except DissectionError as error:
+    except BaseException as error:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one end is enough
         if ranks.first:
             ranks.leave(_SAID, "yes")
-        elif not isinstance(error, Ended):
+        elif isinstance(error, Ended):
+            error.first_is_gone = rank == 1 and not ranks.was_said()
+        elif isinstance(error, DissectionError):
             ranks.leave(_ERROR, str(error))
-        elif rank == 1 and not ranks.was_said():
-            error.first_is_gone = True
         raise
 
 
