@@ -31,7 +31,7 @@ from store.dissection import (
 )
 from store.layer import locked
 from store.maps import discard_interrupted
-from store.run import Networks, as_list, layer_stores, prepare_dictionary, twin_seeds
+from store.run import Networks, as_list, layer_stores, prepare_dictionary, require_same_network, twin_seeds
 from store.stages import CHANCE, FORMULAS, MAPS, MAPS_SIZE, STATISTICS, TALLY, THRESHOLDS, TWINS
 from util.configuration import read_settings, snapshot
 from util.errors import run_script
@@ -54,9 +54,9 @@ def dissect(config, networks, ranks):
     model = network_of(config, networks)
     ensure_rendered(config.DICTIONARY)
     dictionary = prepare_dictionary(config, model, ranks)
-    ranks.call("dictionary", dictionary)
-    operator = operator_of(config, networks, dictionary, ranks)
     stores = layer_stores(config, model, dictionary)
+    ranks.call("dictionary", dictionary, {layer: store.facts["network"] for layer, store in stores.items()})
+    operator = operator_of(config, networks, dictionary, ranks)
     twins = [Twin.of(config, model, dictionary, seed) for seed in twin_seeds(config)]
     with locked([*stores.values(), *(store for twin in twins for store in twin.stores.values())]):
         note_twins(stores, twins)
@@ -80,9 +80,14 @@ def dissect(config, networks, ranks):
 def follow(config, networks, ranks):
     """Take part in what the first process calls, until it is through. Of the other processes of a run."""
     mine = {}
+
+    def begin(dictionary, known):
+        require_same_network(network_of(config, networks), known)
+        mine["operator"] = operator_of(config, networks, dictionary, ranks)
+
     ranks.follow({
         "faces": lambda *of: search_faces(ranks, *of, networks.device, config.WORKERS),
-        "dictionary": lambda dictionary: mine.update(operator=operator_of(config, networks, dictionary, ranks)),
+        "dictionary": begin,
         OPERATION: lambda *called: mine["operator"].take_part(*called),
     })  # fmt: skip
 

@@ -7,12 +7,13 @@ again in fresh folders, each time disturbed, and then with the same command unti
 undisturbed run's, byte for byte, but for the dates in PDFs and the times in manifests. All moments are drawn from
 --seed.
 
---kills: so often SIGKILL takes it at a random moment from its first file on: with one process (--processes 1) itself,
-with more, as torchrun starts them, one of them or torchrun and all. --disk-full: so often a disk of a random size is
-full; it must end with exit code 2 and one line that names the place, and, once the disk is larger, go on. That disk is
-a tmpfs in a namespace of its own; where the system allows none, it is left out. --together: so often two runs start at
-once, on one folder, where one must be refused in one line, and on one cache with a folder each. Prints a table; ends
-with 1 when anything is not as it must be.
+--kills: so often a signal takes it at a random moment from its first file on (--signals KILL,INT,TERM: one of these; by
+default SIGKILL): with one process (--processes 1) itself, with more, as torchrun starts them, one of them or torchrun
+and all. --words: further settings, as "FEATURES=sparse". --disk-full: so often a disk of a random size is full; it must
+end with exit code 2 and one line that names the place, and, once the disk is larger, go on. That disk is a tmpfs in a
+namespace of its own; where the system allows none, it is left out. --together: so often two runs start at once, on one
+folder, where one must be refused in one line, and on one cache with a folder each. Prints a table; ends with 1 when
+anything is not as it must be.
 """
 
 import hashlib
@@ -102,6 +103,7 @@ class Place(NamedTuple):
     folder: Path
     dictionary: Path
     cache: Path | None = None
+    more = ()  # of settings for all runs, see --words
 
     @property
     def result(self):
@@ -109,7 +111,7 @@ class Place(NamedTuple):
 
     def command(self, processes=1):
         folders = [f"{name}_FOLDER={self.result}" for name in ("OUTPUT", "NL", "PLOT")]
-        words = [*SETTINGS, *folders, f"CACHE_FOLDER={self.cache or self.folder / 'cache'}",
+        words = [*SETTINGS, *self.more, *folders, f"CACHE_FOLDER={self.cache or self.folder / 'cache'}",
                  f"DICTIONARY={self.dictionary}"]  # fmt: skip
         return [sys.executable, *launched(processes), "main.py", *words]
 
@@ -197,9 +199,9 @@ def gone(processes):
     return not alive
 
 
-def kill(process):
+def kill(process, how):
     if is_alive(process):
-        os.kill(process[0], signal.SIGKILL)
+        os.kill(process[0], how)
 
 
 # ------------------------------------------------------------------------------------------------- what may happen
@@ -216,10 +218,10 @@ class Outcome(NamedTuple):
 
 
 class Trial:
-    """Disturbed runs beside an undisturbed one. work: folder for all. seed: of what is drawn."""
+    """Disturbed runs beside an undisturbed one. work: folder for all. seed: of what is drawn. signals: that kill."""
 
-    def __init__(self, work, seed):
-        self.work, self.random = work, np.random.default_rng(seed)
+    def __init__(self, work, seed, signals=("KILL",)):
+        self.work, self.random, self.signals = work, np.random.default_rng(seed), signals
         self.dictionary = work / "dictionary"
         make_dictionary(self.dictionary, IMAGES, workers=0)
         self.expected, self.first, self.last = {}, {}, {}
@@ -241,6 +243,7 @@ class Trial:
         """Kill it at a random moment. Returns Outcome."""
         place = Place(self.work / "run", self.dictionary).cleared()
         share, victim = self.random.random(), int(self.random.integers(processes + 1 if processes > 1 else 1))
+        name = self.signals[self.random.integers(len(self.signals))]
         run = Run(place.command(processes))
         run.wait_for(place.started)
         time.sleep(share * (self.last[processes] - self.first[processes]))
@@ -248,14 +251,16 @@ class Trial:
         ranks = of_run[1:] if processes > 1 else of_run
         alone = victim < len(ranks) and victim < processes
         for process in [ranks[victim]] if alone else of_run:
-            kill(process)
+            kill(process, getattr(signal, f"SIG{name}"))
         code, output = run.ended(of_run)
         what = (f"process {victim}" if processes > 1 else "itself") if alone else "torchrun and all"
+        what += f" by {name}" * (len(self.signals) > 1)
         if code is None:
             return Outcome(what, f"the others did not end when it was killed, at {share:.0%}")
         what = "had ended" if code == 0 else what
         said = output.count("\nerror: ")
-        must = processes > 1 and alone and victim > 0 and DONE not in output  # the first process is the one that speaks
+        # The first process is the one that speaks; what is told to stop as by Ctrl-C says so otherwise.
+        must = processes > 1 and alone and victim > 0 and DONE not in output
         if said > 1 or said < must:
             return Outcome(what, f"{said} lines of error: {told(output)}")
         return self.finished(what, place, processes)
@@ -395,13 +400,13 @@ def trials(options, trial):
 def main():
     options = read_options(
         __doc__, kills=50, processes="1,2", disk_full=10, together=3, seed=0, folder=tempfile.gettempdir(),
-        in_namespace=0,
+        in_namespace=0, signals="KILL", words="",
     )  # fmt: skip
-    wrong = False
+    wrong, Place.more = False, tuple(options.words.split())
     if not options.in_namespace:
         print("| what | times | same results | of these | left over |\n|---|--:|--:|---|---|", flush=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        for title, outcomes in trials(options, Trial(Path(folder), options.seed)):
+        for title, outcomes in trials(options, Trial(Path(folder), options.seed, options.signals.split(","))):
             print("\n".join(summary(title, outcomes)) if outcomes else "", end="\n" * bool(outcomes), flush=True)
             wrong |= any(of.wrong for of in outcomes)
     if options.disk_full and not options.in_namespace:

@@ -166,7 +166,6 @@ class Digests:
         every = np.frombuffer(self._digests, np.uint8).reshape(-1, _LENGTH)
         return every[np.frombuffer(self._bounds, np.int64)[:-1]]
 
-
     def numbered(self):
         """Which of the different images each is: (int64 (N,), numbers by their ascending digests, -1 for one that
         cannot be used; Texts, the digests).

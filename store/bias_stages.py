@@ -17,7 +17,7 @@ from method.bias_chance import BiasChance, bias_chance, resampled_features
 from method.bias_evidence import BiasEvidence
 from store.arrays import load_arrays, load_as, save_arrays
 from store.bias import chance_stage, features_stage
-from store.run import TWINS_FOLDER
+from store.run import TWINS_FOLDER, require_same_network
 from util.errors import DissectionError
 from util.ranks import ALONE
 
@@ -26,9 +26,15 @@ log = logging.getLogger(__name__)
 
 def follow(config, networks, ranks):
     """Take part in what the first process calls, until it is through. Of the other processes of a run."""
+
+    def peaks(which, known, *arguments):
+        model = networks.of(*which)
+        require_same_network(model, known)
+        peaks_of(ranks, config, model, *arguments)
+
     ranks.follow({
         "faces": lambda *of: search_faces(ranks, *of, networks.device, config.WORKERS),
-        "peaks": lambda which, *arguments: peaks_of(ranks, config, networks.of(*which), *arguments),
+        "peaks": peaks,
         "resamples": lambda *arguments: resamples_of(ranks, *arguments),
     })  # fmt: skip
 
@@ -58,7 +64,7 @@ def read_features(config, network, subgroups, views, stores, ranks=ALONE, which=
         log.info("features: %s %s, %s; %s", model.task, ", ".join(layers), concept.concept, model.weights_label)
         paths, label = list(concept.images), f"{model.task}: {concept.concept}"
         arguments = layers, paths, [views[path] for path in paths], label
-        ranks.call("peaks", which, *arguments)
+        ranks.call("peaks", which, {layer: stores[layer].facts["network"] for layer in layers}, *arguments)
         sizes = {group: len(of) for group, of in concept.groups.items()}
         for layer, peaks in peaks_of(ranks, config, model, *arguments).items():
             stores[layer].make(stage, save_arrays, peaks.features(sizes).arrays())

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from loader.batch import require_finite
-from store.arrays import load_arrays, save_arrays
+from store.arrays import save_arrays
 from util.errors import DissectionError
 from util.files import beside, explained, read_json, replace_text, sync
 
@@ -27,17 +27,6 @@ log = logging.getLogger(__name__)
 
 # How much work a kill may cost. Each note of the progress waits for the disk, which is why it is not taken per batch.
 NOTE_SECONDS = 5
-
-
-def open_maps(store, stage, size_stage, usable=None):
-    """The finished memory map of a layer. store: LayerStore; its facts or the manifest tell the dtype.
-
-    usable: bool (N,), which images have maps, all by default. Returns FeatureMaps. Raises DissectionError.
-    """
-    shape = load_arrays(store.path(size_stage.suffix))
-    made_from = store.require(stage)
-    usable = np.ones(shape[0], bool) if usable is None else usable
-    return FeatureMaps(store.path(stage.suffix), shape, made_from["feature_dtype"], usable)
 
 
 class FeatureMaps:

@@ -1,5 +1,6 @@
 """What one run works on, from its settings: network, dictionary, and the files of its layers with what decides them."""
 
+import json
 import logging
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +16,11 @@ from loader.predictions import Classes, Years
 from loader.tasks import RANDOM_WEIGHTS, loader_file
 from method.formulas import ASKED_FROM
 from store.about import about_layer, about_network, about_run
-from store.layer import LayerStore
+from store.layer import LayerStore, differences
 from store.stages import ACCURACY
 from util.errors import DissectionError
 from util.files import fingerprint
-from util.ranks import ALONE
+from util.ranks import ALONE, Ended
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +145,19 @@ class Networks:
         return self._kept[kind][1]
 
 
+def require_same_network(model, networks):
+    """Raise DissectionError where another process of a run has another network than the first one, whose is known as
+    networks: {layer: what a LayerStore's facts say of it}.
+    """
+    for layer, theirs in networks.items():
+        theirs, own = (json.loads(json.dumps(of)) for of in (theirs, model.provenance(layer)))
+        if unlike := differences(theirs, own):
+            raise DissectionError(
+                f"{layer} of {model.task} is not the same in all processes of this run ({', '.join(unlike)}): give all "
+                "machines the same program, MODEL_FOLDER and versions of packages"
+            )
+
+
 def _load(config, task, layers, device, weights, seed):
     from loader.models import BUILD_OPTIONS, load_model, model_spec
 
@@ -182,7 +196,7 @@ def prepare_dictionary(config, model, ranks=ALONE):
         )
     _told(dictionary.problems)
     sizes = len(dictionary.usable_rows), len(dictionary.concepts)
-    log.info("dictionary: %s, %d images, %d concepts", config.DICTIONARY, *sizes)
+    log.info("dictionary: %s, %s images, %d concepts", config.DICTIONARY, f"{sizes[0]:,}", sizes[1])
     return dictionary
 
 
@@ -342,6 +356,8 @@ def known_accuracy(config, model, seen=None):
             subgroups, _ = _subgroups(config, global_concepts(Path(config.DICTIONARY)))
             seen = _seen(config, model, subgroups, search=False)[:2]
         store = prediction_store(config, model, *seen)
+    except Ended:
+        raise
     except DissectionError:  # something that predict.py will explain
         return ""
     return store.about_of(ACCURACY.suffix).get("accuracy", "") if store.is_current(ACCURACY, quiet=True) else ""

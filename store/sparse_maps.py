@@ -294,13 +294,13 @@ class SparsePart(AbstractContextManager):
         values = stored.reshape(*stored.shape[:2], -1).astype(np.float32, copy=False)
         peaks = values.max(axis=2) + np.float32(0)  # without -0, whose place in a map would decide
         records = self._deciding(batch.images, values.reshape(stored.shape), peaks)
+        count = len(records)
         with explained(place.path):
             self._write_peaks(number, batch.images, peaks)
-            self.file.write(records.tobytes())
-            state.kept += len(records)
             state.lowest = np.minimum(state.lowest, values.min(axis=(0, 2)))
             state.highest = np.maximum(state.highest, peaks.max(axis=0))
-            state.done[number] = True
+            self.file.write(records.tobytes())
+            state.kept, state.done[number] = state.kept + count, True  # at once: Ctrl-C comes between calls, not here
             if state.kept > state.limit:
                 self._drop()
             elif time.monotonic() - self.noted > NOTE_SECONDS:
@@ -480,8 +480,7 @@ class PartialSparseMaps:
     def finish(self, written=None):
         """Join the parts, give the file its name and enter it in the manifest, with `<layer>_feature_size.npy`.
 
-        written: bool, which batches the pass has put there, for FeatureMaps' sake: the parts' notes tell. Raises
-        ValueError where an image has no maps.
+        written: as of PartialMaps; the parts' own notes tell. Raises ValueError where an image has no maps.
         """
         place, states = self.place, states_of(self.place)
         done = self._done(states)

@@ -25,6 +25,7 @@ from util.errors import DissectionError
 from util.files import digest, fingerprint, fingerprint_of_parts
 from util.memory import Memory
 from util.packing import pack, unpack
+from util.parallel import ordered_map
 
 ROOT = Path(__file__).resolve().parents[1]
 FACE = Face((2.5, 4.0, 40.0, 50.25), ((10.0, 16.0), (30.0, 14.0), (22.0, 24.0), (14.0, 34.0), (28.0, 33.0)), (50, 60))
@@ -221,6 +222,38 @@ def test_a_file_that_shows_its_damage_later_is_forgotten_then(tmp_path, caplog):
     with memory_at(tmp_path) as memory:
         memory.write({b"new": b"entry"})
         assert memory.read([b"new"]) == {b"new": b"entry"}
+
+
+def test_what_a_run_of_another_version_still_writes_is_none_of_this_ones(tmp_path):
+    with memory_at(tmp_path, version=1) as old, memory_at(tmp_path, version=2) as new:
+        old.write({b"key": b"as version 1 means it"})
+        assert new.read([b"key"]) == {}
+
+
+def test_a_file_that_was_deleted_is_done_without(tmp_path):
+    with memory_at(tmp_path) as memory:
+        memory.write({b"key": b"value"})
+        memory.path.unlink()
+        memory.write({b"other": b"value"})
+    with memory_at(tmp_path) as memory:
+        memory.write({b"key": b"value"})
+        assert memory.read([b"key"]) == {b"key": b"value"}
+
+
+def test_numbers_where_bytes_should_be_are_no_entry(tmp_path):
+    with memory_at(tmp_path) as memory:
+        memory.write({b"key": b"value", b"other": b"value"})
+        with sqlite3.connect(memory.path) as connection:
+            connection.execute("UPDATE entries SET value = 5 WHERE key = ?", [b"key"])
+        connection.close()
+        assert memory.read([b"key", b"other"]) == {b"other": b"value"}
+
+
+def test_connections_of_threads_that_ended_are_closed(tmp_path):
+    with memory_at(tmp_path) as memory:
+        for _ in range(5):
+            list(ordered_map(lambda key: memory.read([key]), [b"key"] * 20, 3))
+        assert len(memory._open) <= 3 + 2
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):

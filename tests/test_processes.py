@@ -12,7 +12,9 @@ import pytest
 
 from method.quantile import exact_quantile
 from method.tally import BestImages
+from store.run import require_same_network
 from tests.conftest import LITTLE_WORDS, made_up_dictionary
+from util.errors import DissectionError
 from util.ranks import ENDED, Ranks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,8 +125,23 @@ def test_a_script_for_one_process_says_so():
     found = [run([sys.executable, "cluster_top.py"], RANK=rank, WORLD_SIZE="2") for rank in "01"]
     assert [one.returncode for one in found] == [2, 2]
     assert [one.stderr for one in found] == [
-        "error: cluster_top.py runs in one process: start it as python cluster_top.py, without torchrun\n", ""
+        "error: this runs in one process: start it as python cluster_top.py, without torchrun\n", ""
     ]  # fmt: skip
+
+
+def test_another_network_in_another_process_is_an_error(lenet):
+    model, other = (lenet(weights="random", seed=seed) for seed in (4, 5))
+    known = {"first": model.provenance("first")}
+    require_same_network(model, known)
+    with pytest.raises(DissectionError, match="first of lenet is not the same in all processes"):
+        require_same_network(other, known)
+
+
+def test_processes_that_nobody_brings_together_say_so():
+    environment = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "", "MASTER_PORT": "x"}
+    ended = run([sys.executable, "main.py"], **environment)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].startswith("error: cannot join the others, start the 2 processes of this run")
 
 
 # ------------------------------------------------------------------------------------------------------- what is merged

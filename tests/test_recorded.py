@@ -19,8 +19,8 @@ from method.findings import Findings
 from method.hierarchy import Hierarchy
 from method.tally import Tally
 from store.arrays import load_arrays, load_as
-from store.feature_file import open_maps
 from store.layer import LayerStore
+from store.maps import open_maps
 from store.peaks_file import PeaksFile, read_peaks
 from store.stages import MAPS, MAPS_SIZE
 

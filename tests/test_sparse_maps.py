@@ -311,6 +311,36 @@ def _kill(patched, call, after):
     return killed
 
 
+def test_ctrl_c_within_a_batch_does_not_count_it_twice(tmp_path, often, monkeypatch):
+    maps, settings = made_up("rising", np.random.default_rng(7), (40, 3, 3, 2)), {"quantile": 0.02, "batch_size": 3}
+    whole = Layer(tmp_path / "whole", maps, **settings).write(1)
+    layer, left = Layer(tmp_path / "stopped", maps, **settings), [12]
+
+    class Numpy:
+        def __getattr__(self, name):
+            return getattr(np, name)
+
+        def minimum(self, *arguments):
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return np.minimum(*arguments)
+
+    def interrupted():
+        with layer.partial().place.open(0) as part, monkeypatch.context() as patched:
+            patched.setattr(sparse_maps, "np", Numpy())
+            layer.add(part, range(14))
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    partial = layer.partial()
+    assert 0 < (~partial.done).sum() < 14
+    with partial.place.open(0) as part:
+        layer.add(part, np.flatnonzero(~partial.done))
+    partial.finish()
+    assert layer.bytes == whole
+
+
 def test_what_was_made_otherwise_or_is_damaged_is_started_anew(tmp_path, often, caplog):
     maps = made_up("normal", np.random.default_rng(1))
     once = Layer(tmp_path / "once", maps).write()

@@ -53,8 +53,9 @@ def run_script(main, when_stopped="stopped", together=False):
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     try:
         if not together and asked_for()[1] > 1:
-            script = Path(sys.argv[0]).name
-            raise DissectionError(f"{script} runs in one process: start it as python {script}, without torchrun")
+            spec = sys.modules["__main__"].__spec__
+            script = f"-m {spec.name}" if spec else Path(sys.argv[0]).name
+            raise DissectionError(f"this runs in one process: start it as python {script}, without torchrun")
         main()
         sys.stdout.flush()
     except DissectionError as error:

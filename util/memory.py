@@ -18,10 +18,11 @@ from util.files import alone, explained
 
 log = logging.getLogger(__name__)
 
-_LAYOUT = 1  # of the tables below; raise when they change
+_LAYOUT = 2  # of the tables below; raise when they change
 _PATIENCE_SECONDS = 120  # for others that write
 _KEYS_AT_ONCE = 500  # of one question
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter of damaged names
 _KEPT_OF_LIMIT = 15 / 16  # is left when the oldest go, so that they go rarely
 _PARTS = 64  # of the entries, of which one goes at a time
 
@@ -36,7 +37,7 @@ class Memory:
     def __init__(self, path, version, otherwise, limit=None):
         self.path, self.otherwise, self.limit = Path(path), otherwise, limit
         self._version = version * 1000 + _LAYOUT
-        self._local, self._open, self._lock = threading.local(), [], threading.Lock()
+        self._local, self._open, self._lock = threading.local(), {}, threading.Lock()
         self._damaged = False
         weakref.finalize(self, _close, self._open)
         with explained(self.path):
@@ -44,7 +45,7 @@ class Memory:
         with self._explained():
             try:
                 self._prepare()
-            except sqlite3.DatabaseError as error:
+            except _ERRORS as error:
                 self._require_damage(error)
                 self._replace(error)
 
@@ -72,8 +73,8 @@ class Memory:
                     some = keys[start : start + _KEYS_AT_ONCE]
                     question = f"SELECT key, value, sum FROM entries WHERE key IN ({','.join('?' * len(some))})"
                     entries = self._connection().execute(question, some)
-                    found |= {key: value for key, value, checksum in entries if checksum == _checksum(key, value)}
-            except sqlite3.DatabaseError as error:
+                    found |= {key: value for key, value, checksum in entries if checksum == self._checksum(key, value)}
+            except _ERRORS as error:
                 self._forget(error)
         return found
 
@@ -81,14 +82,14 @@ class Memory:
         """Add or replace entries, all or none. entries: {key: value}. Raises DissectionError when that cannot be."""
         if self._damaged or not entries:
             return
-        rows = [(key, value, _checksum(key, value)) for key, value in entries.items()]
+        rows = [(key, value, self._checksum(key, value)) for key, value in entries.items()]
         with self._explained():
             try:
                 with self._transaction() as connection:
                     connection.executemany("INSERT OR REPLACE INTO entries (key, value, sum) VALUES (?, ?, ?)", rows)
                 while self.limit and self._size() > self.limit:
                     self._drop_oldest()
-            except sqlite3.DatabaseError as error:
+            except _ERRORS as error:
                 self._forget(error)
 
     def _size(self):
@@ -115,11 +116,14 @@ class Memory:
             connection = sqlite3.connect(
                 self.path, timeout=_PATIENCE_SECONDS, isolation_level=None, check_same_thread=False
             )
+            connection.text_factory = bytes
             connection.execute("PRAGMA journal_mode = TRUNCATE")
             connection.execute("PRAGMA synchronous = OFF")
             self._local.connection = connection
             with self._lock:
-                self._open.append(connection)
+                for thread in [of for of in self._open if not of.is_alive()]:
+                    self._open.pop(thread).close()
+                self._open[threading.current_thread()] = connection
         return connection
 
     @contextmanager
@@ -162,6 +166,8 @@ class Memory:
 
     def _require_damage(self, error):
         code = getattr(error, "sqlite_errorcode", None)
+        if isinstance(error, UnicodeDecodeError) or code == sqlite3.SQLITE_READONLY_DBMOVED:
+            return
         other_table = code == sqlite3.SQLITE_ERROR and "no such" in str(error)
         if code is None or (code & 0xFF not in _DAMAGED and not other_table):
             raise error
@@ -173,7 +179,7 @@ class Memory:
             try:
                 self._prepare()
                 return
-            except sqlite3.DatabaseError as found:
+            except _ERRORS as found:
                 self._require_damage(found)
             self._disconnect()
             if error is not None:
@@ -188,6 +194,11 @@ class Memory:
             _close(self._open)
             self._local = threading.local()
 
+    def _checksum(self, key, value):
+        """Begun with the version, so that what another version of the program wrote meanwhile is none of this one's."""
+        sound = isinstance(key, bytes) and isinstance(value, bytes)  # a changed byte may make numbers of them
+        return zlib.crc32(value, zlib.crc32(key, self._version)) if sound else None
+
     @contextmanager
     def _explained(self):
         try:
@@ -200,8 +211,4 @@ class Memory:
 
 def _close(connections):
     while connections:
-        connections.pop().close()
-
-
-def _checksum(key, value):
-    return zlib.crc32(value, zlib.crc32(key))
+        connections.popitem()[1].close()

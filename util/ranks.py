@@ -14,14 +14,14 @@ from datetime import timedelta
 
 import numpy as np
 
-from util.errors import DissectionError
+from util.errors import DissectionError, shorten
 from util.launch import asked_for, local_rank
 
 # A process waits for others as long as they work, perhaps for days; one that ended is noticed by its connections.
 _PATIENCE = timedelta(days=30)
 # What processes leave for each other: what went wrong, for the first one to say; and that it was said.
 _ERROR, _SAID = "error", "said"
-_WAIT = 3  # seconds for the first one to say it, before the second does
+_WAIT = 10  # seconds for the first one to say it, before the second does; torchrun leaves 30 to end
 _LOOK_EVERY = 1  # seconds between two looks at whether torchrun is still there
 
 ENDED = (
@@ -89,8 +89,11 @@ class TorchRanks(Ranks):
         if on_gpus:
             torch.cuda.set_device(local_rank() % torch.cuda.device_count())
         self._device = torch.device("cuda" if on_gpus else "cpu")  # of what is added up
-        with _lost_ranks_explained(self):
+        try:
             self._of.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=_PATIENCE)
+        except (RuntimeError, ValueError) as error:
+            advice = f"start the {size} processes of this run by torchrun"
+            raise DissectionError(f"cannot join the others, {advice}: {shorten(str(error))}") from error
 
     def shared(self, value):
         held = [value]
@@ -179,7 +182,7 @@ def started(device):
         yield ALONE
         return
     _end_with_parent()
-    ranks = TorchRanks(rank, size, device not in ("cpu", "mps"))
+    ranks = TorchRanks(rank, size, on_gpus=device.strip().lower() not in ("cpu", "mps"))
     signal.signal(signal.SIGTERM, _told_to_end(ranks))
     try:
         yield ranks
