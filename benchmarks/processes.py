@@ -2,9 +2,10 @@
 
     python -m benchmarks.processes --images 4000 --processes 1,2
 
-ResNet-50 as torchvision has it, untrained, layer4, made-up photographs of the size of the published dictionary's; each
-process has one thread and reads ahead with none. Counted from the first batch to the reports, which are left out, as
-are untrained twins (each costs what the network costs). The results must be the same to the last byte.
+ResNet-50 as torchvision has it, untrained, layer4, at the 128 px of the age model (--size), made-up photographs of the
+size of the published dictionary's; each process has one thread and reads ahead with none. Counted from the first batch
+to the reports, which are left out, as are untrained twins (each costs what the network costs). The results must be the
+same to the last byte.
 """
 
 import hashlib
@@ -44,12 +45,13 @@ def measure(options, folder):
     words = [
         "TASK=torchvision", f"ARCHITECTURE={options.architecture}", "WEIGHTS=random", f"LAYER_NAME={options.layer}",
         f"DICTIONARY={folder / 'dictionary'}", f"OUTPUT_FOLDER={folder / 'result'}", f"NL_FOLDER={folder / 'result'}",
-        f"CACHE_FOLDER={folder / 'cache'}", "TWINS=0", "WORKERS=0", "DEVICE=cpu",
+        f"CACHE_FOLDER={folder / 'cache'}", "TWINS=0", "WORKERS=0", "DEVICE=cpu", f"INPUT_SIZE={options.size}",
     ]  # fmt: skip
     found = {count: run(folder, count, words) for count in map(int, options.processes.split(","))}
     (first, (alone, expected)), *others = found.items()
     print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
-    print(f"{options.images} images, {options.architecture} {options.layer}, one thread a process; seconds")
+    network = f"{options.architecture} {options.layer}, {options.size} px"
+    print(f"{options.images} images, {network}, one thread a process; seconds")
     print("  processes   " + " ".join(f"{stage:>13}" for stage in (*alone, "all")) + "   times as fast")
     for count, (seconds, digests) in found.items():
         whole = sum(seconds.values())
@@ -63,7 +65,7 @@ def measure(options, folder):
 
 
 def main():
-    options = read_options(__doc__, images=4000, processes="1,2", architecture="resnet50", layer="layer4")
+    options = read_options(__doc__, images=4000, processes="1,2", architecture="resnet50", layer="layer4", size=128)
     with tempfile.TemporaryDirectory() as folder:
         measure(options, Path(folder))
 
