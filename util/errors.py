@@ -1,5 +1,6 @@
 """The one kind of error that is the user's to mend, what helps to word it, and how a script ends on it."""
 
+import atexit
 import difflib
 import logging
 import os
@@ -58,14 +59,28 @@ def run_script(main, when_stopped="stopped", together=False):
             raise DissectionError(f"this runs in one process: start it as python {script}, without torchrun")
         main()
         sys.stdout.flush()
+        _end_one_of_several(0)
     except DissectionError as error:
         if speaks() or error.first_is_gone:
             print(f"error: {error}", file=sys.stderr)
+        _end_one_of_several(2)
         sys.exit(2)
     except KeyboardInterrupt:
         if speaks():
             print(f"\n{when_stopped}", file=sys.stderr)
+        _end_one_of_several(130)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more on its way out
         sys.exit(141)
+
+
+def _end_one_of_several(code):
+    """End a process of several here, once all that is to be done at the end is done: behind it, when the interpreter
+    takes itself down, torch.distributed's threads were seen to abort the process now and then.
+    """
+    if asked_for()[1] > 1:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
