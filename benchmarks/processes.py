@@ -29,7 +29,8 @@ STAGES = ("extract", "threshold", "tally", "chance", "formulas")
 
 def run(folder, processes, words):
     """Run main.py in so many processes. Returns ({stage: seconds}, {file: digest})."""
-    shutil.rmtree(folder / "result", ignore_errors=True)
+    for name in ("result", "cache"):  # masks are decoded anew
+        shutil.rmtree(folder / name, ignore_errors=True)
     times = folder / "times.json"
     command = [sys.executable, *launched(processes), "-m", "benchmarks.timed_main", str(times), "--no-reports", *words]
     subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
