@@ -140,13 +140,17 @@ class TorchRanks(Ranks):
             self._store().set(key, text)
 
     def was_said(self):
-        """Whether the first process has said why the run ended, or does so in a moment."""
+        """Whether the first process has said why the run ended, or does so in a moment. So it is where torchrun itself
+        is gone: then all processes are told to end, the first one too.
+        """
         last = time.monotonic() + _WAIT
-        with suppress(RuntimeError, ValueError):
+        try:
             while time.monotonic() < last:
                 if self._store().check([_SAID]):
                     return True
                 time.sleep(0.1)
+        except (RuntimeError, ValueError):  # the store went with torchrun
+            return True
         return False
 
     def _store(self):
