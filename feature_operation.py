@@ -130,7 +130,7 @@ class FeatureOperator:
 
     @property
     def many_labels(self):
-        """Whether the dictionary has too many masks for their outlines to be kept."""
+        """Whether the dictionary has too many masks for chance to look at all of them."""
         return self.dictionary.format.many_labels
 
     def _image(self, index):
