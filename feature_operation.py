@@ -20,6 +20,7 @@ import torch
 
 from loader.activations import one_pass
 from loader.batch import Batches
+from loader.devices import describe_device
 from method.chance import (
     ActiveMaps,
     Chances,
@@ -126,7 +127,7 @@ class FeatureOperator:
     @property
     def session(self):
         """What rounds sums otherwise, beside the batch size: JSON values by name."""
-        return {"device": str(self.model.device), "torch": torch.__version__}
+        return {"device": describe_device(self.model.device), "torch": torch.__version__}
 
     @property
     def many_labels(self):
@@ -202,7 +203,8 @@ class FeatureOperator:
                 def one(block):
                     start, stop = block
                     values = maps.read(start, stop)[maps.usable[start:stop]]  # (b, U, H, W)
-                    return function(values.reshape(*values.shape[:2], -1))
+                    # Not -1: there may be no image, where a block holds none that can be used.
+                    return function(values.reshape(*values.shape[:2], maps.shape[2] * maps.shape[3]))
 
                 # Each result is a histogram of all units, up to 30 MB: few of them may wait.
                 workers = min(self.workers, _THRESHOLD_WORKERS)

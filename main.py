@@ -9,7 +9,6 @@ import sys
 from functools import partial
 
 import settings
-from dictionary.faces import search_faces
 from dictionary.render import ensure_rendered
 from feature_operation import OPERATION, FeatureOperator
 from method.formulas import Formulas
@@ -31,7 +30,16 @@ from store.dissection import (
 )
 from store.layer import locked
 from store.maps import discard_interrupted
-from store.run import Networks, as_list, layer_stores, prepare_dictionary, require_same_network, twin_seeds
+from store.run import (
+    Networks,
+    as_list,
+    follow,
+    layer_stores,
+    networks_of,
+    prepare_dictionary,
+    require_same_network,
+    twin_seeds,
+)
 from store.stages import CHANCE, FORMULAS, MAPS, MAPS_SIZE, STATISTICS, TALLY, THRESHOLDS, TWINS
 from util.configuration import read_settings, snapshot
 from util.errors import run_script
@@ -41,12 +49,12 @@ from util.ranks import started
 
 def main():
     config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASKS": "TASK", "TASK_LAYERS": "LAYER_NAME"})
-    with started(config.DEVICE) as ranks:
-        networks = Networks(config)
+    with started() as ranks:
+        networks = Networks(config, ranks)
         if ranks.first:
             dissect(config, networks, ranks)
         else:
-            follow(config, networks, ranks)
+            take_part(config, networks, ranks)
 
 
 def dissect(config, networks, ranks):
@@ -55,9 +63,10 @@ def dissect(config, networks, ranks):
     ensure_rendered(config.DICTIONARY)
     dictionary = prepare_dictionary(config, model, ranks)
     stores = layer_stores(config, model, dictionary)
-    ranks.call("dictionary", dictionary, {layer: store.facts["network"] for layer, store in stores.items()})
-    operator = operator_of(config, networks, dictionary, ranks)
     twins = [Twin.of(config, model, dictionary, seed) for seed in twin_seeds(config)]
+    known = {None: stores, **{twin.seed: twin.stores for twin in twins}}
+    ranks.call("dictionary", dictionary, {seed: networks_of(of) for seed, of in known.items()})
+    operator = operator_of(config, partial(network_of, config, networks), dictionary, ranks)
     with locked([*stores.values(), *(store for twin in twins for store in twin.stores.values())]):
         note_twins(stores, twins)
         unfinished = {layer: store for layer, store in stores.items() if not is_finished(config, store)}
@@ -77,18 +86,20 @@ def dissect(config, networks, ranks):
         print(f"\nopen {pages[first]}")
 
 
-def follow(config, networks, ranks):
+def take_part(config, networks, ranks):
     """Take part in what the first process calls, until it is through. Of the other processes of a run."""
     mine = {}
 
     def begin(dictionary, known):
-        require_same_network(network_of(config, networks), known)
-        mine["operator"] = operator_of(config, networks, dictionary, ranks)
+        def network(seed=None):
+            model = network_of(config, networks, seed)
+            require_same_network(model, known[seed])
+            return model
 
-    ranks.follow({
-        "faces": lambda *of: search_faces(ranks, *of, networks.device, config.WORKERS),
-        "dictionary": begin,
-        OPERATION: lambda *called: mine["operator"].take_part(*called),
+        mine["operator"] = operator_of(config, network, dictionary, ranks)
+
+    follow(config, networks, ranks, {
+        "dictionary": begin, OPERATION: lambda *called: mine["operator"].take_part(*called),
     })  # fmt: skip
 
 
@@ -97,13 +108,14 @@ def network_of(config, networks, seed=None):
     return networks.of(config.TASK, as_list(config.LAYER_NAME), seed)
 
 
-def operator_of(config, networks, dictionary, ranks):
-    """What every process of the run dissects with."""
-    model = network_of(config, networks)
+def operator_of(config, network, dictionary, ranks):
+    """What every process of the run dissects with. network: function that gives that of the run or, for a seed, its
+    untrained twin.
+    """
+    model = network()
     return FeatureOperator(
         model, dictionary, grid=model.grid, batch_size=config.BATCH_SIZE, tally_batch_size=config.TALLY_BATCH_SIZE,
-        workers=config.WORKERS, keep_images=bool(config.TWINS), ranks=ranks,
-        twin_of=partial(network_of, config, networks),
+        workers=config.WORKERS, keep_images=bool(config.TWINS), ranks=ranks, twin_of=network,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from report.comparison_page import BIAS, write_comparison_page
 from report.page import write_pages
 from report.summary import summary
 from store.bias import bias_stores, concept_of, features_stage, note_twins, samples_of
-from store.bias_stages import chance, evidence_of, follow, read_features
+from store.bias_stages import chance, evidence_of, read_features, take_part
 from store.layer import locked
 from store.run import (
     Networks,
@@ -45,12 +45,12 @@ log = logging.getLogger(__name__)
 
 def main():
     config = read_settings(settings, sys.argv[1:], __doc__, instead={"TASK": "TASKS"})
-    with started(config.DEVICE) as ranks:
-        networks = Networks(config)
+    with started() as ranks:
+        networks = Networks(config, ranks)
         if ranks.first:
             compare_biases(config, networks, ranks)
         else:
-            follow(config, networks, ranks)
+            take_part(config, networks, ranks)
 
 
 def compare_biases(config, networks, ranks):

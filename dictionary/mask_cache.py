@@ -15,7 +15,6 @@ import numpy as np
 from util.errors import DissectionError
 from util.memory import Memory
 from util.packing import words_of
-from util.ranks import Ended
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +79,5 @@ class MaskCache:
             self._give_up(error)
 
     def _give_up(self, error):
-        if isinstance(error, Ended):  # the run's, not the file's
-            raise error
         log.info("decoded masks are not kept: %s", error)
         self._memory = None

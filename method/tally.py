@@ -161,7 +161,7 @@ class TallyStatistic:
         """Put together what the processes of a run have counted, each on its share. ranks: util.ranks.Ranks."""
         names = [part.name for part in fields(self.counts)]
         self.counts = Counts(*ranks.summed(*(getattr(self.counts, name) for name in names)))
-        for map_size, best in (ranks.gathered((self.map_size, self.best)) or [])[1:]:
+        for map_size, best in ranks.others((self.map_size, self.best)):  # each as large as this one's
             self.map_size = max(self.map_size, map_size)  # (0, 0) of a process without images
             self.best.merge(best)
 

@@ -1,6 +1,6 @@
 """Having the files of what nl_bias.py makes of layers: features, what of the bias is chance (method.md §5, §8.9).
 
-ranks: util.ranks.Ranks, the processes of the run, see follow.
+ranks: util.ranks.Ranks, the processes of the run, see take_part.
 """
 
 import logging
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from dictionary.faces import search_faces
 from dictionary.images import load_image
 from loader.activations import one_pass
 from loader.batch import Batches
@@ -17,14 +16,14 @@ from method.bias_chance import BiasChance, bias_chance, resampled_features
 from method.bias_evidence import BiasEvidence
 from store.arrays import load_arrays, load_as, save_arrays
 from store.bias import chance_stage, features_stage
-from store.run import TWINS_FOLDER, require_same_network
+from store.run import TWINS_FOLDER, follow, networks_of, require_same_network
 from util.errors import DissectionError
 from util.ranks import ALONE
 
 log = logging.getLogger(__name__)
 
 
-def follow(config, networks, ranks):
+def take_part(config, networks, ranks):
     """Take part in what the first process calls, until it is through. Of the other processes of a run."""
 
     def peaks(which, known, *arguments):
@@ -32,10 +31,8 @@ def follow(config, networks, ranks):
         require_same_network(model, known)
         peaks_of(ranks, config, model, *arguments)
 
-    ranks.follow({
-        "faces": lambda *of: search_faces(ranks, *of, networks.device, config.WORKERS),
-        "peaks": peaks,
-        "resamples": lambda *arguments: resamples_of(ranks, *arguments),
+    follow(config, networks, ranks, {
+        "peaks": peaks, "resamples": lambda *arguments: resamples_of(ranks, *arguments),
     })  # fmt: skip
 
 
@@ -64,7 +61,7 @@ def read_features(config, network, subgroups, views, stores, ranks=ALONE, which=
         log.info("features: %s %s, %s; %s", model.task, ", ".join(layers), concept.concept, model.weights_label)
         paths, label = list(concept.images), f"{model.task}: {concept.concept}"
         arguments = layers, paths, [views[path] for path in paths], label
-        ranks.call("peaks", which, {layer: stores[layer].facts["network"] for layer in layers}, *arguments)
+        ranks.call("peaks", which, networks_of({layer: stores[layer] for layer in layers}), *arguments)
         sizes = {group: len(of) for group, of in concept.groups.items()}
         for layer, peaks in peaks_of(ranks, config, model, *arguments).items():
             stores[layer].make(stage, save_arrays, peaks.features(sizes).arrays())

@@ -2,12 +2,11 @@
 
 import json
 import logging
-from functools import cached_property
 from pathlib import Path
 
 from dictionary.concepts import global_concepts
 from dictionary.dictionary import open_dictionary
-from dictionary.faces import crop_to_faces, find_views, missing_face
+from dictionary.faces import crop_to_faces, find_views, missing_face, search_faces
 from dictionary.rows import Problem
 from dictionary.subgroups import GLOBAL_FOLDER, open_subgroups, settle_subgroups
 from dictionary.views import WHOLE
@@ -20,7 +19,7 @@ from store.layer import LayerStore, differences
 from store.stages import ACCURACY
 from util.errors import DissectionError
 from util.files import fingerprint
-from util.ranks import ALONE, Ended
+from util.ranks import ALONE
 
 log = logging.getLogger(__name__)
 
@@ -121,14 +120,15 @@ def prepare_twin(config, model, seed):
 
 
 class Networks:
-    """The networks of a run, each loaded when it is asked for; of those with and without training the last is kept."""
+    """The networks of a run, each loaded when it is asked for; of those with and without training the last is kept.
 
-    def __init__(self, config):
+    ranks: util.ranks.Ranks, all of which have theirs on the same kind of device. Raises DissectionError.
+    """
+
+    def __init__(self, config, ranks=ALONE):
         self.config, self._kept = config, {}
-
-    @cached_property
-    def device(self):
-        return prepare_device(self.config)
+        self.device = prepare_device(config)
+        ranks.agree(self.device)
 
     def of(self, task, layers, seed=None):
         """A task's network or, with a seed, its untrained twin. layers: names, not empty. Returns LoadedModel. Raises
@@ -145,9 +145,22 @@ class Networks:
         return self._kept[kind][1]
 
 
+def follow(config, networks, ranks, known):
+    """Take part in what the first process of a run calls, until it is through. Of the other processes.
+
+    known: {name: function}, what the script calls beside the search for faces.
+    """
+    ranks.follow({"faces": lambda *of: search_faces(ranks, *of, networks.device, config.WORKERS), **known})
+
+
+def networks_of(stores):
+    """What is known of the networks that results are of: {layer: JSON values}. stores: {layer: LayerStore}."""
+    return {layer: store.facts["network"] for layer, store in stores.items()}
+
+
 def require_same_network(model, networks):
-    """Raise DissectionError where another process of a run has another network than the first one, whose is known as
-    networks: {layer: what a LayerStore's facts say of it}.
+    """Raise DissectionError where this process of a run has another network than the first one. networks: see
+    networks_of, of the first one.
     """
     for layer, theirs in networks.items():
         theirs, own = (json.loads(json.dumps(of)) for of in (theirs, model.provenance(layer)))
@@ -356,8 +369,6 @@ def known_accuracy(config, model, seen=None):
             subgroups, _ = _subgroups(config, global_concepts(Path(config.DICTIONARY)))
             seen = _seen(config, model, subgroups, search=False)[:2]
         store = prediction_store(config, model, *seen)
-    except Ended:
-        raise
     except DissectionError:  # something that predict.py will explain
         return ""
     return store.about_of(ACCURACY.suffix).get("accuracy", "") if store.is_current(ACCURACY, quiet=True) else ""

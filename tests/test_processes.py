@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from torch.distributed import TCPStore
 
-from method.quantile import exact_quantile
 from method.tally import BestImages
 from store.run import require_same_network
 from tests.conftest import LITTLE_WORDS, made_up_dictionary
+from tests.test_analyses import add_subgroup
 from util.errors import DissectionError
 from util.ranks import ENDED, Ranks
 
@@ -79,6 +79,18 @@ def test_two_processes_give_the_bytes_of_one(words, tmp_path):
     assert both.stderr.count("thresholds: layer3, layer4") == 2  # of the network, and of its twin
 
 
+def test_two_processes_find_the_bias_that_one_finds(words, tmp_path):
+    random = np.random.default_rng(7)
+    for group, count in {"Gender/Male": 4, "Gender/Female": 7}.items():
+        add_subgroup(tmp_path / "dictionary" / "non_localizable" / group, count, random)
+    alone = run([sys.executable, "nl_bias.py", "TASKS=onet", *words("one")])
+    assert alone.returncode == 0, alone.stderr
+    assert [code for code, _ in several([[sys.executable, "nl_bias.py", "TASKS=onet", *words("two")]] * 2)] == [0, 0]
+    expected = digests(tmp_path / "one")
+    assert len([name for name in expected if "model_bias(gender)" in name]) >= 4  # of two layers, and of twins
+    assert digests(tmp_path / "two") == expected
+
+
 def test_a_killed_process_ends_three_and_one_goes_on_from_there(words, tmp_path):
     def commands(*batches):
         return [[sys.executable, "-m", "tests.one_of_several", of, *words("three")] for of in batches]
@@ -105,21 +117,32 @@ def test_the_second_process_speaks_where_the_first_was_killed(words):
     assert said == f"error: {ENDED}\n"
 
 
-def test_what_goes_wrong_in_another_process_is_said_by_the_first():
-    script = (
-        "from util.errors import DissectionError, run_script\n"
-        "from util.ranks import started\n"
-        "def fail(image): raise DissectionError(f'image {image} is bad')\n"
-        "def main():\n"
-        "    with started('cpu') as ranks:\n"
-        "        if ranks.first:\n"
-        "            ranks.call('fail', 7)\n"
-        "            ranks.gathered(None)\n"
-        "        else:\n"
-        "            ranks.follow({'fail': fail})\n"
-        "run_script(main, together=True)\n"
-    )
-    assert several([[sys.executable, "-c", script]] * 2) == [(2, "error: image 7 is bad\n"), (2, "")]
+ONE_FAILS = """
+from types import SimpleNamespace
+from util.errors import DissectionError, run_script
+from util.ranks import started
+def fail(image): raise DissectionError(f"image {image} is bad")
+def main():
+    with started() as ranks:
+        ranks.agree(SimpleNamespace(type=KINDS[ranks.rank]))
+        if ranks.first:
+            ranks.call("fail", 7)
+            ranks.gathered(None)
+        else:
+            ranks.follow({"fail": fail})
+run_script(main, together=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [(("cpu", "cpu"), "image 7 is bad"),
+     (("mps", "cpu"), "the processes of this run would compute on different devices (cpu, mps): set DEVICE to one that "
+      "all of them have")],
+)  # fmt: skip
+def test_what_goes_wrong_in_another_process_is_said_by_the_first(kinds, message):
+    command = [sys.executable, "-c", f"KINDS = {kinds}\n{ONE_FAILS}"]
+    assert several([command] * 2) == [(2, f"error: {message}\n"), (2, "")]
 
 
 def test_a_script_for_one_process_says_so():
@@ -179,17 +202,3 @@ def test_best_images_of_parts_are_those_of_all(seed):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_a_quantile_of_parts_is_that_of_all():
-    values = np.random.default_rng(0).normal(size=(2, 5, 3, 7)).astype(np.float32)  # of two processes
-    values[1, :, 0] = values[0, 0, 0, 0]
-    pending = []
-
-    def other(histograms):  # what the second process counts, found by counting both with the first's prefixes
-        return [histograms]
-
-    def passes(function):
-        yield from (function(part) for part in values)
-
-    expected = np.quantile(values.transpose(2, 0, 1, 3).reshape(3, -1).astype(np.float64), 0.9, axis=1)
-    assert not pending
-    np.testing.assert_array_equal(exact_quantile(passes, 3, 70, 0.9, other), expected)

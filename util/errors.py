@@ -14,6 +14,10 @@ from util.launch import asked_for, speaks
 class DissectionError(Exception):
     """Something that the user can put right; the message says what, where and what to do."""
 
+
+class Ended(BaseException):
+    """Another process of the run is gone, or this one is told to end: as with Ctrl-C, nothing here goes on from it."""
+
     first_is_gone = False  # whether the process of the run that speaks is no more, so that another one must
 
 
@@ -47,8 +51,9 @@ def run_script(main, when_stopped="stopped", together=False):
 
     main: callable without arguments. when_stopped: what to say on Ctrl-C. together: whether several processes, started
     by torchrun, can run it together (see util.ranks); the first of them speaks. Ends the process: 0 when main returns,
-    2 with the message on standard error for a DissectionError, 130 for Ctrl-C, 141 when whoever reads its output went
-    away (as in `python main.py | head -1`). Anything else is a defect of the program and keeps its traceback.
+    2 with the message on standard error for a DissectionError and for Ended, 130 for Ctrl-C, 141 when whoever reads its
+    output went away (as in `python main.py | head -1`). Anything else is a defect of the program and keeps its
+    traceback.
     """
     level = logging.INFO if speaks() else logging.CRITICAL
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
@@ -60,8 +65,8 @@ def run_script(main, when_stopped="stopped", together=False):
         main()
         sys.stdout.flush()
         _end_one_of_several(0)
-    except DissectionError as error:
-        if speaks() or error.first_is_gone:
+    except (DissectionError, Ended) as error:
+        if speaks() or getattr(error, "first_is_gone", False):
             print(f"error: {error}", file=sys.stderr)
         _end_one_of_several(2)
         sys.exit(2)

@@ -14,8 +14,8 @@ from datetime import timedelta
 
 import numpy as np
 
-from util.errors import DissectionError, shorten
-from util.launch import asked_for, local_rank
+from util.errors import DissectionError, Ended, shorten
+from util.launch import asked_for
 
 # A process waits for others as long as they work, perhaps for days; one that ended is noticed by its connections.
 _PATIENCE = timedelta(days=30)
@@ -24,13 +24,10 @@ _ERROR, _SAID = "error", "said"
 _WAIT = 10  # seconds for the first one to say it, before the second does; torchrun leaves 30 to end
 _LOOK_EVERY = 1  # seconds between two looks at whether torchrun is still there
 
-ENDED = (
-    "a process of this run was ended from outside: what is finished is kept, and the same command goes on from here"
-)
+_LOOK_OFTEN = 0.001  # seconds between two looks at whether a sum is there
 
-
-class Ended(DissectionError):
-    """This process cannot go on, since another one of the run is gone."""
+_KEPT = "what is finished is kept, and the same command goes on from here"
+ENDED = f"a process of this run was ended from outside: {_KEPT}"
 
 
 class Ranks:
@@ -50,6 +47,11 @@ class Ranks:
         """The part of count things that is this process's: (start, stop). Parts follow the order of the ranks."""
         return self.rank * count // self.size, (self.rank + 1) * count // self.size
 
+    def agree(self, device):
+        """Require that all processes compute on the same kind of device, on which sums are made, too. device:
+        torch.device of this one. Raises DissectionError.
+        """
+
     def shared(self, value):
         """The first process's value, in every process."""
         return value
@@ -57,6 +59,12 @@ class Ranks:
     def gathered(self, value):
         """The values of all processes in the order of their ranks: list, in the first process; None in others."""
         return [value]
+
+    def others(self, value):
+        """The values of the other processes, one at a time in the order of their ranks: iterator, in the first process;
+        empty in others, which go through it as well.
+        """
+        return iter(())
 
     def summed(self, *arrays):
         """The sum over all processes of each array of whole numbers (int64, or float64 below 2**53), in every process.
@@ -76,24 +84,41 @@ ALONE = Ranks()
 
 
 class TorchRanks(Ranks):
-    """Several processes, joined by torch.distributed. on_gpus: whether each has a GPU, on which whole numbers are added
-    up. Raises DissectionError where one of them is no longer there.
+    """Several processes, joined by torch.distributed: gloo, and NCCL for sums where each has a GPU. What they do
+    together raises Ended where one of them is no longer there.
     """
 
-    def __init__(self, rank, size, on_gpus):
+    def __init__(self, rank, size):
         import torch
         import torch.distributed
 
         self.rank, self.size, self._torch, self._of = rank, size, torch, torch.distributed
-        on_gpus = on_gpus and torch.cuda.is_available()
-        if on_gpus:
-            torch.cuda.set_device(local_rank() % torch.cuda.device_count())
-        self._device = torch.device("cuda" if on_gpus else "cpu")  # of what is added up
+        self._device, self._adding = torch.device("cpu"), None  # of what is added up, and the group that does it
         try:
-            self._of.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=_PATIENCE)
+            self._of.init_process_group("gloo", timeout=_PATIENCE)
         except (RuntimeError, ValueError) as error:
             advice = f"start the {size} processes of this run by torchrun"
             raise DissectionError(f"cannot join the others, {advice}: {shorten(str(error))}") from error
+
+    def agree(self, device):
+        kinds = set(self.shared(self.gathered(device.type)))
+        if len(kinds) > 1:
+            raise DissectionError(
+                f"the processes of this run would compute on different devices ({', '.join(sorted(kinds))}): set "
+                "DEVICE to one that all of them have"
+            )
+        if device.type == "cuda":
+            self._torch.cuda.set_device(device)
+            self._device = device
+            try:  # NCCL looks for the others when it first adds up, which is better not after hours of work
+                self._adding = self._of.new_group(backend="nccl", timeout=_PATIENCE)
+                self._sum(np.zeros(1, int))
+            except RuntimeError as error:
+                reason = shorten(str(error))
+                raise DissectionError(
+                    f"the GPUs of this run cannot reach each other ({reason}): NCCL_DEBUG=INFO in the environment has "
+                    "NCCL say why"
+                ) from error
 
     def shared(self, value):
         held = [value]
@@ -107,14 +132,27 @@ class TorchRanks(Ranks):
             self._of.gather_object(value, held, dst=0)
         return held
 
+    def others(self, value):
+        with _lost_ranks_explained(self):
+            if not self.first:
+                self._of.send_object_list([value], dst=0)
+                return
+            for rank in range(1, self.size):
+                held = [None]
+                self._of.recv_object_list(held, src=rank)
+                yield held[0]
+
     def summed(self, *arrays):
-        totals = []
-        for array in arrays:
-            total = self._torch.from_numpy(np.array(array)).to(self._device)
-            with _lost_ranks_explained(self):
-                self._of.all_reduce(total)
-            totals.append(total.cpu().numpy())
-        return totals
+        with _lost_ranks_explained(self):
+            return [self._sum(array) for array in arrays]
+
+    def _sum(self, array):
+        total = self._torch.from_numpy(np.array(array)).to(self._device)
+        work = self._of.all_reduce(total, group=self._adding, async_op=True)
+        while not work.is_completed():  # a process that waits for its GPU would not hear that it is to end
+            time.sleep(_LOOK_OFTEN)
+        work.wait()
+        return total.cpu().numpy()
 
     def call(self, name, *arguments):
         self.shared((name, arguments))
@@ -169,24 +207,28 @@ class TorchRanks(Ranks):
 def _lost_ranks_explained(ranks):
     try:
         yield
-    except RuntimeError as error:  # what gloo and nccl raise when a connection is gone
-        raise Ended(ranks.error() or ENDED) from error
+    except RuntimeError as error:  # what gloo and NCCL raise when a connection is gone
+        gone = any(of in str(error).lower() for of in _GONE)
+        reason = ENDED if gone else f"the processes of this run lost each other ({shorten(str(error))}): {_KEPT}"
+        raise Ended(ranks.error() or reason) from error
+
+
+_GONE = ("connection closed", "connection reset", "broken pipe", "remote process exited")
 
 
 @contextmanager
-def started(device):
+def started():
     """The processes of this run: Ranks. In a `with` block, at whose end the others end, too.
 
-    device: DEVICE, on which networks run. Whatever ends one of them ends all: the first process raises what went wrong
-    as DissectionError, or the second one where the first is gone; in the others it is raised as well, and not said (see
-    util.errors.run_script).
+    Whatever ends one of them ends all: the first process raises what went wrong as DissectionError or Ended, or the
+    second one where the first is gone; in the others it is raised as well, and not said (see util.errors.run_script).
     """
     rank, size = asked_for()
     if size == 1:
         yield ALONE
         return
     _end_with_parent()
-    ranks = TorchRanks(rank, size, on_gpus=device.strip().lower() not in ("cpu", "mps"))
+    ranks = TorchRanks(rank, size)
     signal.signal(signal.SIGTERM, _told_to_end(ranks))
     try:
         yield ranks
