@@ -224,6 +224,58 @@ def test_a_file_that_shows_its_damage_later_is_forgotten_then(tmp_path, caplog):
         assert memory.read([b"new"]) == {b"new": b"entry"}
 
 
+def garble(path):
+    """Damage a page in the middle of a memory, whose first entries can be read all the same."""
+    raw = bytearray(path.read_bytes())
+    middle = len(raw) // 4096 // 2 * 4096
+    raw[middle : middle + 4096] = b"\x07" * 4096
+    path.write_bytes(raw)
+
+
+KEYS = [b"%05d" % number for number in range(600)]
+
+
+def filled(folder):
+    with memory_at(folder) as memory:
+        memory.write({key: os.urandom(300) for key in KEYS})
+    garble(folder / "memory.sqlite")
+
+
+def test_a_file_with_one_damaged_page_is_made_anew_by_the_next_run(tmp_path, caplog):
+    caplog.set_level("INFO")
+    filled(tmp_path)
+    with memory_at(tmp_path) as memory:
+        assert memory.read(KEYS) == {}
+        memory.write({b"dropped": b""})
+    assert caplog.text.count("all is done again") == 1 and list(tmp_path.iterdir()) == []
+    with memory_at(tmp_path) as memory:
+        assert memory.read(KEYS) == {}
+        memory.write(dict.fromkeys(KEYS, b"value"))
+    with memory_at(tmp_path) as memory:
+        assert len(memory.read(KEYS)) == 600
+    assert caplog.text.count("all is done again") == 1
+
+
+def test_damage_of_a_file_that_the_run_made_itself_is_no_exception(tmp_path):
+    with memory_at(tmp_path) as memory:
+        memory.write({key: os.urandom(300) for key in KEYS})
+        garble(memory.path)
+        assert list(ordered_map(memory.read, [KEYS], 1)) == [{}]  # by another thread, which opens it anew
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_run_has_put_in_the_place_of_a_damaged_file_stays(tmp_path):
+    filled(tmp_path)
+    with memory_at(tmp_path) as memory:
+        assert memory.read(KEYS) == {}
+        with memory_at(tmp_path) as other:
+            assert other.read(KEYS) == {}
+        with memory_at(tmp_path) as other:
+            other.write({b"new": b"entry"})
+    with memory_at(tmp_path) as memory:
+        assert memory.read([b"new"]) == {b"new": b"entry"}
+
+
 def test_what_a_run_of_another_version_still_writes_is_none_of_this_ones(tmp_path):
     with memory_at(tmp_path, version=1) as old, memory_at(tmp_path, version=2) as new:
         old.write({b"key": b"as version 1 means it"})
@@ -430,6 +482,28 @@ def test_many_threads_share_a_cache(tmp_path):
             assert found is None or np.array_equal(found[1], bits[number])
     cache.flush()
     assert all(np.array_equal(cache.read(b"%d" % number, (9, 9))[1], bits[number]) for number in range(300))
+
+
+def test_a_damaged_cache_is_closed_and_made_anew(tmp_path):
+    bits = np.random.default_rng(0).integers(0, 2**63, (600, 1, 40)).astype(np.uint64)
+
+    def run():
+        """Read all entries, keep those that were not there, as two copies of a dictionary do. Returns what was read."""
+        cache, one, other = MaskCache(tmp_path, 4), Faces(0), Faces(0)
+        cache.serve(one)
+        cache.serve(other)
+        del one
+        found = [cache.read(key, (40, 64)) for key in KEYS]
+        for key, kept, of_row in zip(KEYS, found, bits, strict=True):
+            if kept is None:
+                cache.keep(key, ["a"], of_row)
+        del other
+        assert cache.read(KEYS[0], (40, 64)) is None  # closed
+        return sum(bool(of) and np.array_equal(of[1], of_row) for of, of_row in zip(found, bits, strict=True))
+
+    assert [run(), run()] == [0, 600]
+    garble(tmp_path / "masks.sqlite")
+    assert run() < 600 and [run(), run()] == [0, 600]
 
 
 def test_a_second_dissection_decodes_no_mask(tmp_path, run_main, decoded):

@@ -38,7 +38,7 @@ class Memory:
         self.path, self.otherwise, self.limit = Path(path), otherwise, limit
         self._version = version * 1000 + _LAYOUT
         self._local, self._open, self._lock = threading.local(), {}, threading.Lock()
-        self._damaged = False
+        self._damaged, self._opened = False, None
         weakref.finalize(self, _close, self._open)
         with explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,11 +56,14 @@ class Memory:
         self.close()
 
     def close(self):
-        """Let go of the file. What is damaged is deleted. To be called when no other thread is at it any more."""
-        self._disconnect()
-        if self._damaged:
-            with self._explained():
-                self._replace()
+        """Let go of the file, and delete it if it showed damage. To be called when no thread is at it any more."""
+        try:
+            if self._damaged:
+                with self._alone():
+                    if _number_of(self.path) == self._opened:  # else another run has put a new one there
+                        self._delete()
+        finally:
+            self._disconnect()
 
     def read(self, keys):
         """{key: value} of those keys that are known and sound. keys: list of bytes."""
@@ -113,6 +116,7 @@ class Memory:
         """This thread's own connection."""
         connection = getattr(self._local, "connection", None)
         if connection is None:
+            opened = self._opened or _number_of(self.path)  # before, as another run may replace it meanwhile
             connection = sqlite3.connect(
                 self.path, timeout=_PATIENCE_SECONDS, isolation_level=None, check_same_thread=False
             )
@@ -120,6 +124,7 @@ class Memory:
             connection.execute("PRAGMA journal_mode = TRUNCATE")
             connection.execute("PRAGMA synchronous = OFF")
             self._local.connection = connection
+            self._opened = opened or _number_of(self.path)
             with self._lock:
                 for thread in [of for of in self._open if not of.is_alive()]:
                     self._open.pop(thread).close()
@@ -172,27 +177,32 @@ class Memory:
         if code is None or (code & 0xFF not in _DAMAGED and not other_table):
             raise error
 
-    def _replace(self, error=None):
-        """Put a new file in the place of a damaged one, unless another run has done so."""
+    def _replace(self, error):
+        """Put a new file in the place of one that cannot be opened, unless another run has done so."""
         self._disconnect()
-        with alone(self.path, f"another run is making {self.path} anew: try again", timeout=_PATIENCE_SECONDS):
+        with self._alone():
             try:
                 self._prepare()
                 return
             except _ERRORS as found:
                 self._require_damage(found)
-            self._disconnect()
-            if error is not None:
-                log.info("%s cannot be used (%s): %s", self.path, shorten(str(error)), self.otherwise)
-            with explained(self.path):
-                for place in (self.path, self.path.with_name(f"{self.path.name}-journal")):
-                    place.unlink(missing_ok=True)
+            log.info("%s cannot be used (%s): %s", self.path, shorten(str(error)), self.otherwise)
+            self._delete()
             self._prepare()
+
+    def _alone(self):
+        return alone(self.path, f"another run is making {self.path} anew: try again", timeout=_PATIENCE_SECONDS)
+
+    def _delete(self):
+        self._disconnect()
+        with explained(self.path):
+            for place in (self.path, self.path.with_name(f"{self.path.name}-journal")):
+                place.unlink(missing_ok=True)
 
     def _disconnect(self):
         with self._lock:
             _close(self._open)
-            self._local = threading.local()
+            self._local, self._opened = threading.local(), None
 
     def _checksum(self, key, value):
         """Begun with the version, so that what another version of the program wrote meanwhile is none of this one's."""
@@ -207,6 +217,15 @@ class Memory:
             full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
             advice = "the disk is full; free some space and run the same command again" if full else error
             raise DissectionError(f"cannot write {self.path}: {advice}") from error
+
+
+def _number_of(path):
+    """What tells a file from one that takes its place while it is open, None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _close(connections):
