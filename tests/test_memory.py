@@ -22,10 +22,11 @@ from dictionary.rows import Row, Rows
 from loader.crops import read_crop
 from tests.conftest import made_up_dictionary
 from util.errors import DissectionError
-from util.files import digest, fingerprint, fingerprint_of_parts
+from util.files import JsonFacts, digest, fingerprint, fingerprint_of_parts
 from util.memory import Memory
 from util.packing import pack, unpack
 from util.parallel import ordered_map
+from util.ranks import Ended
 
 ROOT = Path(__file__).resolve().parents[1]
 FACE = Face((2.5, 4.0, 40.0, 50.25), ((10.0, 16.0), (30.0, 14.0), (22.0, 24.0), (14.0, 34.0), (28.0, 33.0)), (50, 60))
@@ -358,6 +359,41 @@ def test_what_earlier_versions_left_is_removed_but_for_the_faces_that_they_found
         faces = find_faces(small_dictionary, 2, str, digests.__getitem__, cache, "cpu", 0, search=False)
         assert list(faces) == [FACE, None]
     assert not list(cache.glob("*.json"))
+
+
+@pytest.mark.parametrize("error", [DissectionError("the disk is full"), Ended("by another one"), None])
+def test_faces_of_an_earlier_version_stay_until_they_are_taken_over(small_dictionary, monkeypatch, error):
+    cache, key = small_dictionary.parent / "cache", digest(b"a")
+    cache.mkdir()
+    earlier = memory_path(small_dictionary, cache, "faces").with_suffix(".json")
+    earlier.write_text(json.dumps({"version": 2, "facts": {key: FACE}}))
+
+    def write(*_):
+        if error:
+            raise error  # else it is damaged, and nothing is kept
+
+    def found():
+        return list(find_faces(small_dictionary, 1, str, lambda _: key, cache, "cpu", 0, search=False))
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Memory, "write", write)
+        with pytest.raises(DissectionError):
+            found()
+    assert earlier.exists()
+    read = JsonFacts.read
+    monkeypatch.setattr(JsonFacts, "read", lambda facts: (read(facts), facts.path.unlink(missing_ok=True))[0])
+    assert found() == [FACE] == found() and not earlier.exists()  # whoever of two runs deletes it
+
+
+def test_faces_of_an_earlier_version_that_cannot_be_read_are_deleted(small_dictionary, caplog):
+    caplog.set_level("INFO")
+    cache = small_dictionary.parent / "cache"
+    cache.mkdir()
+    earlier = memory_path(small_dictionary, cache, "faces").with_suffix(".json")
+    for content in ("{", json.dumps({"version": 2, "facts": {"no digest": FACE}})):
+        earlier.write_text(content)
+        assert list(find_faces(small_dictionary, 0, str, str, cache, "cpu", 0)) == [] and not earlier.exists()
+    assert "cannot be used" in caplog.text
 
 
 # --------------------------------------------------------------------------------------------------------- mask cache
