@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -323,6 +324,56 @@ def test_the_oldest_entries_go_first_and_the_file_stays_small(tmp_path):
         turns = [len(memory.read([b"%d %d" % (turn, number) for number in range(30)])) for turn in range(40)]
     assert (tmp_path / "memory.sqlite").stat().st_size < 1.3 * limit
     assert turns[:20] == [0] * 20 and turns[-5:] == [30] * 5 and turns == sorted(turns)
+
+
+def full_memory(folder, limit):
+    with memory_at(folder, limit=limit) as memory:
+        for turn in range(40):
+            memory.write({b"%d %d" % (turn, number): os.urandom(1000) for number in range(30)})
+    return folder / "memory.sqlite"
+
+
+def test_a_file_shrinks_to_a_limit_that_was_lowered(tmp_path):
+    path = full_memory(tmp_path, None)
+    assert path.stat().st_size > 1_200_000
+    with memory_at(tmp_path, limit=400_000) as memory:
+        assert path.stat().st_size <= 400_000
+        found = [len(memory.read([b"%d %d" % (turn, number) for number in range(30)])) for turn in range(40)]
+    assert sum(found) > 200 and found == sorted(found)
+
+
+def test_one_that_is_full_is_not_rewritten_whenever_it_is_opened(tmp_path):
+    path = full_memory(tmp_path, 400_000)
+    before = path.stat()
+    memory_at(tmp_path, limit=400_000).close()
+    assert path.stat() == before and before.st_size > 0.9 * 400_000
+
+
+@pytest.mark.parametrize("work", ["BEGIN IMMEDIATE", "BEGIN; SELECT * FROM entries"])
+def test_one_at_which_another_run_works_stays_as_it_is_at_once(tmp_path, caplog, work):
+    caplog.set_level("INFO")
+    path = full_memory(tmp_path, None)
+    other = sqlite3.connect(path, isolation_level=None)
+    for step in work.split("; "):
+        rows = other.execute(step)
+    rows.fetchone()
+    begun = time.monotonic()
+    with memory_at(tmp_path, limit=400_000) as memory:
+        assert time.monotonic() - begun < 20 and path.stat().st_size > 1_200_000
+        assert len(memory.read([b"39 %d" % number for number in range(30)])) == 30
+        assert memory._told("busy_timeout") == 120_000
+        rows.close()
+        other.close()
+    assert "stays larger than it should be for now (database is locked)" in caplog.text
+    memory_at(tmp_path, limit=400_000).close()
+    assert path.stat().st_size <= 400_000
+
+
+def test_one_that_shows_its_damage_when_it_shrinks_is_made_anew(tmp_path):
+    garble(full_memory(tmp_path, None))
+    with memory_at(tmp_path, limit=400_000) as memory:
+        assert memory.read([b"39 1"]) == {}
+    assert list(tmp_path.iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------------- checked files, found faces

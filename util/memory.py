@@ -24,6 +24,7 @@ _KEYS_AT_ONCE = 500  # of one question
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter of damaged names
 _KEPT_OF_LIMIT = 15 / 16  # is left when the oldest go, so that they go rarely
+_ROOM = 9 / 8  # of the limit is what a file may have on opening, so that one that is full is not rewritten each time
 _PARTS = 64  # of the entries, of which one goes at a time
 
 
@@ -31,7 +32,8 @@ class Memory:
     """Entries by key, bytes both. To be closed, or used in a `with` block.
 
     path: of the file. version: a memory of another one is forgotten. otherwise: what happens then, for the log. limit:
-    bytes that the file may have, about; beyond it the oldest entries go. Raises DissectionError where no file can be.
+    bytes that the file may have, about; beyond it the oldest entries go, and a file that is larger, as after the limit
+    was lowered, is made smaller. Raises DissectionError where no file can be.
     """
 
     def __init__(self, path, version, otherwise, limit=None):
@@ -48,6 +50,8 @@ class Memory:
             except _ERRORS as error:
                 self._require_damage(error)
                 self._replace(error)
+            if self.limit:
+                self._shrink()
 
     def __enter__(self):
         return self
@@ -96,11 +100,26 @@ class Memory:
                 self._forget(error)
 
     def _size(self):
-        pages, free, page_size = (
-            self._connection().execute(f"PRAGMA {of}").fetchone()[0]
-            for of in ("page_count", "freelist_count", "page_size")
-        )
-        return (pages - free) * page_size
+        """Bytes of the file that are in use."""
+        return (self._told("page_count") - self._told("freelist_count")) * self._told("page_size")
+
+    def _told(self, what):
+        return self._connection().execute(f"PRAGMA {what}").fetchone()[0]
+
+    def _shrink(self):
+        """Give back what the file has beyond its limit, where that can be had at once."""
+        if self._told("page_count") * self._told("page_size") <= self.limit * _ROOM:
+            return
+        try:
+            self._told("busy_timeout = 0")
+            self._drop_oldest()
+            self._connection().execute("VACUUM")
+        except sqlite3.OperationalError as error:  # others are at it, or there is no room for a copy
+            log.info("%s stays larger than it should be for now (%s)", self.path, error)
+        except _ERRORS as error:
+            self._forget(error)
+        finally:
+            self._told(f"busy_timeout = {1000 * _PATIENCE_SECONDS}")
 
     def _drop_oldest(self):
         while self._size() > self.limit * _KEPT_OF_LIMIT:
