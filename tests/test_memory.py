@@ -23,7 +23,7 @@ from dictionary.rows import Row, Rows
 from loader.crops import read_crop
 from tests.conftest import made_up_dictionary
 from util.errors import DissectionError
-from util.files import JsonFacts, digest, fingerprint, fingerprint_of_parts
+from util.files import DISK_FULL, JsonFacts, digest, fingerprint, fingerprint_of_parts
 from util.memory import Memory
 from util.packing import pack, unpack
 from util.parallel import ordered_map
@@ -314,6 +314,13 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "memory.sqlite").mkdir()
     with pytest.raises(DissectionError, match="cannot write .*memory.sqlite: unable to open"):
         memory_at(tmp_path)
+
+
+def test_a_full_disk_is_said_as_everywhere(tmp_path):
+    with memory_at(tmp_path) as memory:
+        memory._told("max_page_count = 10")
+        with pytest.raises(DissectionError, match=f"cannot write {memory.path}: {DISK_FULL}"):
+            memory.write({b"key": bytes(100_000)})
 
 
 def test_the_oldest_entries_go_first_and_the_file_stays_small(tmp_path):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from util.errors import DissectionError, shorten
-from util.files import alone, explained
+from util.files import DISK_FULL, alone, explained
 
 log = logging.getLogger(__name__)
 
@@ -234,7 +234,7 @@ class Memory:
             yield
         except sqlite3.Error as error:
             full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-            advice = "the disk is full; free some space and run the same command again" if full else error
+            advice = DISK_FULL if full else error
             raise DissectionError(f"cannot write {self.path}: {advice}") from error
 
 
