@@ -336,7 +336,7 @@ def test_ctrl_c_while_processes_start_is_not_lost_and_is_the_parents_alone():
     def items():
         for item in range(6):
             if item == 1:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # not any thread, as os.kill
             taken.append(item)
             yield item
 
