@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import settings
 from benchmarks.measuring import peak_mib, read_options, timed
 from benchmarks.speed import QUANTILE, bare_forward
 from benchmarks.synthetic_dictionary import make_dictionary
@@ -31,7 +32,9 @@ SCORE_THRESHOLD, ALPHA = 0.04, 0.05
 def measure(options, folder):
     model = load_model("age", [options.layer], weights="random", device=choose_device("auto"))
     make_dictionary(folder / "dictionary", options.images, options.workers)
-    dictionary = open_dictionary(folder / "dictionary", memory_folder=folder, workers=options.workers)
+    dictionary = open_dictionary(
+        folder / "dictionary", memory_folder=folder, workers=options.workers, mask_cache_mb=settings.MASK_CACHE_MB
+    )
     images = len(dictionary.usable_rows)
     operator = FeatureOperator(model, dictionary, grid=model.grid, workers=options.workers)
     bare_forward(model, 256, 64, model.grid)  # warm-up
@@ -41,7 +44,7 @@ def measure(options, folder):
     extract(config, operator, {options.layer: store})
     maps = maps_of(operator, store)
     thresholds = operator.quantile_threshold(maps, QUANTILE)
-    counted = tally(operator, maps, thresholds)  # comes first in main.py, too, and decodes the masks
+    counted = tally(operator, maps, thresholds)  # comes first in main.py, too: it decodes the masks, and they are kept
     before = peak_mib()
     found, seconds = timed(
         operator.chance, {options.layer: (maps, counted)}, permutations=options.permutations,

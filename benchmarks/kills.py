@@ -217,6 +217,11 @@ class Outcome(NamedTuple):
     wrong: str = ""
     left: tuple = ()
 
+    @property
+    def late(self):
+        """Whether the run had ended before it was to be disturbed."""
+        return self.what.startswith(HAD_ENDED)
+
 
 class Trial:
     """Disturbed runs beside an undisturbed one. work: folder for all. seed: of what is drawn. signals: that kill."""
@@ -369,20 +374,24 @@ def in_namespace():
 
 
 def summary(title, outcomes):
-    """One line of the table, and what is wrong. outcomes: list of Outcome."""
-    good = sum(not of.wrong for of in outcomes)
+    """One line of the table, and what is wrong. outcomes: list of Outcome, of which those that had ended before their
+    kill are told beside it: what is wrong with them and what they left counts all the same.
+    """
+    killed = [of for of in outcomes if not of.late]
+    good = sum(not of.wrong for of in killed)
     left = sorted({re.sub(r"\d{2,}", "N", name) for of in outcomes for name in of.left})
-    what = ", ".join(f"{name} {count}" for name, count in sorted(Counter(of.what for of in outcomes).items()))
-    lines = [f"| {title} | {len(outcomes)} | {good} | {what} | {', '.join(left) or 'nothing'} |"]
+    what = [f"{name} {count}" for name, count in sorted(Counter(of.what for of in killed).items())]
+    what += [f"too late {len(outcomes) - len(killed)}"] * (len(killed) < len(outcomes))
+    lines = [f"| {title} | {len(killed)} | {good} | {', '.join(what)} | {', '.join(left) or 'nothing'} |"]
     return lines + [f"  WRONG, {title}, {of.what}: {of.wrong}" for of in outcomes if of.wrong]
 
 
 def repeated(title, function, times, *arguments):
     """Returns (title, list of Outcome)."""
     outcomes = []
-    # One that had ended before its kill is judged and not counted, unless that is so of most, as on a machine that has
-    # become quicker.
-    while sum(of.what != HAD_ENDED for of in outcomes) < times and len(outcomes) < 4 * times:
+    # One that had ended before its kill is judged and not counted; most may have, as on a machine that has become
+    # quicker, and then it is fewer than times.
+    while sum(not of.late for of in outcomes) < times and len(outcomes) < 4 * times:
         outcomes.append(function(*arguments))
         told = "as it must be" if not outcomes[-1].wrong else "WRONG"
         print(f"{title} {len(outcomes)}, of {times}: {outcomes[-1].what}, {told}", file=sys.stderr)

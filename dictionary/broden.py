@@ -223,12 +223,8 @@ class BrodenFormat(Format):
         of_row = range(self._files_before[row.index], self._files_before[row.index + 1])
         return [self._occurring[self._bounds[file] : self._bounds[file + 1]].tolist() for file in of_row]
 
-    def concepts_in(self, row):
-        """The names of the labels of a row, by ascending number. It must have been checked."""
-        return [name for _, name in self.numbered(row)]
-
     def numbered(self, row):
-        """The labels of a row, by ascending number: list of (number, name)."""
+        """The labels of a row, which must have been checked, by ascending number: list of (number, name)."""
         numbers = _numbers(row).union(*self._occurring_in(row))
         return [(number, self._labels[number].name) for number in sorted(numbers) if number in self._labels]
 

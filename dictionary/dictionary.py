@@ -5,7 +5,6 @@ file_memory.py), so that the next run only decodes what changed; the digest of a
 of the results are made from. What there is of each row is kept in columns (see rows.py).
 """
 
-import weakref
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -52,7 +51,7 @@ class Dictionary:
 
     def __post_init__(self):
         if self.mask_cache:
-            weakref.finalize(self, self.mask_cache.flush)
+            self.mask_cache.serve(self)
 
     def __setstate__(self, state):
         self.__dict__.update(state)

@@ -16,7 +16,7 @@ from util.errors import DissectionError
 from util.files import JsonFacts
 from util.memory import Memory
 from util.parallel import mapped
-from util.ranks import ALONE
+from util.ranks import ALONE, Ended
 
 log = logging.getLogger(__name__)
 
@@ -159,12 +159,22 @@ def _memory(root, folder):
     path = memory_path(root, folder, "faces")
     memory, earlier = Memory(path, _VERSION, _OTHERWISE), path.with_suffix(".json")
     if earlier.exists():  # of earlier versions: looking for faces takes too long to do it twice
-        try:
-            memory.write({bytes.fromhex(digest): _packed(face) for digest, face in _brought(earlier).read().items()})
-        except (DissectionError, ValueError) as error:
-            log.info("%s", error)
-        earlier.unlink()
+        faces = _of_earlier(earlier)
+        memory.write(faces)
+        if len(memory.read(list(faces))) == len(faces):  # it may have turned out to be damaged
+            earlier.unlink(missing_ok=True)  # by another run
     return memory
+
+
+def _of_earlier(path):
+    """The entries that a file of an earlier version comes to, none where it cannot be used."""
+    try:
+        return {bytes.fromhex(digest): _packed(face) for digest, face in _brought(path).read().items()}
+    except Ended:  # the run's, not the file's
+        raise
+    except (DissectionError, ValueError) as error:
+        log.info("%s", error)
+        return {}
 
 
 _OTHERWISE = "the faces are looked for anew"

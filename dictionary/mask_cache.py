@@ -7,6 +7,7 @@ It is found by all that decides these bits, and has a checksum (see util/memory.
 import json
 import logging
 import threading
+import weakref
 import zlib
 from pathlib import Path
 
@@ -24,14 +25,16 @@ _FASTEST = 1  # of zlib's levels
 
 
 class MaskCache:
-    """Packed masks by a key, for any thread of any run. Where it cannot be used a run goes on without.
+    """Packed masks by a key, for any thread of any run. Where it cannot be used a run goes on without. It closes itself
+    when the last of those that it serves is gone.
 
     folder: in which its file lies, one for all dictionaries. limit_mb: MASK_CACHE_MB, above 0.
     """
 
     def __init__(self, folder, limit_mb):
         self._made_of = folder, limit_mb
-        self._waiting, self._lock, self._memory = {}, threading.Lock(), None
+        # A lock that one thread may take twice: whoever is gone may be found so in the middle of keep.
+        self._waiting, self._lock, self._memory, self._served = {}, threading.RLock(), None, 0
         try:
             path, limit = Path(folder) / "masks.sqlite", int(limit_mb * 2**20)
             self._memory = Memory(path, _VERSION, "masks are decoded again", limit)
@@ -40,6 +43,24 @@ class MaskCache:
 
     def __reduce__(self):
         return MaskCache, self._made_of  # each process of a run opens the file itself
+
+    def serve(self, user):
+        """Stay open until user, any object, is gone, at the latest until the end of the program."""
+        with self._lock:
+            self._served += 1
+        weakref.finalize(user, self._leave)
+
+    def _leave(self):
+        self.flush()
+        with self._lock:
+            self._served -= 1
+            if self._served or self._memory is None:
+                return
+            memory, self._memory = self._memory, None
+        try:
+            memory.close()
+        except DissectionError as error:
+            self._give_up(error)
 
     def read(self, key, grid):
         """What was kept: (names, list of text; bits, uint64 (m, words)), None where there is nothing sound.

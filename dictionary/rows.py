@@ -61,10 +61,6 @@ class Blobs:
     def __getitem__(self, place):
         return bytes(memoryview(self._content)[self._ends[place] : self._ends[place + 1]])
 
-    def joined(self, start, stop):
-        """The strings start..stop-1 as one."""
-        return bytes(memoryview(self._content)[self._ends[start] : self._ends[stop]])
-
 
 class Rows(Sequence):
     """The rows of an index, in order. rows[i] makes a Row, a slice SomeRows.
@@ -194,10 +190,6 @@ class Format:
         """Keep what the format needs of a row's files. files: the FileFacts of files(row). Called in the rows' order,
         once for each.
         """
-
-    def concepts_in(self, row):
-        """The names of the concepts that a row carries, once its files have been checked."""
-        return row.masks
 
     def carried(self, rows):
         """Which rows carry which concepts, as columns. rows: Rows.

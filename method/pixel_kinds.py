@@ -81,7 +81,7 @@ class UnitPixels:
 
 
 class PixelKinds:
-    """Counts the pixels of some units by kind. measure in any thread, add in any order, summed and result once.
+    """Counts the pixels of some units by kind. measure in any thread, add in any order, merge and result once.
 
     thresholds: float64 (U,). iou: float64 (U, C), of units and single concepts (method.md §3.4), by which labels and
     candidates are chosen. units: int (D,), those whose pixels are counted, each with an IoU above 0. groups: Groups of

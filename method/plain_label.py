@@ -19,7 +19,7 @@ class SharedMasks:
 
     def add(self, concepts, masks):
         """Count a photograph: all masks of all its rows. concepts: int (m,), in any order, one twice if two rows carry
-        it, whose masks are then united. masks: packed (see segmentation.pack), uint64 (m, words), on one grid.
+        it, whose masks are then united. masks: packed (see util.packing.pack), uint64 (m, words), on one grid.
         """
         carried, place = np.unique(concepts, return_inverse=True)
         united = np.zeros((len(carried), masks.shape[1]), np.uint64)

@@ -55,7 +55,7 @@ class Tally:
 
 class Labels(NamedTuple):
     """What is annotated in an image. concepts: int (m,), indices of those with a mask. bits: uint64 (m, words), the
-    masks packed (see segmentation.pack). grid: (rows, columns), on which its pixels are counted. whole: int (w,), of
+    masks packed (see util.packing.pack). grid: (rows, columns), on which its pixels are counted. whole: int (w,), of
     those that hold for the whole image.
     """
 

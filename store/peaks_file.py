@@ -1,4 +1,4 @@
-"""p_u(x) of the interpretable units, read from a memory map once (method.md §4)."""
+"""p_u(x) of units, read from a memory map once: the interpretable ones (method.md §4), all for presence (§8.6)."""
 
 import tempfile
 from contextlib import AbstractContextManager

@@ -18,7 +18,7 @@ _OF_MASKS = (MAPS.suffix, THRESHOLDS.suffix, "input_size", "dictionary_masks", "
 TALLY = Stage("_tally.npz", "tally", (*_OF_MASKS, "iou_union", "images"), version=4, make=_tally)
 
 # Statistics of one pass over the maps and masks, each with a file of its own. make: function of the thresholds, the
-# dictionary and the facts, whose result has measure, add and result (see method.tally.TallyStatistic).
+# dictionary and the facts, whose result has measure, add, merge and result (see method.tally.TallyStatistic).
 STATISTICS = (TALLY,)
 
 # What of the tally is chance, and what the untrained twins have of it (method.md §8).

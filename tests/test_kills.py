@@ -71,6 +71,22 @@ def test_what_is_left_over_is_listed(trial):
     assert kills.summary("title", [outcome]) == ["| title | 1 | 1 | itself 1 | result/.lock |"]
 
 
+def test_kills_that_came_too_late_are_judged_and_not_counted(trial, tmp_path):
+    of = trial()
+    (tmp_path / "stop").unlink()  # now it has ended before any moment that was drawn
+    of.last[1] += 60
+    late = of.killed(1)
+    assert late.late and not late.wrong
+    outcomes = [kills.Outcome("itself"), late, kills.Outcome("itself", "not the same: a"), late]
+    assert kills.summary("title", outcomes)[0] == "| title | 2 | 1 | itself 2, too late 2 | nothing |"
+    worse = kills.Outcome(late.what, "not the same: a", ("b",))
+    assert kills.summary("title", [worse]) == [
+        "| title | 0 | 0 | too late 1 | b |", f"  WRONG, title, {late.what}: not the same: a"
+    ]  # fmt: skip
+    ends = iter([late, kills.Outcome("itself"), late, kills.Outcome("itself"), late])
+    assert [outcome.late for outcome in kills.repeated("title", lambda: next(ends), 2)[1]] == [True, False, True, False]
+
+
 def test_the_same_seed_draws_the_same_moments(tmp_path, monkeypatch):
     monkeypatch.setattr(kills, "make_dictionary", lambda *_, **__: None)
     one, same, other = (Trial(tmp_path, seed).random.random(5).tolist() for seed in (3, 3, 4))

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -22,10 +23,11 @@ from dictionary.rows import Row, Rows
 from loader.crops import read_crop
 from tests.conftest import made_up_dictionary
 from util.errors import DissectionError
-from util.files import digest, fingerprint, fingerprint_of_parts
+from util.files import DISK_FULL, JsonFacts, digest, fingerprint, fingerprint_of_parts
 from util.memory import Memory
 from util.packing import pack, unpack
 from util.parallel import ordered_map
+from util.ranks import Ended
 
 ROOT = Path(__file__).resolve().parents[1]
 FACE = Face((2.5, 4.0, 40.0, 50.25), ((10.0, 16.0), (30.0, 14.0), (22.0, 24.0), (14.0, 34.0), (28.0, 33.0)), (50, 60))
@@ -224,6 +226,58 @@ def test_a_file_that_shows_its_damage_later_is_forgotten_then(tmp_path, caplog):
         assert memory.read([b"new"]) == {b"new": b"entry"}
 
 
+def garble(path):
+    """Damage a page in the middle of a memory, whose first entries can be read all the same."""
+    raw = bytearray(path.read_bytes())
+    middle = len(raw) // 4096 // 2 * 4096
+    raw[middle : middle + 4096] = b"\x07" * 4096
+    path.write_bytes(raw)
+
+
+KEYS = [b"%05d" % number for number in range(600)]
+
+
+def filled(folder):
+    with memory_at(folder) as memory:
+        memory.write({key: os.urandom(300) for key in KEYS})
+    garble(folder / "memory.sqlite")
+
+
+def test_a_file_with_one_damaged_page_is_made_anew_by_the_next_run(tmp_path, caplog):
+    caplog.set_level("INFO")
+    filled(tmp_path)
+    with memory_at(tmp_path) as memory:
+        assert memory.read(KEYS) == {}
+        memory.write({b"dropped": b""})
+    assert caplog.text.count("all is done again") == 1 and list(tmp_path.iterdir()) == []
+    with memory_at(tmp_path) as memory:
+        assert memory.read(KEYS) == {}
+        memory.write(dict.fromkeys(KEYS, b"value"))
+    with memory_at(tmp_path) as memory:
+        assert len(memory.read(KEYS)) == 600
+    assert caplog.text.count("all is done again") == 1
+
+
+def test_damage_of_a_file_that_the_run_made_itself_is_no_exception(tmp_path):
+    with memory_at(tmp_path) as memory:
+        memory.write({key: os.urandom(300) for key in KEYS})
+        garble(memory.path)
+        assert list(ordered_map(memory.read, [KEYS], 1)) == [{}]  # by another thread, which opens it anew
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_run_has_put_in_the_place_of_a_damaged_file_stays(tmp_path):
+    filled(tmp_path)
+    with memory_at(tmp_path) as memory:
+        assert memory.read(KEYS) == {}
+        with memory_at(tmp_path) as other:
+            assert other.read(KEYS) == {}
+        with memory_at(tmp_path) as other:
+            other.write({b"new": b"entry"})
+    with memory_at(tmp_path) as memory:
+        assert memory.read([b"new"]) == {b"new": b"entry"}
+
+
 def test_what_a_run_of_another_version_still_writes_is_none_of_this_ones(tmp_path):
     with memory_at(tmp_path, version=1) as old, memory_at(tmp_path, version=2) as new:
         old.write({b"key": b"as version 1 means it"})
@@ -262,6 +316,13 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
         memory_at(tmp_path)
 
 
+def test_a_full_disk_is_said_as_everywhere(tmp_path):
+    with memory_at(tmp_path) as memory:
+        memory._told("max_page_count = 10")
+        with pytest.raises(DissectionError, match=f"cannot write {memory.path}: {DISK_FULL}"):
+            memory.write({b"key": bytes(100_000)})
+
+
 def test_the_oldest_entries_go_first_and_the_file_stays_small(tmp_path):
     limit = 400_000
     with memory_at(tmp_path, limit=limit) as memory:
@@ -270,6 +331,56 @@ def test_the_oldest_entries_go_first_and_the_file_stays_small(tmp_path):
         turns = [len(memory.read([b"%d %d" % (turn, number) for number in range(30)])) for turn in range(40)]
     assert (tmp_path / "memory.sqlite").stat().st_size < 1.3 * limit
     assert turns[:20] == [0] * 20 and turns[-5:] == [30] * 5 and turns == sorted(turns)
+
+
+def full_memory(folder, limit):
+    with memory_at(folder, limit=limit) as memory:
+        for turn in range(40):
+            memory.write({b"%d %d" % (turn, number): os.urandom(1000) for number in range(30)})
+    return folder / "memory.sqlite"
+
+
+def test_a_file_shrinks_to_a_limit_that_was_lowered(tmp_path):
+    path = full_memory(tmp_path, None)
+    assert path.stat().st_size > 1_200_000
+    with memory_at(tmp_path, limit=400_000) as memory:
+        assert path.stat().st_size <= 400_000
+        found = [len(memory.read([b"%d %d" % (turn, number) for number in range(30)])) for turn in range(40)]
+    assert sum(found) > 200 and found == sorted(found)
+
+
+def test_one_that_is_full_is_not_rewritten_whenever_it_is_opened(tmp_path):
+    path = full_memory(tmp_path, 400_000)
+    before = path.stat()
+    memory_at(tmp_path, limit=400_000).close()
+    assert path.stat() == before and before.st_size > 0.9 * 400_000
+
+
+@pytest.mark.parametrize("work", ["BEGIN IMMEDIATE", "BEGIN; SELECT * FROM entries"])
+def test_one_at_which_another_run_works_stays_as_it_is_at_once(tmp_path, caplog, work):
+    caplog.set_level("INFO")
+    path = full_memory(tmp_path, None)
+    other = sqlite3.connect(path, isolation_level=None)
+    for step in work.split("; "):
+        rows = other.execute(step)
+    rows.fetchone()
+    begun = time.monotonic()
+    with memory_at(tmp_path, limit=400_000) as memory:
+        assert time.monotonic() - begun < 20 and path.stat().st_size > 1_200_000
+        assert len(memory.read([b"39 %d" % number for number in range(30)])) == 30
+        assert memory._told("busy_timeout") == 120_000
+        rows.close()
+        other.close()
+    assert "stays larger than it should be for now (database is locked)" in caplog.text
+    memory_at(tmp_path, limit=400_000).close()
+    assert path.stat().st_size <= 400_000
+
+
+def test_one_that_shows_its_damage_when_it_shrinks_is_made_anew(tmp_path):
+    garble(full_memory(tmp_path, None))
+    with memory_at(tmp_path, limit=400_000) as memory:
+        assert memory.read([b"39 1"]) == {}
+    assert list(tmp_path.iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------------- checked files, found faces
@@ -306,6 +417,41 @@ def test_what_earlier_versions_left_is_removed_but_for_the_faces_that_they_found
         faces = find_faces(small_dictionary, 2, str, digests.__getitem__, cache, "cpu", 0, search=False)
         assert list(faces) == [FACE, None]
     assert not list(cache.glob("*.json"))
+
+
+@pytest.mark.parametrize("error", [DissectionError("the disk is full"), Ended("by another one"), None])
+def test_faces_of_an_earlier_version_stay_until_they_are_taken_over(small_dictionary, monkeypatch, error):
+    cache, key = small_dictionary.parent / "cache", digest(b"a")
+    cache.mkdir()
+    earlier = memory_path(small_dictionary, cache, "faces").with_suffix(".json")
+    earlier.write_text(json.dumps({"version": 2, "facts": {key: FACE}}))
+
+    def write(*_):
+        if error:
+            raise error  # else it is damaged, and nothing is kept
+
+    def found():
+        return list(find_faces(small_dictionary, 1, str, lambda _: key, cache, "cpu", 0, search=False))
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Memory, "write", write)
+        with pytest.raises(DissectionError):
+            found()
+    assert earlier.exists()
+    read = JsonFacts.read
+    monkeypatch.setattr(JsonFacts, "read", lambda facts: (read(facts), facts.path.unlink(missing_ok=True))[0])
+    assert found() == [FACE] == found() and not earlier.exists()  # whoever of two runs deletes it
+
+
+def test_faces_of_an_earlier_version_that_cannot_be_read_are_deleted(small_dictionary, caplog):
+    caplog.set_level("INFO")
+    cache = small_dictionary.parent / "cache"
+    cache.mkdir()
+    earlier = memory_path(small_dictionary, cache, "faces").with_suffix(".json")
+    for content in ("{", json.dumps({"version": 2, "facts": {"no digest": FACE}})):
+        earlier.write_text(content)
+        assert list(find_faces(small_dictionary, 0, str, str, cache, "cpu", 0)) == [] and not earlier.exists()
+    assert "cannot be used" in caplog.text
 
 
 # --------------------------------------------------------------------------------------------------------- mask cache
@@ -430,6 +576,28 @@ def test_many_threads_share_a_cache(tmp_path):
             assert found is None or np.array_equal(found[1], bits[number])
     cache.flush()
     assert all(np.array_equal(cache.read(b"%d" % number, (9, 9))[1], bits[number]) for number in range(300))
+
+
+def test_a_damaged_cache_is_closed_and_made_anew(tmp_path):
+    bits = np.random.default_rng(0).integers(0, 2**63, (600, 1, 40)).astype(np.uint64)
+
+    def run():
+        """Read all entries, keep those that were not there, as two copies of a dictionary do. Returns what was read."""
+        cache, one, other = MaskCache(tmp_path, 4), Faces(0), Faces(0)
+        cache.serve(one)
+        cache.serve(other)
+        del one
+        found = [cache.read(key, (40, 64)) for key in KEYS]
+        for key, kept, of_row in zip(KEYS, found, bits, strict=True):
+            if kept is None:
+                cache.keep(key, ["a"], of_row)
+        del other
+        assert cache.read(KEYS[0], (40, 64)) is None  # closed
+        return sum(bool(of) and np.array_equal(of[1], of_row) for of, of_row in zip(found, bits, strict=True))
+
+    assert [run(), run()] == [0, 600]
+    garble(tmp_path / "masks.sqlite")
+    assert run() < 600 and [run(), run()] == [0, 600]
 
 
 def test_a_second_dissection_decodes_no_mask(tmp_path, run_main, decoded):

@@ -305,6 +305,15 @@ def wait_until_gone(group):
     assert not alive(group), "workers outlive their parent"
 
 
+@pytest.fixture
+def ctrl_c_works():
+    """Ctrl-C reaches this process and those that it starts, even where pytest was started to ignore it, as by nohup."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_works")
 def test_ctrl_c_ends_it_with_one_line_and_leaves_nothing(tmp_path):
     process = started(tmp_path)
     os.killpg(process.pid, signal.SIGINT)
@@ -320,13 +329,14 @@ def held_back(_):
     return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
+@pytest.mark.usefixtures("ctrl_c_works")
 def test_ctrl_c_while_processes_start_is_not_lost_and_is_the_parents_alone():
     taken = []  # items of the pool, the first of which are taken while its processes start
 
     def items():
         for item in range(6):
             if item == 1:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # not any thread, as os.kill
             taken.append(item)
             yield item
 

@@ -20,6 +20,8 @@ from util.errors import DissectionError, shorten
 
 log = logging.getLogger(__name__)
 
+DISK_FULL = "the disk is full; free some space and run the same command again"
+
 
 def beside(path, word):
     """The hidden neighbour of a file or folder in which it is made, set aside or locked."""
@@ -33,7 +35,7 @@ def explained(path):
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = "the disk is full; free some space and run the same command again"
+            advice = DISK_FULL
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             advice = "no permission to write there; choose another folder or change its permissions"
         else:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from util.errors import DissectionError, shorten
-from util.files import alone, explained
+from util.files import DISK_FULL, alone, explained
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ _KEYS_AT_ONCE = 500  # of one question
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter of damaged names
 _KEPT_OF_LIMIT = 15 / 16  # is left when the oldest go, so that they go rarely
+_ROOM = 9 / 8  # of the limit is what a file may have on opening, so that one that is full is not rewritten each time
 _PARTS = 64  # of the entries, of which one goes at a time
 
 
@@ -31,14 +32,15 @@ class Memory:
     """Entries by key, bytes both. To be closed, or used in a `with` block.
 
     path: of the file. version: a memory of another one is forgotten. otherwise: what happens then, for the log. limit:
-    bytes that the file may have, about; beyond it the oldest entries go. Raises DissectionError where no file can be.
+    bytes that the file may have, about; beyond it the oldest entries go, and a file that is larger, as after the limit
+    was lowered, is made smaller. Raises DissectionError where no file can be.
     """
 
     def __init__(self, path, version, otherwise, limit=None):
         self.path, self.otherwise, self.limit = Path(path), otherwise, limit
         self._version = version * 1000 + _LAYOUT
         self._local, self._open, self._lock = threading.local(), {}, threading.Lock()
-        self._damaged = False
+        self._damaged, self._opened = False, None
         weakref.finalize(self, _close, self._open)
         with explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +50,8 @@ class Memory:
             except _ERRORS as error:
                 self._require_damage(error)
                 self._replace(error)
+            if self.limit:
+                self._shrink()
 
     def __enter__(self):
         return self
@@ -56,11 +60,14 @@ class Memory:
         self.close()
 
     def close(self):
-        """Let go of the file. What is damaged is deleted. To be called when no other thread is at it any more."""
-        self._disconnect()
-        if self._damaged:
-            with self._explained():
-                self._replace()
+        """Let go of the file, and delete it if it showed damage. To be called when no thread is at it any more."""
+        try:
+            if self._damaged:
+                with self._alone():
+                    if _number_of(self.path) == self._opened:  # else another run has put a new one there
+                        self._delete()
+        finally:
+            self._disconnect()
 
     def read(self, keys):
         """{key: value} of those keys that are known and sound. keys: list of bytes."""
@@ -93,11 +100,26 @@ class Memory:
                 self._forget(error)
 
     def _size(self):
-        pages, free, page_size = (
-            self._connection().execute(f"PRAGMA {of}").fetchone()[0]
-            for of in ("page_count", "freelist_count", "page_size")
-        )
-        return (pages - free) * page_size
+        """Bytes of the file that are in use."""
+        return (self._told("page_count") - self._told("freelist_count")) * self._told("page_size")
+
+    def _told(self, what):
+        return self._connection().execute(f"PRAGMA {what}").fetchone()[0]
+
+    def _shrink(self):
+        """Give back what the file has beyond its limit, where that can be had at once."""
+        if self._told("page_count") * self._told("page_size") <= self.limit * _ROOM:
+            return
+        try:
+            self._told("busy_timeout = 0")
+            self._drop_oldest()
+            self._connection().execute("VACUUM")
+        except sqlite3.OperationalError as error:  # others are at it, or there is no room for a copy
+            log.info("%s stays larger than it should be for now (%s)", self.path, error)
+        except _ERRORS as error:
+            self._forget(error)
+        finally:
+            self._told(f"busy_timeout = {1000 * _PATIENCE_SECONDS}")
 
     def _drop_oldest(self):
         while self._size() > self.limit * _KEPT_OF_LIMIT:
@@ -113,6 +135,7 @@ class Memory:
         """This thread's own connection."""
         connection = getattr(self._local, "connection", None)
         if connection is None:
+            opened = self._opened or _number_of(self.path)  # before, as another run may replace it meanwhile
             connection = sqlite3.connect(
                 self.path, timeout=_PATIENCE_SECONDS, isolation_level=None, check_same_thread=False
             )
@@ -120,6 +143,7 @@ class Memory:
             connection.execute("PRAGMA journal_mode = TRUNCATE")
             connection.execute("PRAGMA synchronous = OFF")
             self._local.connection = connection
+            self._opened = opened or _number_of(self.path)
             with self._lock:
                 for thread in [of for of in self._open if not of.is_alive()]:
                     self._open.pop(thread).close()
@@ -172,27 +196,32 @@ class Memory:
         if code is None or (code & 0xFF not in _DAMAGED and not other_table):
             raise error
 
-    def _replace(self, error=None):
-        """Put a new file in the place of a damaged one, unless another run has done so."""
+    def _replace(self, error):
+        """Put a new file in the place of one that cannot be opened, unless another run has done so."""
         self._disconnect()
-        with alone(self.path, f"another run is making {self.path} anew: try again", timeout=_PATIENCE_SECONDS):
+        with self._alone():
             try:
                 self._prepare()
                 return
             except _ERRORS as found:
                 self._require_damage(found)
-            self._disconnect()
-            if error is not None:
-                log.info("%s cannot be used (%s): %s", self.path, shorten(str(error)), self.otherwise)
-            with explained(self.path):
-                for place in (self.path, self.path.with_name(f"{self.path.name}-journal")):
-                    place.unlink(missing_ok=True)
+            log.info("%s cannot be used (%s): %s", self.path, shorten(str(error)), self.otherwise)
+            self._delete()
             self._prepare()
+
+    def _alone(self):
+        return alone(self.path, f"another run is making {self.path} anew: try again", timeout=_PATIENCE_SECONDS)
+
+    def _delete(self):
+        self._disconnect()
+        with explained(self.path):
+            for place in (self.path, self.path.with_name(f"{self.path.name}-journal")):
+                place.unlink(missing_ok=True)
 
     def _disconnect(self):
         with self._lock:
             _close(self._open)
-            self._local = threading.local()
+            self._local, self._opened = threading.local(), None
 
     def _checksum(self, key, value):
         """Begun with the version, so that what another version of the program wrote meanwhile is none of this one's."""
@@ -205,8 +234,17 @@ class Memory:
             yield
         except sqlite3.Error as error:
             full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-            advice = "the disk is full; free some space and run the same command again" if full else error
+            advice = DISK_FULL if full else error
             raise DissectionError(f"cannot write {self.path}: {advice}") from error
+
+
+def _number_of(path):
+    """What tells a file from one that takes its place while it is open, None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _close(connections):
