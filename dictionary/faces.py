@@ -16,7 +16,7 @@ from util.errors import DissectionError
 from util.files import JsonFacts
 from util.memory import Memory
 from util.parallel import mapped
-from util.ranks import ALONE, Ended
+from util.ranks import ALONE
 
 log = logging.getLogger(__name__)
 
@@ -170,8 +170,6 @@ def _of_earlier(path):
     """The entries that a file of an earlier version comes to, none where it cannot be used."""
     try:
         return {bytes.fromhex(digest): _packed(face) for digest, face in _brought(path).read().items()}
-    except Ended:  # the run's, not the file's
-        raise
     except (DissectionError, ValueError) as error:
         log.info("%s", error)
         return {}

@@ -330,13 +330,18 @@ def held_back(_):
 
 
 @pytest.mark.usefixtures("ctrl_c_works")
-def test_ctrl_c_while_processes_start_is_not_lost_and_is_the_parents_alone():
+@pytest.mark.parametrize("by", ["main thread", "another"])
+def test_ctrl_c_while_processes_start_is_not_lost_and_is_the_parents_alone(by):
     taken = []  # items of the pool, the first of which are taken while its processes start
+    through = threading.Event()
+    other = threading.Thread(target=through.wait, daemon=True)  # a process's signals go to any of its threads
+    other.start()
+    thread = other if by == "another" else threading.main_thread()
 
     def items():
         for item in range(6):
             if item == 1:
-                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # not any thread, as os.kill
+                signal.pthread_kill(thread.ident, signal.SIGINT)
             taken.append(item)
             yield item
 
@@ -345,6 +350,8 @@ def test_ctrl_c_while_processes_start_is_not_lost_and_is_the_parents_alone():
     assert 1 < len(taken) < 6
     assert list(ordered_map(held_back, range(4), 2, processes=True)) == [True] * 4
     assert not held_back(None)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    through.set()
 
 
 def test_a_killed_run_takes_its_workers_along_and_the_next_one_works(tmp_path):

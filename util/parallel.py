@@ -80,10 +80,17 @@ def _interrupts_held_back():
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    came, in_main = [], threading.current_thread() is threading.main_thread()
+    # Another thread of this process may take it meanwhile, and the main one would be interrupted all the same.
+    handler = signal.signal(signal.SIGINT, lambda *_: came.append(True)) if in_main else None
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if in_main:
+            signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _live_with_parent():
