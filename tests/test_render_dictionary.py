@@ -342,6 +342,7 @@ def test_ctrl_c_while_processes_start_is_not_lost_and_is_the_parents_alone(by):
         for item in range(6):
             if item == 1:
                 signal.pthread_kill(thread.ident, signal.SIGINT)
+                time.sleep(0.1)  # in which it would interrupt
             taken.append(item)
             yield item
 
