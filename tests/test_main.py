@@ -34,7 +34,7 @@ from store.layer import LayerStore, locked
 from store.maps import MemoryMaps, open_maps
 from store.stages import MAPS, MAPS_SIZE
 from tests import plain_reference
-from tests.conftest import DictionaryMaker, made_up_dictionary
+from tests.conftest import LITTLE_WORDS, DictionaryMaker, made_up_dictionary
 from tests.test_tally import tallied
 from util.errors import DissectionError
 from util.files import digest
@@ -606,7 +606,7 @@ def test_no_bars_where_there_is_no_terminal(tmp_path):
     made_up_dictionary(tmp_path / "dictionary")
     ended = command(
         f"DICTIONARY={tmp_path / 'dictionary'}", f"OUTPUT_FOLDER={tmp_path / 'result'}", "INPUT_SIZE=48",
-        f"CACHE_FOLDER={tmp_path / 'cache'}", "TASK=pnet",
+        f"CACHE_FOLDER={tmp_path / 'cache'}", "TASK=pnet", *LITTLE_WORDS,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     assert "it/s" not in ended.stderr
