@@ -389,7 +389,10 @@ def _watchable(task, module):
             module = module.get_submodule(path)
         else:
             setattr(module.get_submodule(parent), name, module.get_submodule(path))
-    return module, ["is compiled, and dissected as it is without torch.compile"] if compiled else []
+    in_place = [part for part in module.modules() if part._compiled_call_impl is not None]
+    for part in in_place:  # what Module.compile() had it call, which need not heed hooks
+        part._compiled_call_impl = None
+    return module, ["is compiled, and dissected as it is without torch.compile"] if compiled or in_place else []
 
 
 def _with_shapes(task, module, image):

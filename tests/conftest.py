@@ -3,6 +3,7 @@
 import csv
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 # Tests run in several processes, which must not each take every core; before numpy and torch are loaded.
@@ -144,6 +145,22 @@ def run_main(tmp_path, monkeypatch):
         return tmp_path / "result"
 
     return run
+
+
+def without_pdfs(reports):
+    """REPORTS with a line in place of each PDF. To draw them is most of what a run on a small dictionary does."""
+    return tuple(
+        replace(stage, make=lambda path, _: path.write_text("not drawn")) if stage.suffix.endswith(".pdf") else stage
+        for stage in reports
+    )
+
+
+@pytest.fixture
+def no_pdfs(monkeypatch):
+    """main.py draws no PDFs: for tests of which files are made when, and of numbers."""
+    import main
+
+    monkeypatch.setattr(main, "REPORTS", without_pdfs(main.REPORTS))
 
 
 def shared(name):

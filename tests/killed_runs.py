@@ -1,11 +1,13 @@
-"""Run main.py again and again, killed (SIGKILL) at every moment at which a file is about to change, then once more.
+"""Run main.py from what a kill (SIGKILL) leaves at every moment at which a file is about to change.
 
     python -m tests.killed_runs FOLDER batches|renames WORD...
 
-"batches" kills before each batch of activation maps is written, with the progress noted after every batch; "renames"
-before each file takes its name. Each run is a fork of this process, which has imported everything and computed nothing.
-Prints one JSON line per kill: how many batches or renames the killed run was let do, and the digests of what lies there
-after the run that follows.
+"batches" are the moments before each batch of activation maps is written, with the progress noted after every batch;
+"renames" those before each file takes its name. One run is stopped (SIGSTOP) at each of them while its folders are
+copied, and killed at the last, which must leave what was copied: files do not care whether their writer is stopped or
+killed. Then the program runs once more on each of the copies. Each run is a fork of this process, which has imported
+everything and computed nothing. PDFs, whose content is not compared, are not drawn. Prints the digests of what lies
+there after an undisturbed run and after the run on each copy, a JSON line each.
 """
 
 import hashlib
@@ -17,49 +19,54 @@ import signal
 import sys
 from pathlib import Path
 
-import facenet_pytorch  # noqa: F401 - the forks would import it one by one
 import torch
 
 import main
 import store.feature_file
 import store.sparse_maps
+from loader.models import load_model
+from tests.conftest import without_pdfs
 
 
-def run(words, kind=None, allowed=None):
-    """Fork a run of main.py, killed after so many batches or renames. Returns its exit status, None when killed."""
+def run(words, kind=None, at_moment=None):
+    """Fork a run of main.py. Returns its exit status, None when killed.
+
+    at_moment: called with the number of each moment, while the run is stopped; gives the signal that is sent then.
+    """
     child = os.fork()
     if child == 0:
         status = 1
         try:
             sys.argv = ["main.py", *words]
-            _die_at(kind, allowed)
+            _stop_at(kind)
             main.main()
             status = 0
         except BaseException as error:  # noqa: BLE001 - the parent must hear of anything
             print(repr(error), file=sys.stderr)
         finally:
             os._exit(status)
-    _, status = os.waitpid(child, 0)
-    return None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
+    moment = 0
+    while True:
+        _, status = os.waitpid(child, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            return None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
+        os.kill(child, at_moment(moment))
+        moment += 1
 
 
-def _die_at(kind, allowed):
-    def counting(function):
-        left = [allowed]
-
-        def counted(*arguments, **options):
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            left[0] -= 1
+def _stop_at(kind):
+    def stopping(function):
+        def stopped(*arguments, **options):
+            signal.raise_signal(signal.SIGSTOP)  # of this thread, so that it goes no further
             return function(*arguments, **options)
 
-        return counted
+        return stopped
 
     if kind == "renames":
-        os.replace = counting(os.replace)
+        os.replace = stopping(os.replace)
     elif kind == "batches":
         for consumer in (store.feature_file.MapsSlice, store.sparse_maps.SparsePart):
-            consumer.add = counting(consumer.add)
+            consumer.add = stopping(consumer.add)
 
 
 def digests(folder):
@@ -77,26 +84,39 @@ def report(**facts):
     print(json.dumps(facts), flush=True)
 
 
+def content_of(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def main_loop(folder, kind, words):
-    result, cache = folder / "result", folder / "cache"
-    words = [*words, f"OUTPUT_FOLDER={result}", f"CACHE_FOLDER={cache}"]
+    place, copies, moments = folder / "place", folder / "copies", []
+    words = [*words, f"OUTPUT_FOLDER={place / 'result'}", f"CACHE_FOLDER={place / 'cache'}"]
     if kind == "batches":
         store.feature_file.NOTE_SECONDS = store.sparse_maps.NOTE_SECONDS = -1
-    assert run(words) == 0
-    report(digests=digests(result))
-    allowed = 0
-    while True:
-        for place in (result, cache):
-            shutil.rmtree(place, ignore_errors=True)
-        ended = run(words, kind, allowed)
-        if ended == 0:
-            return
+
+    def go_on(moment):
+        moments.append(moment)
+        return signal.SIGCONT
+
+    def copy(moment):
+        shutil.copytree(place, copies / str(moment))  # with the times of the files
+        return signal.SIGKILL if moment == moments[-1] else signal.SIGCONT
+
+    assert run(words, kind, go_on) == 0
+    report(digests=digests(place / "result"))
+    shutil.rmtree(place)
+    killed = run(words, kind, copy) is None
+    assert content_of(place) == content_of(copies / str(moments[-1]))
+    for moment in moments:
+        shutil.rmtree(place)
+        (copies / str(moment)).rename(place)
         again = run(words)
-        report(allowed=allowed, killed=ended is None, again=again, digests=digests(result))
-        allowed += 1
+        report(allowed=moment, killed=killed, again=again, digests=digests(place / "result"))
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)  # threads that wait for each other are most of the time of so small a run
+    load_model("onet", ["layer3"])  # what it imports and asks of the installed packages each fork would anew
+    main.REPORTS = without_pdfs(main.REPORTS)
     main_loop(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

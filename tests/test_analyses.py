@@ -136,17 +136,17 @@ def test_the_saved_features_are_enough_to_recompute_every_probability(subgroups,
 
 
 def test_saved_features_are_reused_while_they_hold(subgroups, run, tmp_path, monkeypatch):
-    run(nl_bias)
+    run(nl_bias, PLOT=False)
     saved = {path: path.stat().st_mtime_ns for path in (tmp_path / "global").glob("*.npz")}
     monkeypatch.setattr(bias_stages, "peaks_of", None)  # a network that ran would fail here
-    run(nl_bias, GENERATE=False)
-    run(nl_bias)
+    run(nl_bias, GENERATE=False, PLOT=False)
+    run(nl_bias, PLOT=False)
     assert {path: path.stat().st_mtime_ns for path in saved} == saved
     monkeypatch.undo()
-    assert "run nl_bias.py with GENERATE=True" in message_of(run, nl_bias, GENERATE=False, INPUT_SIZE=52)
+    assert "run nl_bias.py with GENERATE=True" in message_of(run, nl_bias, GENERATE=False, PLOT=False, INPUT_SIZE=52)
     cv2.imwrite(str(subgroups / "Gender/Male/0.png"), np.zeros((60, 50, 3), np.uint8))
-    assert "model_bias(gender).npz is missing or was made" in message_of(run, nl_bias, GENERATE=False)
-    run(nl_bias)
+    assert "model_bias(gender).npz is missing or was made" in message_of(run, nl_bias, GENERATE=False, PLOT=False)
+    run(nl_bias, PLOT=False)
     changed = {path.name for path in saved if path.stat().st_mtime_ns != saved[path]}
     assert changed == {f"{task}_layer3_{what}(gender).npz" for task in TASKS for what in ("model_bias", "bias_chance")}
 
@@ -530,7 +530,7 @@ def test_models_are_compared_over_the_same_resamples(photographs, run, tmp_path,
 
 
 @pytest.fixture
-def dissected(small_dictionary, run_main):
+def dissected(small_dictionary, run_main, no_pdfs):
     for task in TASKS:
         run_main(TASK=task)
     return run_main
@@ -670,6 +670,7 @@ def test_a_tally_of_other_settings_is_refused_with_both_values_and_the_command(
     assert all(used[name] == layer[name] == value for name, value in then.items())
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_advice_beside_a_preset_can_be_followed(small_dictionary, run_main, run):
     run_main(TASK="pnet")
     advice = "give this run PRESET=None QUANTILE=0.005 IOU_UNION=all, or"
@@ -677,6 +678,7 @@ def test_advice_beside_a_preset_can_be_followed(small_dictionary, run_main, run)
     run(cluster_top, TASKS="pnet", PRESET=None, QUANTILE=0.005, IOU_UNION="all")
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_a_test_and_a_dictionary_with_rows_left_out_are_not_taken_for_the_whole(small_dictionary, run_main, run):
     result = run_main(TASK="pnet", TEST_MODE=True, TEST_IMAGES=5)
     folder = result.parent / f"{result.name}_test"
@@ -710,6 +712,7 @@ def test_settings_that_make_no_sense_are_refused_before_any_layer_is_looked_at(
     assert told in str(caught.value)
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_a_tally_of_another_version_is_refused(small_dictionary, run_main, run):
     manifest = run_main(TASK="pnet") / "pnet_layer3_manifest.json"
     run(cluster_top, TASKS="pnet")
@@ -719,6 +722,7 @@ def test_a_tally_of_another_version_is_refused(small_dictionary, run_main, run):
     assert "_tally.npz was made by another version of the program" in message_of(run, cluster_top, TASKS="pnet")
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_a_memory_map_that_was_deleted_is_said_to_be(small_dictionary, run_main, run):
     run_main(TASK="pnet", CLEAN=True)
     message = message_of(run, cluster_top, TASKS="pnet")
@@ -747,6 +751,7 @@ def test_the_comparison_of_the_untrained_twin_stands_beside_the_other(subgroups,
         assert (tmp_path / beside).is_file(), beside
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_what_none_stands_for_is_no_difference(small_dictionary, run_main, run):
     run_main(TASK="pnet", INPUT_SIZE=None)
     run(cluster_top, TASKS="pnet", INPUT_SIZE=128, CROP=False)

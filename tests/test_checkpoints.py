@@ -1032,22 +1032,34 @@ def test_lazy_layers_take_their_shapes_from_an_image_under_the_seed(loaded):
 
 def test_compiled_networks_are_dissected_uncompiled_and_that_is_said(loaded):
     for build, layer in (
-        (lambda: torch.compile(Tiny()), "4"),
-        (lambda: torch.compile(compiled_within()), "backbone.4"),
+        (lambda: torch.compile(Tiny(), backend=never), "4"),
+        (lambda: torch.compile(compiled_within(), backend=never), "backbone.4"),
         (lambda: compiled_within(), "backbone.4"),
+        (lambda: compiled_in_place(Tiny()), "4"),
+        (lambda: compiled_in_place(compiled_within()), "backbone.4"),
     ):
-        model = loaded(torch.compile(Tiny()).state_dict() | under("_orig_mod.", STATE), build=build, layer=layer)
+        state = torch.compile(Tiny(), backend=never).state_dict() | under("_orig_mod.", STATE)
+        model = loaded(state, build=build, layer=layer)
         assert "task tiny: the network is compiled, and dissected as it is without torch.compile" in model.line
         assert not any("_orig_mod" in name for name in model.module.state_dict())
         assert model.behaviour
-    network = Tiny()
-    network.compile()
-    assert loaded(STATE, build=lambda: network).behaviour
+    with pytest.raises(Exception, match="is run compiled"):
+        compiled_in_place(Tiny())(torch.zeros(1, 3, 32, 32))
+
+
+def never(graph, inputs):
+    """A backend of torch.compile that says when it is asked for anything."""
+    raise AssertionError("the network is run compiled")
 
 
 def compiled_within():
     network = Wrapped()
-    network.backbone = torch.compile(network.backbone)
+    network.backbone = torch.compile(network.backbone, backend=never)
+    return network
+
+
+def compiled_in_place(network):
+    network.compile(backend=never)
     return network
 
 

@@ -38,7 +38,7 @@ def dictionary(congress, tmp_path):
 def test_onet_has_eye_nose_and_mouth_units(dictionary, tmp_path):
     result = tmp_path / "result"
     words = [f"DICTIONARY={dictionary}", f"OUTPUT_FOLDER={result}", f"CACHE_FOLDER={tmp_path / 'cache'}",
-             "PERMUTATIONS=200", "BOOTSTRAPS=20", "TWINS=1", "FORMULAS=None"]  # fmt: skip
+             "PERMUTATIONS=200", "BOOTSTRAPS=20", "TWINS=1", "FORMULAS=None", "TOPN=1", "PLOT=False"]  # fmt: skip
     summary = run("main.py", "TASK=onet", "LAYER_NAME=layer3", *words)
     assert "units            64" in summary
     tally = load_as(Tally, result / "onet_layer3_tally.npz")

@@ -181,7 +181,7 @@ def squares(dictionary_maker):
 
 
 @pytest.fixture
-def study(tmp_path, monkeypatch, run_main):
+def study(tmp_path, monkeypatch, run_main, no_pdfs):
     """A function that runs a study on what main.py left, with settings; study.dissect runs main.py with them."""
     monkeypatch.setattr(rotation, "ROTATIONS", {0.5: 1, 1: 3})
     monkeypatch.setattr(sweep, "QUANTILES", (0.02, 0.05, 0.1))

@@ -314,6 +314,7 @@ def lines_of(result):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_main_leaves_a_table_of_formulas(small_dictionary, run_main, capsys, caplog):
     caplog.set_level("INFO")
     result = run_main(SCORE_THRESHOLD=0.02)

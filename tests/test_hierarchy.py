@@ -21,6 +21,8 @@ from tests.test_chance import chance
 from tests.test_comparison import plain_percentile
 from tests.test_probability import made_up, plain_region
 
+pytestmark = pytest.mark.usefixtures("no_pdfs")
+
 SOME_CHANCE = {"PERMUTATIONS": 60, "BOOTSTRAPS": 12, "TWINS": 2, "SCORE_THRESHOLD": 0.005, "ALPHA": 0.99}
 
 

@@ -34,7 +34,7 @@ from store.layer import LayerStore, locked
 from store.maps import MemoryMaps, open_maps
 from store.stages import MAPS, MAPS_SIZE
 from tests import plain_reference
-from tests.conftest import DictionaryMaker, made_up_dictionary
+from tests.conftest import LITTLE_WORDS, DictionaryMaker, made_up_dictionary
 from tests.test_tally import tallied
 from util.errors import DissectionError
 from util.files import digest
@@ -215,6 +215,7 @@ ALL = {".mmap", "_feature_size.npy", *FROM_THRESHOLD}
         ({"FEATURE_DTYPE": "float16"}, ALL),
     ],
 )
+@pytest.mark.usefixtures("no_pdfs")
 def test_a_change_makes_anew_exactly_what_depends_on_it(small_dictionary, run_main, capsys, words, expected):
     result = run_main()
     before, manifest = stamps(result), (result / "onet_layer3_manifest.json").read_bytes()
@@ -225,6 +226,7 @@ def test_a_change_makes_anew_exactly_what_depends_on_it(small_dictionary, run_ma
     assert ("nothing changed" in capsys.readouterr().out) == (expected == set())
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_a_changed_mask_or_image_is_noticed(small_dictionary, run_main):
     before = stamps(run_main())
     mask = next(small_dictionary.glob("*/000003/[!o]*.png"))
@@ -240,6 +242,7 @@ def test_a_changed_mask_or_image_is_noticed(small_dictionary, run_main):
     assert made_anew(before, stamps(run_main())) == ALL
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_other_settings_in_between_and_back_again_give_the_first_results(small_dictionary, run_main):
     result = run_main()
     first = {path.name: path.read_bytes() for path in result.glob("*.npy")}
@@ -252,7 +255,9 @@ def test_other_settings_in_between_and_back_again_give_the_first_results(small_d
 
 
 @pytest.mark.parametrize("suffix", sorted(ALL))
-def test_a_result_that_was_cut_or_deleted_is_made_again(small_dictionary, run_main, suffix):
+def test_a_result_that_was_cut_or_deleted_is_made_again(small_dictionary, run_main, suffix, request):
+    if not suffix.endswith(".pdf"):
+        request.getfixturevalue("no_pdfs")
     path = run_main() / f"onet_layer3{suffix}"
     content = path.read_bytes()
     path.write_bytes(content[:-3])
@@ -264,6 +269,7 @@ def test_a_result_that_was_cut_or_deleted_is_made_again(small_dictionary, run_ma
     assert path.stat().st_size == len(content)
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_a_damaged_manifest_vouches_for_nothing(small_dictionary, run_main):
     result = run_main()
     before = stamps(result)
@@ -277,6 +283,7 @@ def test_a_damaged_manifest_vouches_for_nothing(small_dictionary, run_main):
         before = after
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_results_of_an_older_version_are_recognised_and_made_anew(small_dictionary, run_main, caplog):
     result = run_main()
     before = stamps(result)
@@ -288,6 +295,7 @@ def test_results_of_an_older_version_are_recognised_and_made_anew(small_dictiona
     assert caplog.text.count("onet_layer3 was made by another version of the program: all is made anew") == 1
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_what_an_interrupted_run_of_other_settings_left_is_cleared_away(small_dictionary, run_main, monkeypatch):
     result = run_main()
     original = MapsSlice.add
@@ -306,6 +314,7 @@ def test_what_an_interrupted_run_of_other_settings_left_is_cleared_away(small_di
     assert not list(result.glob(".*partial*"))
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_a_copied_map_is_read_once_and_then_known(small_dictionary, run_main, monkeypatch):
     path = run_main() / "onet_layer3.mmap"
     path.touch()
@@ -316,6 +325,7 @@ def test_a_copied_map_is_read_once_and_then_known(small_dictionary, run_main, mo
     assert path not in read
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_a_map_edited_in_place_is_made_again(small_dictionary, run_main):
     path = run_main() / "onet_layer3.mmap"
     content = path.read_bytes()
@@ -324,6 +334,7 @@ def test_a_map_edited_in_place_is_made_again(small_dictionary, run_main):
     assert path.read_bytes() == content
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_a_copied_result_is_recognised_by_its_content(small_dictionary, run_main, tmp_path):
     before = run_main()
     shutil.copytree(before, tmp_path / "copy", copy_function=shutil.copyfile)
@@ -332,6 +343,7 @@ def test_a_copied_result_is_recognised_by_its_content(small_dictionary, run_main
     assert stamps(tmp_path / "copy") == stood
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_thresholds_belong_to_the_very_map_that_lies_there(small_dictionary, run_main):
     result = run_main(CLEAN=True, BATCH_SIZE=1)
     run_main(CLEAN=False, BATCH_SIZE=7)  # rounds otherwise than one by one, in the last bits
@@ -340,6 +352,7 @@ def test_thresholds_belong_to_the_very_map_that_lies_there(small_dictionary, run
     assert np.load(result / "onet_layer3_quantile.npy").tolist() == expected
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_layers_dissected_together_or_alone_give_the_same(small_dictionary, run_main, tmp_path):
     together = run_main(LAYER_NAME="[layer1,layer3]")
     alone = tmp_path / "alone"
@@ -348,6 +361,7 @@ def test_layers_dissected_together_or_alone_give_the_same(small_dictionary, run_
         assert (together / f"onet_layer3{suffix}").read_bytes() == (alone / f"onet_layer3{suffix}").read_bytes()
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_the_untrained_twin_stands_beside_the_trained_network(small_dictionary, run_main):
     trained = stamps(run_main())
     del trained["onet_layer3.html"]  # which leads to the twin's page now
@@ -360,6 +374,7 @@ def test_the_untrained_twin_stands_beside_the_trained_network(small_dictionary, 
     assert (result / "onet_random_layer3.mmap").read_bytes() == twin
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_clean_deletes_the_memory_map_and_later_runs_need_none(small_dictionary, run_main):
     result = run_main(CLEAN=True)
     assert not (result / "onet_layer3.mmap").exists()
@@ -371,6 +386,7 @@ def test_clean_deletes_the_memory_map_and_later_runs_need_none(small_dictionary,
     assert not (result / "onet_layer3.mmap").exists()
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_a_test_run_takes_the_first_images_and_leaves_the_results_alone(small_dictionary, run_main, tmp_path):
     before = stamps(run_main())
     run_main(TEST_MODE=True, TEST_IMAGES=5)
@@ -378,6 +394,7 @@ def test_a_test_run_takes_the_first_images_and_leaves_the_results_alone(small_di
     assert np.load(tmp_path / "result_test" / "onet_layer3_feature_size.npy")[0] == 5
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_half_precision_halves_the_map(small_dictionary, run_main):
     result = run_main(FEATURE_DTYPE="float16")
     assert (result / "onet_layer3.mmap").stat().st_size == 12 * 64 * 8 * 8 * 2
@@ -589,7 +606,7 @@ def test_no_bars_where_there_is_no_terminal(tmp_path):
     made_up_dictionary(tmp_path / "dictionary")
     ended = command(
         f"DICTIONARY={tmp_path / 'dictionary'}", f"OUTPUT_FOLDER={tmp_path / 'result'}", "INPUT_SIZE=48",
-        f"CACHE_FOLDER={tmp_path / 'cache'}", "TASK=pnet",
+        f"CACHE_FOLDER={tmp_path / 'cache'}", "TASK=pnet", *LITTLE_WORDS,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     assert "it/s" not in ended.stderr
