@@ -340,8 +340,8 @@ class SparsePart(AbstractContextManager):
             return
         state.bound = bound
         self._records, kept = place.records(self.rank, state.generation + 1), 0
-        self.file.close()
-        self.file = open(self._records, "w+b")  # noqa: SIM115 - closed by __exit__
+        earlier, self.file = self.file, open(self._records, "w+b")  # noqa: SIM115 - closed by __exit__
+        earlier.close()  # not before, or __exit__ has no file to note after a full disk or Ctrl-C
         for records in blocks_of(place, before, 0, state.kept):
             records = records[still_deciding(place, records, state.bound, self.whole)]
             self.file.write(records.tobytes())

@@ -1,5 +1,6 @@
 """FEATURES='sparse': what is dropped is silent, and nothing that is found differs from what all maps give."""
 
+import errno
 import json
 import logging
 import os
@@ -339,6 +340,27 @@ def test_ctrl_c_within_a_batch_does_not_count_it_twice(tmp_path, often, monkeypa
         layer.add(part, np.flatnonzero(~partial.done))
     partial.finish()
     assert layer.bytes == whole
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
+def test_no_next_file_to_go_on_with_is_said_in_one_line_and_loses_nothing(tmp_path, often, monkeypatch, error):
+    maps, settings = made_up("rising", np.random.default_rng(7), (40, 3, 3, 2)), {"quantile": 0.02, "batch_size": 3}
+    layer = Layer(tmp_path, maps, **settings)
+
+    def opened(path, mode):
+        if mode == "w+b":
+            raise error
+        return open(path, mode)
+
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises((DissectionError, KeyboardInterrupt), match="the disk is full" if error.args else None),
+        layer.partial().place.open(0) as part,
+    ):
+        patched.setattr(sparse_maps, "open", opened, raising=False)
+        layer.add(part, range(14))
+    assert part.written.any() and not part.written.all()
+    assert layer.write() == Layer(tmp_path / "once", maps, **settings).write()
 
 
 def test_what_was_made_otherwise_or_is_damaged_is_started_anew(tmp_path, often, caplog):
