@@ -23,7 +23,7 @@ def open_maps(store, stage, size_stage, usable=None):
     shape = load_arrays(store.path(size_stage.suffix))
     numbers = store.require(stage)["feature_dtype"]
     if isinstance(numbers, dict):
-        return SparseMaps(store.path(stage.suffix), shape, numbers["dtype"], numbers["quantile"])
+        return SparseMaps(store.path(stage.suffix), shape, numbers["dtype"])
     usable = np.ones(shape[0], bool) if usable is None else usable
     return FeatureMaps(store.path(stage.suffix), shape, numbers, usable)
 

@@ -71,12 +71,11 @@ class SparseMaps(FeatureMaps):
     """A finished file of sparse maps, open for reading: FeatureMaps whose active pixels are those of all values.
 
     A map without an active pixel is -inf throughout; in others, values that decide nothing are the unit's lowest one.
-    thresholds: float64 (U,), T_u. quantile: share of a unit's values above it. The rest: see FeatureMaps.
+    thresholds: float64 (U,), T_u. The rest: see FeatureMaps.
     """
 
-    def __init__(self, path, shape, dtype, quantile):
+    def __init__(self, path, shape, dtype):
         self.path, self.shape, self.dtype = Path(path), tuple(int(length) for length in shape), np.dtype(dtype)
-        self.quantile = quantile
         images, units, *_ = self.shape
         places = _Places(self.shape, self.dtype)
         if self._numbers(0, "u1", len(MAGIC)).tobytes() != MAGIC:
