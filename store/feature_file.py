@@ -99,14 +99,17 @@ class FeatureMaps:
         return [(start, min(start + step, last)) for start in range(first, last, step)]
 
 
-def require_space(folder, missing_bytes, names):
-    """Raise DissectionError when a disk cannot hold missing_bytes more. names: of the memory maps, for the message."""
+def require_space(folder, missing_bytes, names, smaller=()):
+    """Raise DissectionError when a disk cannot hold missing_bytes more. Returns the bytes that are free.
+
+    names: of the memory maps, for the message. smaller: texts, settings under which they would be smaller.
+    """
     free = shutil.disk_usage(folder).free
     if missing_bytes > free:
+        advice = ["free some space", "choose another OUTPUT_FOLDER", *smaller]
         raise DissectionError(
             f"the memory map of {' and '.join(names)} needs {missing_bytes / 1e6:,.0f} MB more and {folder} has "
-            f"{free / 1e6:,.0f} MB free: free some space, choose another OUTPUT_FOLDER, or set FEATURE_DTYPE='float16' "
-            "to halve it, FEATURES='sparse' to keep what one threshold needs"
+            f"{free / 1e6:,.0f} MB free: {', '.join(advice[:-1])} or {advice[-1]}"
         )
     return free
 

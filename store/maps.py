@@ -62,11 +62,30 @@ class MemoryMaps:
             )  # fmt: skip
         missing = sum(of.missing_bytes for of in self.partial.values())
         folder = next(iter(self.stores.values())).folder
-        free = require_space(folder, missing, [store.layer for store in self.stores.values()])
+        names = [store.layer for store in self.stores.values()]
+        free = require_space(folder, missing, names, self._smaller(shapes, missing))
         todo = np.flatnonzero(~np.logical_and.reduce([of.done for of in self.partial.values()]))
-        sizes = f"{int(self.usable.sum()):,} images", megabytes(missing), megabytes(free)
-        log.info("%s: %s of activation maps to write, %s free", *sizes)
+        size = "at most " * self._sparse + megabytes(missing)
+        images = int(self.usable.sum())
+        log.info("%s images: %s of activation maps to write, %s free", f"{images:,}", size, megabytes(free))
         return {layer: of.place for layer, of in self.partial.items()}, todo
+
+    @property
+    def _sparse(self):
+        return any(isinstance(of, PartialSparseMaps) for of in self.partial.values())
+
+    def _smaller(self, shapes, missing):
+        """The settings under which maps that miss so many bytes would take less, list of texts. shapes: see begin."""
+        halved = self.dtype != "float16"
+        if not self._sparse:
+            sparse = "set FEATURES='sparse' to keep what one threshold needs"
+            return ["set FEATURE_DTYPE='float16' to halve it"] * halved + [sparse]
+        values = sum(len(self.usable) * int(np.prod(shape)) for shape in shapes.values())
+        found = ["set FEATURE_DTYPE='float16' to make it smaller"] * halved
+        dense = values * np.dtype(self.dtype).itemsize
+        return found + [f"set FEATURES='dense', which needs {megabytes(dense)} for maps as small as these"] * (
+            dense < missing
+        )
 
     def finish(self, written):
         """Give the complete maps their names. written: {layer: bool, which batches the pass has put there}."""

@@ -178,6 +178,13 @@ class SparsePlace(NamedTuple):
         """The dtype of a value that a process keeps. place: among all N * U * H * W."""
         return np.dtype([("place", "<i8"), ("value", self.dtype)])
 
+    @property
+    def most_kept(self):
+        """How many values are left at most once those were dropped that decide nothing."""
+        largest, (_, units, *size) = kept_values(self.values_per_unit, 1 - self.quantile), self.shape
+        whole = self.whole.sum() * int(np.prod(size))
+        return units * int(min(_BESIDE * largest + whole, self.values_per_unit))
+
     def of_places(self, places):
         """(image, unit) of some places, int64 (n,) each."""
         return np.divmod(places // int(np.prod(self.shape[2:])), self.shape[1])
@@ -469,12 +476,16 @@ class PartialSparseMaps:
 
     @property
     def missing_bytes(self):
-        """How much more it takes until the file is whole, at most: the peaks, and the values that are kept, again while
-        they are gone through or copied to their place.
+        """How much more there is at the most until the file is whole: the peaks, the values that are kept up to the
+        moment at which they are gone through, and what is kept of them, while both are there. That holds for one
+        process; several together keep about as much, more where a unit's images grow brighter in only some shares.
         """
         place = self.place
-        most = int(min(_BESIDE * place.quantile, 1) * np.prod(place.shape)) * place.record.itemsize
-        return int((~self.done).mean() * (_Places(place.shape, place.dtype).cells + most)) + most
+        peaks, per_image = _Places(place.shape, place.dtype).cells, int(np.prod(place.shape[1:]))
+        values, most = int(place.usable.sum()) * per_image, place.most_kept
+        unsorted = min(2 * most + place.batch_size * per_image, values)  # see SparsePart: twice as many, and a batch
+        kept = sum(state.kept for state in states_of(place).values())
+        return int((~self.done).mean() * peaks) + max(unsorted + most - kept, 0) * place.record.itemsize
 
     def finish(self, written=None):
         """Join the parts, give the file its name and enter it in the manifest, with `<layer>_feature_size.npy`.

@@ -4,10 +4,12 @@ import errno
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from method.top_values import kept_values, raised_bound, top_quantile
 from store import sparse_maps
 from store.arrays import load_arrays
 from store.layer import LayerStore, Stage
-from store.maps import open_maps
+from store.maps import MemoryMaps, open_maps
 from store.sparse_maps import PartialSparseMaps, SparsePart
 from tests.conftest import LITTLE_WORDS, made_up_dictionary
 from tests.test_analyses import run  # noqa: F401 - a fixture
@@ -248,6 +250,53 @@ def test_parts_batches_and_their_order_do_not_change_a_byte(tmp_path, often, mon
     assert mixed.bytes == once
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_more_lies_on_the_disk_at_any_moment_than_is_said_before(tmp_path, often, monkeypatch, kind, dtype):
+    maps, lain = made_up(kind, np.random.default_rng(2), (60, 5, 3, 3)), []
+    layer = Layer(tmp_path, maps, dtype=dtype, quantile=0.02)
+    fsync = os.fsync
+
+    def watched(file):
+        fsync(file)
+        lain.append(sum(path.stat().st_size for path in tmp_path.glob(".case.*[!n]")))  # no notes
+
+    for images in (1, 20, 60):  # of which all values are kept
+        monkeypatch.setattr(sampled, "SAMPLED_IMAGES", images)
+        partial, said = layer.partial(), layer.partial().missing_bytes
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", watched)
+            with partial.place.open() as part:
+                layer.add(part, range(10))
+            again = layer.partial()
+            there = lain[-1] - int(again.done.mean() * partial.place.path.stat().st_size)
+            with again.place.open() as part:
+                layer.add(part, range(15))
+            again.finish()
+        assert max(lain) <= said
+        assert images < 60 or said < 1.2 * max(lain)
+        assert max(lain) <= there + again.missing_bytes
+        lain.clear()
+
+
+def test_a_disk_too_small_is_told_what_would_be_smaller(tmp_path, monkeypatch):
+    numbers = {"features": "sparse", "dtype": "float32", "quantile": 0.1}
+    usable = np.ones(9999, bool)
+
+    def refusal(kept, dtype, shape):
+        stores = {"layer": LayerStore(tmp_path, "case", {"feature_dtype": kept})}
+        maps = MemoryMaps(stores, MAPS_STAGE, SIZE_STAGE, session={}, dtype=dtype, batch_size=4, usable=usable)
+        with pytest.raises(DissectionError, match="free some space.* or (set|choose)") as raised:
+            maps.begin({"layer": shape})
+        return [word for word in ("'dense'", "'sparse'", "'float16'") if word in str(raised.value)]
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    assert refusal("float32", "float32", (3, 4, 4)) == ["'sparse'", "'float16'"]
+    assert refusal("float16", "float16", (3, 4, 4)) == ["'sparse'"]
+    assert refusal(numbers, "float32", (3, 4, 4)) == ["'dense'", "'float16'"]
+    assert refusal({**numbers, "quantile": 0.001}, "float16", (64, 56, 56)) == []
+
+
 class KilledError(Exception):
     pass
 
@@ -352,13 +401,14 @@ def test_no_next_file_to_go_on_with_is_said_in_one_line_and_loses_nothing(tmp_pa
             raise error
         return open(path, mode)
 
-    with (
-        monkeypatch.context() as patched,
-        pytest.raises((DissectionError, KeyboardInterrupt), match="the disk is full" if error.args else None),
-        layer.partial().place.open(0) as part,
-    ):
-        patched.setattr(sparse_maps, "open", opened, raising=False)
-        layer.add(part, range(14))
+    def stopped():
+        with monkeypatch.context() as patched, part:
+            patched.setattr(sparse_maps, "open", opened, raising=False)
+            layer.add(part, range(14))
+
+    part = layer.partial().place.open(0)
+    with pytest.raises((DissectionError, KeyboardInterrupt), match="the disk is full" if error.args else None):
+        stopped()
     assert part.written.any() and not part.written.all()
     assert layer.write() == Layer(tmp_path / "once", maps, **settings).write()
 
