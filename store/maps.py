@@ -6,10 +6,10 @@ import logging
 
 import numpy as np
 
-from store import feature_file
+from store import unfinished
 from store.arrays import load_arrays
 from store.feature_file import FeatureMaps, PartialMaps, require_space
-from store.sparse_maps import PartialSparseMaps, SparseMaps, leftovers
+from store.sparse_maps import PartialSparseMaps, SparseMaps
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +30,13 @@ def open_maps(store, stage, size_stage, usable=None):
 
 def discard_interrupted(store, stage):
     """Delete what interrupted runs left of a layer's maps, once whole ones hold."""
-    feature_file.discard_interrupted(store, stage)
-    for leftover in leftovers(store.path(stage.suffix)):
-        leftover.unlink()
+    unfinished.discard_interrupted(store.path(stage.suffix))
 
 
 class MemoryMaps:
     """Has one pass fill the memory maps of several layers: what the first process knows of it.
 
-    stores: {layer: LayerStore}, whose facts say which maps are kept; the rest: see PartialMaps.
+    stores: {layer: LayerStore}, whose facts say which maps are kept; the rest: see Unfinished.
     """
 
     def __init__(self, stores, stage, size_stage, *, session, dtype, batch_size, usable):
@@ -49,7 +47,7 @@ class MemoryMaps:
     def begin(self, shapes):
         """Plan the pass. shapes: {layer: (U, H, W)}.
 
-        Returns ({layer: Place or SparsePlace}, the numbers of the batches to be done, int ascending). Says how much
+        Returns ({layer: MapsPlace or SparsePlace}, the numbers of the batches to be done, int ascending). Says how much
         it will be. Raises DissectionError when the disk is too small.
         """
         for layer, shape in shapes.items():
@@ -57,8 +55,8 @@ class MemoryMaps:
             numbers = store.facts["feature_dtype"]
             options = self.session, shape, self.dtype, self.batch_size, self.usable
             self.partial[layer] = (
-                PartialSparseMaps(store, *self.stages, *options, numbers["quantile"]) if isinstance(numbers, dict)
-                else PartialMaps(store, *self.stages, *options)
+                PartialSparseMaps(store, *self.stages, *options, quantile=numbers["quantile"])
+                if isinstance(numbers, dict) else PartialMaps(store, *self.stages, *options)
             )  # fmt: skip
         missing = sum(of.missing_bytes for of in self.partial.values())
         folder = next(iter(self.stores.values())).folder

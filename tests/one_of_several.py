@@ -12,6 +12,7 @@ import sys
 
 import main
 import store.feature_file
+import store.unfinished
 from util.errors import run_script
 
 
@@ -28,7 +29,7 @@ def die_after(batches):
 
 
 if __name__ == "__main__":
-    store.feature_file.NOTE_SECONDS = -1
+    store.unfinished.NOTE_SECONDS = -1
     if sys.argv[1] != "never":
         die_after(int(sys.argv[1]))
     sys.argv = ["main.py", *sys.argv[2:]]

@@ -21,12 +21,12 @@ from method import sampled
 from method.quantile import exact_quantile
 from method.segmentation import active_pixels
 from method.top_values import kept_values, raised_bound, top_quantile
-from store import sparse_maps
+from store import sparse_maps, unfinished
 from store.arrays import load_arrays
 from store.layer import LayerStore, Stage
 from store.maps import MemoryMaps, open_maps
 from store.sparse_maps import PartialSparseMaps, SparsePart
-from tests.conftest import LITTLE_WORDS, made_up_dictionary
+from tests.conftest import LITTLE_WORDS, made_up_dictionary, spoil
 from tests.test_analyses import run  # noqa: F401 - a fixture
 from tests.test_processes import TORCHRUN, words  # noqa: F401 - a fixture
 from tests.test_processes import digests as digests_of
@@ -40,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def often(monkeypatch, few):
     """A note is taken after every batch, and little is read at a time."""
-    monkeypatch.setattr(sparse_maps, "NOTE_SECONDS", -1)
+    monkeypatch.setattr(unfinished, "NOTE_SECONDS", -1)
     monkeypatch.setattr(sparse_maps, "_BLOCK_BYTES", 300)
 
 
@@ -86,7 +86,7 @@ class Layer:
     def partial(self, session="same"):
         return PartialSparseMaps(
             self.store, MAPS_STAGE, SIZE_STAGE, {"device": session}, self.maps.shape, self.dtype, self.batch_size,
-            self.usable, self.quantile,
+            self.usable, quantile=self.quantile,
         )  # fmt: skip
 
     def batch(self, number):
@@ -263,13 +263,14 @@ def test_no_more_lies_on_the_disk_at_any_moment_than_is_said_before(tmp_path, of
 
     for images in (1, 20, 60):  # of which all values are kept
         monkeypatch.setattr(sampled, "SAMPLED_IMAGES", images)
-        partial, said = layer.partial(), layer.partial().missing_bytes
+        partial = layer.partial()
+        said = partial.missing_bytes
         with monkeypatch.context() as patched:
             patched.setattr(os, "fsync", watched)
             with partial.place.open() as part:
                 layer.add(part, range(10))
             again = layer.partial()
-            there = lain[-1] - int(again.done.mean() * partial.place.path.stat().st_size)
+            there = lain[-1] - int((~again.done).mean() * again.place.path.stat().st_size)
             with again.place.open() as part:
                 layer.add(part, range(15))
             again.finish()
@@ -421,7 +422,8 @@ def test_what_was_made_otherwise_or_is_damaged_is_started_anew(tmp_path, often, 
         with layer.partial().place.open() as part:
             layer.add(part, range(5))
         assert layer.partial().done.tolist() == [True] * 5 + [False] * 3
-        (records,) = [path for path in layer.store.folder.glob(".case.mmap.sparse.0.*") if path.suffix != ".json"]
+        part = layer.partial()
+        (records,) = layer.store.folder.glob(".case.mmap.sparse.*.0.[0-9]*")
         if damage == "note":
             part.place.note(0).write_text("[" * 99)
         elif damage == "records":
@@ -432,18 +434,52 @@ def test_what_was_made_otherwise_or_is_damaged_is_started_anew(tmp_path, often, 
         assert layer.write() == once
 
 
-def test_a_whole_file_that_the_manifest_had_not_heard_of_is_not_lost(tmp_path, often):
-    layer = Layer(tmp_path, made_up("normal", np.random.default_rng(1)))
-    partial = layer.partial()
-    with partial.place.open() as part:
-        layer.add(part, range(8))
-    os.replace(partial.place.path, tmp_path / "case.mmap")
-    with open(tmp_path / "case.mmap", "r+b") as file:
-        file.write(sparse_maps.MAGIC)
+@pytest.mark.parametrize("left_out", [[], [4, 5, 6, 7]])
+def test_a_whole_file_that_the_manifest_had_not_heard_of_is_not_lost(tmp_path, often, monkeypatch, left_out):
+    usable = np.ones(30, bool)
+    usable[left_out] = False  # of a whole batch
+    layer = Layer(tmp_path, made_up("normal", np.random.default_rng(1)), usable)
+    with monkeypatch.context() as patched:
+        patched.setattr(LayerStore, "record", killed_at_a_map(LayerStore.record))
+        with pytest.raises(KilledError):
+            layer.write()
+    assert (tmp_path / "case.mmap").exists()
     again = layer.partial()
     assert again.done.all()
     again.finish()
     assert_same(layer)
+
+
+def killed_at_a_map(record):
+    def recorded(store, stage, made_from):
+        if stage is MAPS_STAGE:
+            raise KilledError
+        record(store, stage, made_from)
+
+    return recorded
+
+
+@pytest.mark.parametrize("session", ["same", "another"])
+def test_a_process_that_outlived_its_run_cannot_spoil_the_next(tmp_path, often, session):
+    maps = made_up("rising", np.random.default_rng(7), (40, 3, 3, 2))
+    whole = Layer(tmp_path / "whole", maps, batch_size=3).write()
+    layer = Layer(tmp_path / "case", maps, batch_size=3)
+    orphan = layer.partial().place.open(0)
+    layer.add(orphan, range(3))
+    again = layer.partial(session)
+    with again.place.open(0) as part:
+        layer.add(part, [11, 12])
+        with pytest.raises(DissectionError, match="no other run may have begun in it since"):
+            layer.add(orphan, [3])
+        orphan.file.flush()  # it had got as far as that
+        orphan.state.write(orphan.place, 0)
+        layer.add(part, [13])
+    last = layer.partial(session)
+    assert np.flatnonzero(last.done).tolist() == [0, 1, 2] * (session == "same") + [11, 12, 13]
+    with last.place.open(1) as rest:
+        layer.add(rest, np.flatnonzero(~last.done))
+    last.finish()
+    assert layer.bytes == whole
 
 
 # ------------------------------------------------------------------------------------------------------ whole runs
@@ -516,10 +552,12 @@ def test_a_study_of_other_thresholds_says_that_it_needs_all_maps():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_a_run_killed_before_any_batch_gives_the_same_bytes(tmp_path):
-    dictionary = made_up_dictionary(tmp_path / "dictionary")
+    dictionary = made_up_dictionary(tmp_path / "dictionary", images=20)
+    spoil(dictionary, range(5, 10))  # a whole batch
     chosen = [
         "TASK=onet", "LAYER_NAME=layer3", "INPUT_SIZE=48", f"DICTIONARY={dictionary}", "BATCH_SIZE=5", "TOPN=1",
-        "FEATURES=sparse", *LITTLE_WORDS, "TWINS=0", "PERMUTATIONS=0", "BOOTSTRAPS=0", "FORMULAS=0",
+        "FEATURES=sparse", "SKIP_BAD_IMAGES=True", *LITTLE_WORDS, "TWINS=0", "PERMUTATIONS=0", "BOOTSTRAPS=0",
+        "FORMULAS=0",
     ]  # fmt: skip
     command = [sys.executable, "-m", "tests.killed_runs", str(tmp_path), "batches", *chosen]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
