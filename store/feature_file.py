@@ -139,10 +139,6 @@ class PartialMaps(Unfinished):
         notes = [place.read_note(rank) for rank in (None, *place.notes())]
         return np.logical_or.reduce([np.zeros(place.batches, bool), *(done for done, _ in filter(None, notes))])
 
-    def is_whole(self, path):
-        """Whether a file may be the finished one."""
-        return path.exists() and path.stat().st_size == self.begun_bytes
-
     def take_over(self, before):
         """The file is all there is."""
 

@@ -399,14 +399,6 @@ class PartialSparseMaps(Unfinished):
         states = states_of(place).values()
         return np.logical_or.reduce([np.zeros(place.batches, bool), *(state.done for state in states)])
 
-    def is_whole(self, path):
-        """Whether a file may be the finished one."""
-        try:
-            with open(path, "rb") as file:
-                return file.read(len(MAGIC)) == MAGIC
-        except OSError:
-            return False
-
     def take_over(self, before):
         """Copy what an earlier run's processes kept: one that outlived it may still append to its own."""
         for rank, state in states_of(before).items():

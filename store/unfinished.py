@@ -3,7 +3,7 @@
 Beside the place of the map, `<layer>.mmap`, lie, all hidden:
 
     .<map>.<kind>.<token>               the unfinished file. kind: "partial" of all maps, "sparse" of sparse ones
-    .<map>.<kind>.<token>.json          note of the first process: what earlier runs had put there, and in the end: all
+    .<map>.<kind>.<token>.json          note of the first process: what earlier runs had put there; in the end: all
     .<map>.<kind>.<token>.<rank>.json   note of a process: what it has put there and is safely on the disk
 
 A note speaks of the file of its token alone. Each run draws a token of its own and, where it goes on, gives that to the
@@ -177,6 +177,7 @@ class Unfinished:
             place.write_note(noted)
             self.take_over(before)
             os.replace(before.path, place.path)  # from here on, what is noted under this token is what counts
+            noted = self.noted(place)  # a process that outlived its run may have noted more meanwhile
             images = sum(stop - start for start, stop in place.runs(noted))
             log.info("%s: going on with %d of %d images there", self.whole.name, images, place.shape[0])
         else:
@@ -202,10 +203,9 @@ class Unfinished:
     def _got_its_name(self, before, noted):
         """Whether an earlier run was killed after its map got its name, before the manifest heard of it."""
         own = before.read_note()
-        return (
-            own is not None and "whole" in own[1] and (noted | before.empty).all() and not before.path.exists()
-            and self.is_whole(self.whole)
-        )  # fmt: skip
+        if own is None or not (noted | before.empty).all() or before.path.exists() or not self.whole.exists():
+            return False
+        return own[1].get("whole") == self.whole.stat().st_ino
 
     def finish(self, written=None):
         """Give the complete map its name and enter it in the manifest, with `<layer>_feature_size.npy`.
@@ -222,7 +222,7 @@ class Unfinished:
         with explained(place.path):
             self.complete()
             sync(place.path)
-            place.write_note(done, whole=True)
+            place.write_note(done, whole=place.path.stat().st_ino)
             os.replace(place.path, self.whole)
         self.store.record(self.stage, made_from)
         discard_interrupted(self.whole)

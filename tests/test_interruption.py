@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import secrets
 import subprocess
 import sys
 from contextlib import suppress
@@ -223,6 +224,29 @@ def test_killed_while_it_is_finished_nothing_is_lost(tmp_path, monkeypatch, mome
     expected = MAPS.copy()
     expected[[2, 3, 5]] = np.nan
     assert (tmp_path / "case.mmap").read_bytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("token", ["00000000", "ffffffff"])
+def test_an_earlier_map_is_not_taken_for_the_one_that_was_about_to_get_its_name(tmp_path, monkeypatch, token):
+    (tmp_path / "case.mmap").write_bytes(b"0" * MAPS.nbytes)
+    maps = write(tmp_path, 0, 1, 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(maps.store, "forget", lambda suffix: patched.setattr(os, "replace", only_to("json")))
+        with pytest.raises(KeyboardInterrupt):
+            maps.finish(ALL_BATCHES)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", killed)
+        patched.setattr(secrets, "token_hex", lambda _: token)
+        with pytest.raises(KeyboardInterrupt):
+            partial_maps(tmp_path)
+    again = partial_maps(tmp_path)
+    again.finish(~ALL_BATCHES)
+    assert (tmp_path / "case.mmap").read_bytes() == MAPS.tobytes()
+
+
+def only_to(suffix, replace=os.replace):
+    """os.replace, killed before anything else than files of a suffix get their names."""
+    return lambda old, new: replace(old, new) if str(new).endswith((suffix, "npy")) else killed()
 
 
 @pytest.mark.parametrize("session", ["same", "another"])

@@ -459,6 +459,26 @@ def killed_at_a_map(record):
     return recorded
 
 
+def test_what_a_process_that_outlived_its_run_notes_meanwhile_is_not_done_twice(tmp_path, often, monkeypatch):
+    maps = made_up("rising", np.random.default_rng(7), (40, 3, 3, 2))
+    whole = Layer(tmp_path / "whole", maps, batch_size=3).write()
+    layer = Layer(tmp_path / "case", maps, batch_size=3)
+    orphan, take_over = layer.partial().place.open(1), PartialSparseMaps.take_over
+    layer.add(orphan, range(3))
+
+    def taken_over(self, before):
+        layer.add(orphan, [13])  # the highest values
+        take_over(self, before)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PartialSparseMaps, "take_over", taken_over)
+        again = layer.partial()
+    with again.place.open(0) as part:
+        layer.add(part, np.flatnonzero(~again.done))
+    again.finish()
+    assert layer.bytes == whole
+
+
 @pytest.mark.parametrize("session", ["same", "another"])
 def test_a_process_that_outlived_its_run_cannot_spoil_the_next(tmp_path, often, session):
     maps = made_up("rising", np.random.default_rng(7), (40, 3, 3, 2))
