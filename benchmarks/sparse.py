@@ -68,7 +68,8 @@ def measure(options, folder):
     seconds += time.process_time() - begun
 
     facts = {"feature_dtype": {"features": "sparse", "dtype": "float32", "quantile": options.quantile}}
-    sparse = PartialSparseMaps(LayerStore(folder / "sparse", "case", facts), MAPS, SIZE, *given, options.quantile)
+    store = LayerStore(folder / "sparse", "case", facts)
+    sparse = PartialSparseMaps(store, MAPS, SIZE, *given, quantile=options.quantile)
     took, most = written(sparse, maps, options.times)
     left = (folder / "sparse" / "case.mmap").stat().st_size
     print(f"{path.name}, {whole[0]} images of {'×'.join(map(str, whole[1:]))}, QUANTILE={options.quantile:g}")

@@ -6,27 +6,19 @@ The maps of an image that was left out of the run (SKIP_BAD_IMAGES) are NaN.
 While it is being made, each process of the run writes the images that are its share into the one file.
 """
 
-import glob
-import json
-import logging
 import os
 import shutil
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from loader.batch import require_finite
-from store.arrays import save_arrays
+from store import unfinished
+from store.unfinished import Place, Unfinished
 from util.errors import DissectionError
-from util.files import beside, explained, read_json, replace_text, sync
-
-log = logging.getLogger(__name__)
-
-# How much work a kill may cost. Each note of the progress waits for the disk, which is why it is not taken per batch.
-NOTE_SECONDS = 5
+from util.files import explained
 
 
 class FeatureMaps:
@@ -99,190 +91,72 @@ class FeatureMaps:
         return [(start, min(start + step, last)) for start in range(first, last, step)]
 
 
-def require_space(folder, missing_bytes, names):
-    """Raise DissectionError when a disk cannot hold missing_bytes more. names: of the memory maps, for the message."""
+def require_space(folder, missing_bytes, names, smaller=()):
+    """Raise DissectionError when a disk cannot hold missing_bytes more. Returns the bytes that are free.
+
+    names: of the memory maps, for the message. smaller: texts, settings under which they would be smaller.
+    """
     free = shutil.disk_usage(folder).free
     if missing_bytes > free:
+        advice = ["free some space", "choose another OUTPUT_FOLDER", *smaller]
         raise DissectionError(
             f"the memory map of {' and '.join(names)} needs {missing_bytes / 1e6:,.0f} MB more and {folder} has "
-            f"{free / 1e6:,.0f} MB free: free some space, choose another OUTPUT_FOLDER, or set FEATURE_DTYPE='float16' "
-            "to halve it, FEATURES='sparse' to keep what one threshold needs"
+            f"{free / 1e6:,.0f} MB free: {', '.join(advice[:-1])} or {advice[-1]}"
         )
     return free
 
 
-def discard_interrupted(store, stage):
-    """Delete what an interrupted run left of a memory map, once a whole one holds."""
-    path = store.path(stage.suffix)
-    for leftover in (beside(path, "partial"), *_notes(path), *_notes(path, begun=True)):
-        leftover.unlink(missing_ok=True)
-
-
-def _notes(path, begun=False):
-    """The notes of progress that processes left beside an unfinished map, or those that they had only begun to write.
-    path: of the whole map.
-    """
-    name = f".{glob.escape(path.name)}.partial*.json"
-    return sorted(path.parent.glob(f".{name}.partial" if begun else name))
-
-
-class PartialMaps:
-    """The unfinished memory map of a layer, as the first process plans and finishes it; where a killed run stopped, it
-    goes on.
-
-    store: LayerStore. stage, size_stage: the Stages of the map and of `<layer>_feature_size.npy`. session: dict of what
-    else the bytes depend on (the device): a part made under another session or batch size is started anew, since a
-    batch of another size rounds differently. shape: (N, U, H, W). dtype: of the file. batch_size: images per call of
-    MapsSlice.add. usable: bool (N,), the images that have maps; the others stay NaN. Beside the partial file lie notes
-    of which images are safely on the disk, one from each process that wrote some.
-
-    done: bool, which batches are there. place: see MapsSlice.
-    """
-
-    def __init__(self, store, stage, size_stage, session, shape, dtype, batch_size, usable):
-        self.store, self.stage, self.size_stage = store, stage, size_stage
-        self.whole = store.path(stage.suffix)
-        identity = json.loads(json.dumps(
-            {"made_from": store.made_from(stage), "session": session, "shape": shape, "dtype": str(np.dtype(dtype)),
-             "batch_size": batch_size}
-        ))  # fmt: skip
-        shape = tuple(shape)
-        self.place = Place(store.layer, beside(self.whole, "partial"), identity, shape, dtype, batch_size, usable)
-        with explained(self.place.path):
-            self.place.path.parent.mkdir(parents=True, exist_ok=True)
-            self.done = self._resumable()
-            with open(self.place.path, "r+b" if self.done.any() else "wb") as file:
-                file.truncate(shape[0] * self.place.bytes_per_image)
-            self._join_notes()
-
-    @property
-    def missing_bytes(self):
-        """How much is still to be written."""
-        return self.place.bytes_per_image * sum(stop - start for start, stop in self.place.runs(~self.done))
-
-    def _resumable(self):
-        """Which batches of an interrupted run can be kept, bool."""
-        path, done = self.place.path, np.zeros(self.place.batches, bool)
-        found = [note for note in map(self._read_note, _notes(self.whole)) if note is not None]
-        for identity, ranges in found:
-            for start, stop in ranges if identity == self.place.identity else ():
-                # Only whole batches are the same as in a run that was not interrupted.
-                first, last = -(-start // self.place.batch_size), stop // self.place.batch_size
-                done[first : len(done) if stop == self.place.shape[0] else last] = True
-        if done.all() and not path.exists() and self.whole.exists():
-            os.replace(self.whole, path)  # killed after the map got its name, before the manifest heard of it
-        if not path.exists():
-            return np.zeros(len(done), bool)
-        if not done.any() or path.stat().st_size != self.place.bytes:
-            if found:
-                log.info("%s: the interrupted part was made under other settings and is started anew", self.whole.name)
-            return np.zeros(len(done), bool)
-        images = sum(stop - start for start, stop in self.place.runs(done))
-        log.info("%s: going on with %d of %d images there", self.whole.name, images, self.place.shape[0])
-        return done
-
-    def _read_note(self, path):
-        """(identity, ranges of images) of a note, None for a damaged one."""
-        try:
-            note = read_json(path)
-            return (note["identity"], note["done"]) if fit(note["done"], self.place.shape[0]) else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def _join_notes(self):
-        """Have one note of what is there, instead of those of processes that are no more."""
-        joined = beside(self.whole, "partial.json")
-        write_note(joined, self.place.identity, self.place.runs(self.done))
-        for note in _notes(self.whole):
-            if note != joined:
-                note.unlink()
-
-    def finish(self, written):
-        """Give the complete map its name and enter it in the manifest, with `<layer>_feature_size.npy`.
-
-        written: bool, which batches the pass has put there. Raises ValueError where an image has no maps.
-        """
-        self.done |= written
-        with MapsSlice(self.place) as rest:  # batches all of whose images were left out
-            for start, stop in self.place.runs(~self.done):
-                for first in range(start, stop, self.place.batch_size):
-                    rest.add_nothing(first)
-        made_from = self.place.identity["made_from"]
-        self.store.forget(self.stage.suffix)
-        self.store.make(self.size_stage, save_arrays, np.array(self.place.shape, np.int64))
-        with explained(self.place.path):
-            sync(self.place.path)
-            os.replace(self.place.path, self.whole)
-        self.store.record(self.stage, made_from)
-        discard_interrupted(self.store, self.stage)
-
-
-def ranges_of(batches, size, count):
-    """Consecutive batches as ranges of images: list of (start, stop). batches: bool, of each batch. size: of batches.
-    count: of images.
-    """
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], batches, [False]]).astype(np.int8)))
-    return [(int(start) * size, min(int(stop) * size, count)) for start, stop in edges.reshape(-1, 2)]
-
-
-def fit(ranges, count):
-    """Whether what a note says are ranges of count images. Raises TypeError for what is no list of lists."""
-    return all(type(edge) is int for of in ranges for edge in of) and all(
-        len(of) == 2 and 0 <= of[0] <= of[1] <= count for of in ranges
-    )
-
-
-class Place(NamedTuple):
-    """Where processes put the maps of a layer, and what they are. layer: its name in messages. path: of the partial
-    file. The rest: see PartialMaps.
-    """
-
-    layer: str
-    path: Path
-    identity: dict
-    shape: tuple
-    dtype: str
-    batch_size: int
-    usable: np.ndarray
+class MapsPlace(Place):
+    """See Place."""
 
     @property
     def bytes_per_image(self):
         return int(np.prod(self.shape[1:])) * np.dtype(self.dtype).itemsize
 
-    @property
-    def bytes(self):
-        return self.shape[0] * self.bytes_per_image
-
-    @property
-    def batches(self):
-        """Their number."""
-        return -(-self.shape[0] // self.batch_size)
-
-    def runs(self, batches):
-        """See ranges_of."""
-        return ranges_of(batches, self.batch_size, self.shape[0])
-
-    def open(self, rank):
+    def open(self, rank=0):
         """What takes the maps of the images that are one process's. Returns MapsSlice."""
         return MapsSlice(self, rank)
 
 
-def write_note(path, identity, ranges):
-    """Note which images are safely on the disk. ranges: list of (start, stop)."""
-    replace_text(path, json.dumps({"identity": identity, "done": ranges}))
+class PartialMaps(Unfinished):
+    """The unfinished memory map of a layer: shape (N, U, H, W), of which the images that were left out are NaN."""
+
+    kind, of_place = "partial", MapsPlace
+
+    @property
+    def begun_bytes(self):
+        """Of the unfinished file when it is begun: all."""
+        return self.place.shape[0] * self.place.bytes_per_image
+
+    @property
+    def missing_bytes(self):
+        """How much is still to be written."""
+        missing = self.place.runs(~self.done | self.place.empty)
+        return self.place.bytes_per_image * sum(stop - start for start, stop in missing)
+
+    def noted(self, place):
+        """Which batches are safely in an unfinished file, bool. place: MapsPlace."""
+        notes = [place.read_note(rank) for rank in (None, *place.notes())]
+        return np.logical_or.reduce([np.zeros(place.batches, bool), *(done for done, _ in filter(None, notes))])
+
+    def take_over(self, before):
+        """The file is all there is."""
+
+    def complete(self):
+        with open(self.place.path, "r+b") as file:
+            self.place.leave_out(file, 0, self.place.shape[1:])
 
 
 class MapsSlice(AbstractContextManager):
     """One process's share of an unfinished memory map: a consumer of the pass, which gets whole batches in any order.
-    To be used in a `with` block. place: Place. rank: of the process.
+    To be used in a `with` block. place: MapsPlace. rank: of the process. written: bool, which batches it has put there.
     """
 
-    def __init__(self, place, rank=0):
-        self.place = place
-        self.note = place.path.with_name(f"{place.path.name}.{rank}.json")
+    def __init__(self, place, rank):
+        self.place, self.rank = place, rank
         self.written = np.zeros(place.batches, bool)
         with explained(place.path):
-            self.file = open(place.path, "r+b")  # noqa: SIM115 - closed by __exit__
+            self.file = place.opened()
         self.noted = time.monotonic()
 
     def add(self, batch):
@@ -290,35 +164,23 @@ class MapsSlice(AbstractContextManager):
 
         Raises DissectionError when an activation does not fit the file's dtype.
         """
-        with np.errstate(over="ignore"):  # what leaves float16's range is reported
-            stored = batch.maps.astype(self.place.dtype, copy=False)
-        require_finite(self.place.layer, stored, batch.images, batch.names, computed=batch.maps)
-        first = int(batch.images[0]) // self.place.batch_size * self.place.batch_size
-        self._write(first, batch.images, stored)
-
-    def add_nothing(self, first):
-        """Put NaN in the places of a batch all of whose images were left out. first: its first image."""
-        self._write(first, np.zeros(0, int), np.zeros((0, *self.place.shape[1:]), self.place.dtype))
-
-    def _write(self, first, images, maps):
         place = self.place
-        stop = min(first + place.batch_size, place.shape[0])
-        missing = np.setdiff1d(np.flatnonzero(place.usable[first:stop]) + first, images)
-        if len(missing):
-            raise ValueError(f"image {missing[0]} of {place.shape[0]} has no maps")
-        block = np.full((stop - first, *place.shape[1:]), np.nan, place.dtype)
-        block[images - first] = maps
+        with np.errstate(over="ignore"):  # what leaves float16's range is reported
+            stored = batch.maps.astype(place.dtype, copy=False)
+        require_finite(place.layer, stored, batch.images, batch.names, computed=batch.maps)
+        first, block = place.block(batch.images, stored)
         with explained(place.path):
             self.file.seek(first * place.bytes_per_image)
             self.file.write(memoryview(block).cast("B"))
             self.written[first // place.batch_size] = True
-            if time.monotonic() - self.noted > NOTE_SECONDS:
+            if time.monotonic() - self.noted > unfinished.NOTE_SECONDS:
                 self._take_note()
 
     def _take_note(self):
+        self.place.require_here()
         self.file.flush()
         os.fsync(self.file.fileno())
-        write_note(self.note, self.place.identity, self.place.runs(self.written))
+        self.place.write_note(self.written, self.rank)
         self.noted = time.monotonic()
 
     def __exit__(self, *exception):

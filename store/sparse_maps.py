@@ -18,16 +18,13 @@ or beside that (see method.top_values), and goes through what it kept whenever t
 written in blocks, as in store.feature_file.
 """
 
-import glob
-import json
-import logging
 import os
 import shutil
 import time
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -35,15 +32,13 @@ from loader.batch import require_finite
 from method.sampled import images_of_histograms
 from method.segmentation import float32_floor
 from method.top_values import deciding, kept_values, places_beside, raised_bound, top_quantile
-from store.arrays import save_arrays
-from store.feature_file import FeatureMaps, fit, ranges_of
+from store import unfinished
+from store.feature_file import FeatureMaps
+from store.unfinished import Place, Unfinished
 from util.errors import DissectionError
-from util.files import beside, explained, read_json, replace_text, sync
-
-log = logging.getLogger(__name__)
+from util.files import explained, sync
 
 MAGIC = b"sparse maps, 1\n\n"
-NOTE_SECONDS = 5  # how much work a kill may cost
 _BLOCK_BYTES = 8 << 20
 _BESIDE = 9  # a value that is above the threshold, and those beside it
 
@@ -71,12 +66,11 @@ class SparseMaps(FeatureMaps):
     """A finished file of sparse maps, open for reading: FeatureMaps whose active pixels are those of all values.
 
     A map without an active pixel is -inf throughout; in others, values that decide nothing are the unit's lowest one.
-    thresholds: float64 (U,), T_u. quantile: share of a unit's values above it. The rest: see FeatureMaps.
+    thresholds: float64 (U,), T_u. The rest: see FeatureMaps.
     """
 
-    def __init__(self, path, shape, dtype, quantile):
+    def __init__(self, path, shape, dtype):
         self.path, self.shape, self.dtype = Path(path), tuple(int(length) for length in shape), np.dtype(dtype)
-        self.quantile = quantile
         images, units, *_ = self.shape
         places = _Places(self.shape, self.dtype)
         if self._numbers(0, "u1", len(MAGIC)).tobytes() != MAGIC:
@@ -152,23 +146,14 @@ class SparseMaps(FeatureMaps):
 # -------------------------------------------------------------------------------------------------------- writing
 
 
-class SparsePlace(NamedTuple):
-    """Where processes put the sparse maps of a layer, and what they are; picklable.
-
-    layer: its name in messages. path: of the unfinished file, in which are the peaks. identity: JSON of what the bytes
-    depend on. shape: (N, U, H, W). dtype: of the maps. batch_size: images per call of SparsePart.add. usable: bool
-    (N,). quantile: share of a unit's values above the threshold. done: bool, which batches earlier runs have put there.
+@dataclass(frozen=True)
+class SparsePlace(Place):
+    """See Place; in the unfinished file are the peaks. quantile: share of a unit's values above the threshold. done:
+    bool, which batches earlier runs have put there.
     """
 
-    layer: str
-    path: Path
-    identity: dict
-    shape: tuple
-    dtype: str
-    batch_size: int
-    usable: np.ndarray
     quantile: float
-    done: np.ndarray
+    done: np.ndarray = None
 
     @property
     def values_per_unit(self):
@@ -178,6 +163,13 @@ class SparsePlace(NamedTuple):
     def record(self):
         """The dtype of a value that a process keeps. place: among all N * U * H * W."""
         return np.dtype([("place", "<i8"), ("value", self.dtype)])
+
+    @property
+    def most_kept(self):
+        """How many values are left at most once those were dropped that decide nothing."""
+        largest, (_, units, *size) = kept_values(self.values_per_unit, 1 - self.quantile), self.shape
+        whole = self.whole.sum() * int(np.prod(size))
+        return units * int(min(_BESIDE * largest + whole, self.values_per_unit))
 
     def of_places(self, places):
         """(image, unit) of some places, int64 (n,) each."""
@@ -190,22 +182,9 @@ class SparsePlace(NamedTuple):
         whole[images_of_histograms(self.usable, self.shape)] = True
         return whole
 
-    @property
-    def batches(self):
-        """Their number."""
-        return -(-self.shape[0] // self.batch_size)
-
-    def runs(self, batches):
-        """See store.feature_file.ranges_of."""
-        return ranges_of(batches, self.batch_size, self.shape[0])
-
     def open(self, rank=0):
         """What takes the maps of the images that are one process's. Returns SparsePart."""
         return SparsePart(self, rank)
-
-    def note(self, rank):
-        """The note on what a process has put there."""
-        return self.path.with_name(f"{self.path.name}.{rank}.json")
 
     def records(self, rank, generation):
         """The file of the values that a process keeps; each time that it went through them, it wrote a new one."""
@@ -230,23 +209,17 @@ class PartState:
 
     def write(self, place, rank):
         numbers = {name: getattr(self, name).tolist() for name in self._BOUNDS}
-        note = {"identity": place.identity, "done": place.runs(self.done), "kept": self.kept, "limit": self.limit,
-                "generation": self.generation, **numbers}  # fmt: skip
-        replace_text(place.note(rank), json.dumps(note))
+        place.write_note(self.done, rank, kept=self.kept, limit=self.limit, generation=self.generation, **numbers)
 
     @classmethod
     def read(cls, place, rank):
         """What the note of a process says. Returns PartState, None where there is none that holds."""
-        state = cls(place)
+        state, found = cls(place), place.read_note(rank)
         try:
-            note = read_json(place.note(rank))
-            if note["identity"] != place.identity:
-                return None
+            state.done, note = found
             numbers = [note[name] for name in ("kept", "limit", "generation")]
-            if any(type(of) is not int for of in numbers) or not fit(note["done"], place.shape[0]):
+            if any(type(of) is not int for of in numbers):
                 return None
-            for start, stop in note["done"]:
-                state.done[start // place.batch_size : -(-stop // place.batch_size)] = True
             state.kept, state.limit, state.generation = numbers
             for name in cls._BOUNDS:
                 getattr(state, name)[:] = note[name]
@@ -260,7 +233,7 @@ class SparsePart(AbstractContextManager):
     """One process's share of unfinished sparse maps: a consumer of the pass, which gets whole batches in any order.
 
     To be used in a `with` block. place: SparsePlace. rank: of the process. What an earlier process of this rank kept is
-    gone on with. done: bool, which batches are there.
+    gone on with.
     """
 
     def __init__(self, place, rank=0):
@@ -269,7 +242,7 @@ class SparsePart(AbstractContextManager):
         self.whole = place.whole
         self._records = place.records(rank, self.state.generation)
         with explained(place.path):
-            self.peaks = open(place.path, "r+b")  # noqa: SIM115 - closed by __exit__
+            self.peaks = place.opened()
             self.file = open(self._records, "a+b")  # noqa: SIM115 - closed by __exit__
             self.file.truncate(self.state.kept * place.record.itemsize)
         self.noted = time.monotonic()
@@ -296,14 +269,14 @@ class SparsePart(AbstractContextManager):
         records = self._deciding(batch.images, values.reshape(stored.shape), peaks)
         count = len(records)
         with explained(place.path):
-            self._write_peaks(number, batch.images, peaks)
+            self._write_peaks(batch.images, peaks)
             state.lowest = np.minimum(state.lowest, values.min(axis=(0, 2)))
             state.highest = np.maximum(state.highest, peaks.max(axis=0))
             self.file.write(records.tobytes())
             state.kept, state.done[number] = state.kept + count, True  # at once: Ctrl-C comes between calls, not here
             if state.kept > state.limit:
                 self._drop()
-            elif time.monotonic() - self.noted > NOTE_SECONDS:
+            elif time.monotonic() - self.noted > unfinished.NOTE_SECONDS:
                 self._take_note()
 
     def _deciding(self, images, maps, peaks):
@@ -319,15 +292,9 @@ class SparsePart(AbstractContextManager):
         records["value"] = maps.ravel()[cells]
         return records
 
-    def _write_peaks(self, number, images, peaks):
-        place, first = self.place, number * self.place.batch_size
-        stop = min(first + place.batch_size, place.shape[0])
-        missing = np.setdiff1d(np.flatnonzero(place.usable[first:stop]) + first, images)
-        if len(missing):
-            raise ValueError(f"image {missing[0]} of {place.shape[0]} has no maps")
-        block = np.full((stop - first, place.shape[1]), np.nan, place.dtype)
-        block[images - first] = peaks
-        self.peaks.seek(_Places(place.shape, place.dtype).peaks + first * block[0].nbytes)
+    def _write_peaks(self, images, peaks):
+        first, block = self.place.block(images, peaks)
+        self.peaks.seek(_Places(self.place.shape, self.place.dtype).peaks + first * block[0].nbytes)
         self.peaks.write(block.data)
 
     def _drop(self):
@@ -340,8 +307,8 @@ class SparsePart(AbstractContextManager):
             return
         state.bound = bound
         self._records, kept = place.records(self.rank, state.generation + 1), 0
-        self.file.close()
-        self.file = open(self._records, "w+b")  # noqa: SIM115 - closed by __exit__
+        earlier, self.file = self.file, open(self._records, "w+b")  # noqa: SIM115 - closed by __exit__
+        earlier.close()  # not before, or __exit__ has no file to note after a full disk or Ctrl-C
         for records in blocks_of(place, before, 0, state.kept):
             records = records[still_deciding(place, records, state.bound, self.whole)]
             self.file.write(records.tobytes())
@@ -360,6 +327,7 @@ class SparsePart(AbstractContextManager):
         raise DissectionError(f"{self._records} is gone: another run works in the same folder, or somebody deleted it")
 
     def _take_note(self):
+        self.place.require_here()
         for file in (self.peaks, self.file):
             file.flush()
             os.fsync(file.fileno())
@@ -400,9 +368,7 @@ def still_deciding(place, records, bounds, whole):
 
 def states_of(place):
     """What the processes have put there, as far as their notes hold: {rank: PartState}, by rank."""
-    notes = place.path.parent.glob(f"{glob.escape(place.path.name)}.*.json")
-    ranks = sorted(int(note.suffixes[-2][1:]) for note in notes if note.suffixes[-2][1:].isdecimal())
-    found = {rank: PartState.read(place, rank) for rank in ranks}
+    found = {rank: PartState.read(place, rank) for rank in place.notes()}
     return {rank: state for rank, state in found.items() if state is not None}
 
 
@@ -414,89 +380,53 @@ def counted_of(place, states, count):
             yield count(np.ascontiguousarray(records["value"], np.float32)[:, None], unit)
 
 
-class PartialSparseMaps:
-    """The unfinished sparse maps of a layer, as the first process plans and finishes them; where a killed run stopped,
-    it goes on.
+class PartialSparseMaps(Unfinished):
+    """The unfinished sparse maps of a layer. quantile: share of a unit's values above T_u."""
 
-    store: LayerStore. stage, size_stage: the Stages of the map and of `<layer>_feature_size.npy`. session: dict of what
-    else the bytes depend on (the device). shape: (N, U, H, W). dtype: of the maps. batch_size: images per call of
-    SparsePart.add. usable: bool (N,), the images that have maps. quantile: share of a unit's values above T_u.
+    kind, of_place = "sparse", SparsePlace
 
-    done: bool, which batches are there. place: SparsePlace.
-    """
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.place = replace(self.place, done=self.done)
 
-    def __init__(self, store, stage, size_stage, session, shape, dtype, batch_size, usable, quantile):
-        self.store, self.stage, self.size_stage = store, stage, size_stage
-        self.target = store.path(stage.suffix)
-        identity = json.loads(json.dumps(
-            {"made_from": store.made_from(stage), "session": session, "shape": shape, "dtype": str(np.dtype(dtype)),
-             "batch_size": batch_size, "quantile": quantile}
-        ))  # fmt: skip
-        path, batches = beside(self.target, "sparse"), -(-shape[0] // batch_size)
-        nothing = np.zeros(batches, bool)
-        self.place = SparsePlace(
-            store.layer, path, identity, tuple(shape), str(np.dtype(dtype)), batch_size, usable, quantile, nothing
-        )
-        with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.done = self._resumable()
-            self.place = self.place._replace(done=self.done)
-            with open(path, "r+b" if self.done.any() else "wb") as file:
-                file.truncate(_Places(shape, dtype).usable)
+    @property
+    def begun_bytes(self):
+        """Of the unfinished file when it is begun, up to the end of the peaks."""
+        return _Places(self.place.shape, self.place.dtype).usable
 
-    def _resumable(self):
-        """Which batches of an interrupted run can be kept, bool. Deletes all that is not of them."""
-        path, name, states = self.place.path, self.target.name, states_of(self.place)
-        done = self._done(states)
-        if done.all() and not path.exists() and _is_sparse(self.target):
-            os.replace(self.target, path)  # killed after the map got its name, before the manifest heard of it
-        if not path.exists() or path.stat().st_size < _Places(self.place.shape, self.place.dtype).usable:
-            states, done = {}, np.zeros(len(done), bool)
-        kept = {path} if done.any() else set()
-        for rank, state in states.items():
-            kept |= {self.place.note(rank), self.place.records(rank, state.generation)}
-        others = set(leftovers(self.target)) - kept
-        for leftover in others:
-            leftover.unlink()
-        if done.any():
-            images = sum(stop - start for start, stop in self.place.runs(done))
-            log.info("%s: going on with %d of %d images there", name, images, self.place.shape[0])
-        elif others:
-            log.info("%s: the interrupted part was made under other settings and is started anew", name)
-        return done
+    def noted(self, place):
+        """Which batches are safely there, bool. place: SparsePlace."""
+        states = states_of(place).values()
+        return np.logical_or.reduce([np.zeros(place.batches, bool), *(state.done for state in states)])
 
-    def _done(self, states):
-        return np.logical_or.reduce([np.zeros(self.place.batches, bool), *(state.done for state in states.values())])
+    def take_over(self, before):
+        """Copy what an earlier run's processes kept: one that outlived it may still append to its own."""
+        for rank, state in states_of(before).items():
+            copy = self.place.records(rank, state.generation)
+            shutil.copyfile(before.records(rank, state.generation), copy)
+            os.truncate(copy, state.kept * before.record.itemsize)
+            sync(copy)
+            state.write(self.place, rank)
 
     @property
     def missing_bytes(self):
-        """How much more it takes until the file is whole, at most: the peaks, and the values that are kept, again while
-        they are gone through or copied to their place.
+        """How much more there is at the most until the file is whole: the peaks, the values that are kept up to the
+        moment at which they are gone through, and what is kept of them, while both are there. That holds for one
+        process; several together keep about as much, more where a unit's images grow brighter in only some shares.
         """
         place = self.place
-        most = int(min(_BESIDE * place.quantile, 1) * np.prod(place.shape)) * place.record.itemsize
-        return int((~self.done).mean() * (_Places(place.shape, place.dtype).cells + most)) + most
+        peaks, per_image = _Places(place.shape, place.dtype).cells, int(np.prod(place.shape[1:]))
+        values, most = int(place.usable.sum()) * per_image, place.most_kept
+        unsorted = min(2 * most + place.batch_size * per_image, values)  # see SparsePart: twice as many, and a batch
+        kept = sum(state.kept for state in states_of(place).values())
+        return int((~self.done).mean() * peaks) + max(unsorted + most - kept, 0) * place.record.itemsize
 
     def finish(self, written=None):
-        """Join the parts, give the file its name and enter it in the manifest, with `<layer>_feature_size.npy`.
+        """See Unfinished. What the pass has written, the notes tell."""
+        super().finish()
 
-        written: as of PartialMaps; the parts' own notes tell. Raises ValueError where an image has no maps.
-        """
-        place, states = self.place, states_of(self.place)
-        done = self._done(states)
-        missing = np.flatnonzero(place.usable & ~np.repeat(done, place.batch_size)[: place.shape[0]])
-        if len(missing):
-            raise ValueError(f"image {missing[0]} of {place.shape[0]} has no maps")
-        made_from = place.identity["made_from"]
-        self.store.forget(self.stage.suffix)
-        self.store.make(self.size_stage, save_arrays, np.array(place.shape, np.int64))
-        with explained(place.path):
-            Joined(place, states).write()
-            sync(place.path)
-            os.replace(place.path, self.target)
-        self.store.record(self.stage, made_from)
-        for leftover in leftovers(self.target):
-            leftover.unlink()
+    def complete(self):
+        Joined(self.place, states_of(self.place)).write()
 
 
 class Joined:
@@ -522,7 +452,7 @@ class Joined:
             file.write(MAGIC)
             for numbers in (self.thresholds.astype("<f8"), *(of.astype("<f4") for of in bounds)):
                 file.write(numbers.data)
-            self._leave_out(file, places.peaks)
+            place.leave_out(file, places.peaks, place.shape[1])
             file.seek(places.usable)
             file.write(place.usable.astype("u1").data)
             file.truncate(places.cells)
@@ -532,13 +462,6 @@ class Joined:
             shutil.copyfileobj(values, file, _BLOCK_BYTES)
             file.seek(places.offsets)
             file.write(offsets.data)
-
-    def _leave_out(self, file, begin):
-        """Give the peaks of images that were left out NaN. begin: of the peaks in the file."""
-        row = np.full(self.place.shape[1], np.nan, self.place.dtype)
-        for image in np.flatnonzero(~self.place.usable).tolist():
-            file.seek(begin + image * row.nbytes)
-            file.write(row.data)
 
     def _write_values(self, file, values):
         """Write cells and values in the order of the images, batch by batch, of each from the part that holds it.
@@ -575,18 +498,3 @@ class Joined:
                 found[2, batches[begins]] = at + np.append(begins[1:], len(batches))
                 at += len(batches)
         return found
-
-
-def leftovers(path):
-    """The files in which sparse maps are made, those that an interrupted run left. path: of the finished file."""
-    name = f".{glob.escape(path.name)}.sparse"
-    return [*path.parent.glob(f"{name}*"), *path.parent.glob(f".{name}*.partial")]
-
-
-def _is_sparse(path):
-    """Whether a file is one of sparse maps."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:
-        return False

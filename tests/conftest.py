@@ -122,6 +122,13 @@ def made_up_dictionary(root, images=12, seed=0):
     return maker.write()
 
 
+def spoil(dictionary, pictures):
+    """Cut some pictures of a made-up dictionary. pictures: their numbers."""
+    for number in pictures:
+        (picture,) = dictionary.glob(f"*/{number:06d}/original.png")
+        picture.write_bytes(picture.read_bytes()[:50])
+
+
 @pytest.fixture
 def small_dictionary(tmp_path):
     return made_up_dictionary(tmp_path / "dictionary")

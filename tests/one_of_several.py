@@ -12,6 +12,7 @@ import sys
 
 import main
 import store.feature_file
+import store.unfinished
 import util.ranks
 from util.errors import run_script
 
@@ -29,7 +30,7 @@ def die_after(batches):
 
 
 if __name__ == "__main__":
-    store.feature_file.NOTE_SECONDS = -1
+    store.unfinished.NOTE_SECONDS = -1
     util.ranks._WAIT = 2  # seconds
     if sys.argv[1] != "never":
         die_after(int(sys.argv[1]))

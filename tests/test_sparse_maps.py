@@ -1,12 +1,15 @@
 """FEATURES='sparse': what is dropped is silent, and nothing that is found differs from what all maps give."""
 
+import errno
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,12 +21,12 @@ from method import sampled
 from method.quantile import exact_quantile
 from method.segmentation import active_pixels
 from method.top_values import kept_values, raised_bound, top_quantile
-from store import sparse_maps
+from store import sparse_maps, unfinished
 from store.arrays import load_arrays
 from store.layer import LayerStore, Stage
-from store.maps import open_maps
+from store.maps import MemoryMaps, open_maps
 from store.sparse_maps import PartialSparseMaps, SparsePart
-from tests.conftest import LITTLE_WORDS, made_up_dictionary
+from tests.conftest import LITTLE_WORDS, made_up_dictionary, spoil
 from tests.test_analyses import run  # noqa: F401 - a fixture
 from tests.test_processes import TORCHRUN, words  # noqa: F401 - a fixture
 from tests.test_processes import digests as digests_of
@@ -37,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def often(monkeypatch, few):
     """A note is taken after every batch, and little is read at a time."""
-    monkeypatch.setattr(sparse_maps, "NOTE_SECONDS", -1)
+    monkeypatch.setattr(unfinished, "NOTE_SECONDS", -1)
     monkeypatch.setattr(sparse_maps, "_BLOCK_BYTES", 300)
 
 
@@ -83,7 +86,7 @@ class Layer:
     def partial(self, session="same"):
         return PartialSparseMaps(
             self.store, MAPS_STAGE, SIZE_STAGE, {"device": session}, self.maps.shape, self.dtype, self.batch_size,
-            self.usable, self.quantile,
+            self.usable, quantile=self.quantile,
         )  # fmt: skip
 
     def batch(self, number):
@@ -247,6 +250,54 @@ def test_parts_batches_and_their_order_do_not_change_a_byte(tmp_path, often, mon
     assert mixed.bytes == once
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_more_lies_on_the_disk_at_any_moment_than_is_said_before(tmp_path, often, monkeypatch, kind, dtype):
+    maps, lain = made_up(kind, np.random.default_rng(2), (60, 5, 3, 3)), []
+    layer = Layer(tmp_path, maps, dtype=dtype, quantile=0.02)
+    fsync = os.fsync
+
+    def watched(file):
+        fsync(file)
+        lain.append(sum(path.stat().st_size for path in tmp_path.glob(".case.*[!n]")))  # no notes
+
+    for images in (1, 20, 60):  # of which all values are kept
+        monkeypatch.setattr(sampled, "SAMPLED_IMAGES", images)
+        partial = layer.partial()
+        said = partial.missing_bytes
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", watched)
+            with partial.place.open() as part:
+                layer.add(part, range(10))
+            again = layer.partial()
+            there = lain[-1] - int((~again.done).mean() * again.place.path.stat().st_size)
+            with again.place.open() as part:
+                layer.add(part, range(15))
+            again.finish()
+        assert max(lain) <= said
+        assert images < 60 or said < 1.2 * max(lain)
+        assert max(lain) <= there + again.missing_bytes
+        lain.clear()
+
+
+def test_a_disk_too_small_is_told_what_would_be_smaller(tmp_path, monkeypatch):
+    numbers = {"features": "sparse", "dtype": "float32", "quantile": 0.1}
+    usable = np.ones(9999, bool)
+
+    def refusal(kept, dtype, shape):
+        stores = {"layer": LayerStore(tmp_path, "case", {"feature_dtype": kept})}
+        maps = MemoryMaps(stores, MAPS_STAGE, SIZE_STAGE, session={}, dtype=dtype, batch_size=4, usable=usable)
+        with pytest.raises(DissectionError, match="free some space.* or (set|choose)") as raised:
+            maps.begin({"layer": shape})
+        return [word for word in ("'dense'", "'sparse'", "'float16'") if word in str(raised.value)]
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    assert refusal("float32", "float32", (3, 4, 4)) == ["'sparse'", "'float16'"]
+    assert refusal("float16", "float16", (3, 4, 4)) == ["'sparse'"]
+    assert refusal(numbers, "float32", (3, 4, 4)) == ["'dense'", "'float16'"]
+    assert refusal({**numbers, "quantile": 0.001}, "float16", (64, 56, 56)) == []
+
+
 class KilledError(Exception):
     pass
 
@@ -341,6 +392,28 @@ def test_ctrl_c_within_a_batch_does_not_count_it_twice(tmp_path, often, monkeypa
     assert layer.bytes == whole
 
 
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
+def test_no_next_file_to_go_on_with_is_said_in_one_line_and_loses_nothing(tmp_path, often, monkeypatch, error):
+    maps, settings = made_up("rising", np.random.default_rng(7), (40, 3, 3, 2)), {"quantile": 0.02, "batch_size": 3}
+    layer = Layer(tmp_path, maps, **settings)
+
+    def opened(path, mode):
+        if mode == "w+b":
+            raise error
+        return open(path, mode)
+
+    def stopped():
+        with monkeypatch.context() as patched, part:
+            patched.setattr(sparse_maps, "open", opened, raising=False)
+            layer.add(part, range(14))
+
+    part = layer.partial().place.open(0)
+    with pytest.raises((DissectionError, KeyboardInterrupt), match="the disk is full" if error.args else None):
+        stopped()
+    assert part.written.any() and not part.written.all()
+    assert layer.write() == Layer(tmp_path / "once", maps, **settings).write()
+
+
 def test_what_was_made_otherwise_or_is_damaged_is_started_anew(tmp_path, often, caplog):
     maps = made_up("normal", np.random.default_rng(1))
     once = Layer(tmp_path / "once", maps).write()
@@ -349,7 +422,8 @@ def test_what_was_made_otherwise_or_is_damaged_is_started_anew(tmp_path, often, 
         with layer.partial().place.open() as part:
             layer.add(part, range(5))
         assert layer.partial().done.tolist() == [True] * 5 + [False] * 3
-        (records,) = [path for path in layer.store.folder.glob(".case.mmap.sparse.0.*") if path.suffix != ".json"]
+        part = layer.partial()
+        (records,) = layer.store.folder.glob(".case.mmap.sparse.*.0.[0-9]*")
         if damage == "note":
             part.place.note(0).write_text("[" * 99)
         elif damage == "records":
@@ -360,18 +434,72 @@ def test_what_was_made_otherwise_or_is_damaged_is_started_anew(tmp_path, often, 
         assert layer.write() == once
 
 
-def test_a_whole_file_that_the_manifest_had_not_heard_of_is_not_lost(tmp_path, often):
-    layer = Layer(tmp_path, made_up("normal", np.random.default_rng(1)))
-    partial = layer.partial()
-    with partial.place.open() as part:
-        layer.add(part, range(8))
-    os.replace(partial.place.path, tmp_path / "case.mmap")
-    with open(tmp_path / "case.mmap", "r+b") as file:
-        file.write(sparse_maps.MAGIC)
+@pytest.mark.parametrize("left_out", [[], [4, 5, 6, 7]])
+def test_a_whole_file_that_the_manifest_had_not_heard_of_is_not_lost(tmp_path, often, monkeypatch, left_out):
+    usable = np.ones(30, bool)
+    usable[left_out] = False  # of a whole batch
+    layer = Layer(tmp_path, made_up("normal", np.random.default_rng(1)), usable)
+    with monkeypatch.context() as patched:
+        patched.setattr(LayerStore, "record", killed_at_a_map(LayerStore.record))
+        with pytest.raises(KilledError):
+            layer.write()
+    assert (tmp_path / "case.mmap").exists()
     again = layer.partial()
     assert again.done.all()
     again.finish()
     assert_same(layer)
+
+
+def killed_at_a_map(record):
+    def recorded(store, stage, made_from):
+        if stage is MAPS_STAGE:
+            raise KilledError
+        record(store, stage, made_from)
+
+    return recorded
+
+
+def test_what_a_process_that_outlived_its_run_notes_meanwhile_is_not_done_twice(tmp_path, often, monkeypatch):
+    maps = made_up("rising", np.random.default_rng(7), (40, 3, 3, 2))
+    whole = Layer(tmp_path / "whole", maps, batch_size=3).write()
+    layer = Layer(tmp_path / "case", maps, batch_size=3)
+    orphan, take_over = layer.partial().place.open(1), PartialSparseMaps.take_over
+    layer.add(orphan, range(3))
+
+    def taken_over(self, before):
+        layer.add(orphan, [13])  # the highest values
+        take_over(self, before)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PartialSparseMaps, "take_over", taken_over)
+        again = layer.partial()
+    with again.place.open(0) as part:
+        layer.add(part, np.flatnonzero(~again.done))
+    again.finish()
+    assert layer.bytes == whole
+
+
+@pytest.mark.parametrize("session", ["same", "another"])
+def test_a_process_that_outlived_its_run_cannot_spoil_the_next(tmp_path, often, session):
+    maps = made_up("rising", np.random.default_rng(7), (40, 3, 3, 2))
+    whole = Layer(tmp_path / "whole", maps, batch_size=3).write()
+    layer = Layer(tmp_path / "case", maps, batch_size=3)
+    orphan = layer.partial().place.open(0)
+    layer.add(orphan, range(3))
+    again = layer.partial(session)
+    with again.place.open(0) as part:
+        layer.add(part, [11, 12])
+        with pytest.raises(DissectionError, match="no other run may have begun in it since"):
+            layer.add(orphan, [3])
+        orphan.file.flush()  # it had got as far as that
+        orphan.state.write(orphan.place, 0)
+        layer.add(part, [13])
+    last = layer.partial(session)
+    assert np.flatnonzero(last.done).tolist() == [0, 1, 2] * (session == "same") + [11, 12, 13]
+    with last.place.open(1) as rest:
+        layer.add(rest, np.flatnonzero(~last.done))
+    last.finish()
+    assert layer.bytes == whole
 
 
 # ------------------------------------------------------------------------------------------------------ whole runs
@@ -444,10 +572,12 @@ def test_a_study_of_other_thresholds_says_that_it_needs_all_maps():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_a_run_killed_before_any_batch_gives_the_same_bytes(tmp_path):
-    dictionary = made_up_dictionary(tmp_path / "dictionary")
+    dictionary = made_up_dictionary(tmp_path / "dictionary", images=20)
+    spoil(dictionary, range(5, 10))  # a whole batch
     chosen = [
         "TASK=onet", "LAYER_NAME=layer3", "INPUT_SIZE=48", f"DICTIONARY={dictionary}", "BATCH_SIZE=5", "TOPN=1",
-        "FEATURES=sparse", *LITTLE_WORDS, "TWINS=0", "PERMUTATIONS=0", "BOOTSTRAPS=0", "FORMULAS=0",
+        "FEATURES=sparse", "SKIP_BAD_IMAGES=True", *LITTLE_WORDS, "TWINS=0", "PERMUTATIONS=0", "BOOTSTRAPS=0",
+        "FORMULAS=0",
     ]  # fmt: skip
     command = [sys.executable, "-m", "tests.killed_runs", str(tmp_path), "batches", *chosen]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
