@@ -167,7 +167,7 @@ class FeatureOperator:
         """Record A_u(x) for every usable image, all layers in one forward pass (method.md §3.1).
 
         layers: names among the model's. begin: function ({layer: (U, H, W)}) -> ({layer: place}, numbers of the batches
-        that are wanted), see store.feature_file.MemoryMaps; of the first process. Returns {layer: bool, which batches
+        that are wanted), see store.maps.MemoryMaps; of the first process. Returns {layer: bool, which batches
         were written, by all processes}. Raises DissectionError for NaN or infinite activations and for a layer without
         maps.
         """

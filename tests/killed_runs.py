@@ -90,7 +90,7 @@ def content_of(folder):
 
 
 def as_it_is(source, copy):
-    """Copy a file with its times; a whole map, which no run writes to any more, with its inode, by which it is known."""
+    """Copy a file with its times; a whole map, which no run writes to any more, with the inode by which it is known."""
     (os.link if source.endswith(".mmap") else shutil.copy2)(source, copy)
 
 
