@@ -2,7 +2,7 @@
 
     python -m tests.one_of_several BATCHES|never WORD...
 
-The progress is noted after every batch. RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in the environment say which
+The progress is noted after every batch, and no PDFs are drawn. RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in the environment say which
 process of how many it is, as torchrun would.
 """
 
@@ -14,6 +14,7 @@ import main
 import store.feature_file
 import store.unfinished
 import util.ranks
+from tests.conftest import without_pdfs
 from util.errors import run_script
 
 
@@ -32,6 +33,7 @@ def die_after(batches):
 if __name__ == "__main__":
     store.unfinished.NOTE_SECONDS = -1
     util.ranks._WAIT = 2  # seconds
+    main.REPORTS = without_pdfs(main.REPORTS)
     if sys.argv[1] != "never":
         die_after(int(sys.argv[1]))
     sys.argv = ["main.py", *sys.argv[2:]]

@@ -519,6 +519,7 @@ def contents(folder):
     return found
 
 
+@pytest.mark.usefixtures("no_pdfs")
 @pytest.mark.parametrize(("dtype", "twins"), [("float32", 1), ("float16", 0)])
 def test_whole_runs_find_the_same_with_sparse_and_with_all_maps(
     tmp_path, run_main, run, few, dtype, twins, caplog  # noqa: F811
@@ -545,6 +546,7 @@ def test_whole_runs_find_the_same_with_sparse_and_with_all_maps(
     assert not [path for path in folder.rglob(".*") if path.suffix != ".lock"]
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_going_from_one_kind_of_maps_to_the_other_takes_neither_for_the_other(small_dictionary, run_main, caplog):
     result = run_main(TWINS=0)
     dense = (result / "onet_layer3.mmap").read_bytes()
