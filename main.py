@@ -88,6 +88,7 @@ def dissect(config, networks, ranks):
 
 def take_part(config, networks, ranks):
     """Take part in what the first process calls, until it is through. Of the other processes of a run."""
+    network_of(config, networks)  # loaded while the first one looks at the dictionary
     mine = {}
 
     def begin(dictionary, known):
