@@ -104,7 +104,7 @@ def dissect(dictionary, folder, untrained=False):
     seconds = run(
         "main.py", "TASK=onet", "LAYER_NAME=layer3", f"DICTIONARY={dictionary}", f"OUTPUT_FOLDER={folder / 'result'}",
         f"CACHE_FOLDER={folder / 'cache'}", f"WEIGHTS={'random' if untrained else None}",
-        "PERMUTATIONS=0", "BOOTSTRAPS=0", "TWINS=0",
+        "PERMUTATIONS=0", "BOOTSTRAPS=0", "TWINS=0", "FORMULAS=0",
     )  # fmt: skip
     tally = load_as(Tally, folder / "result" / f"onet_{'random_' if untrained else ''}layer3_tally.npz")
     return Findings(tally, score_threshold=0.04), seconds

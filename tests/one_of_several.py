@@ -2,8 +2,8 @@
 
     python -m tests.one_of_several BATCHES|never WORD...
 
-The progress is noted after every batch, and no PDFs are drawn. RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in the environment say which
-process of how many it is, as torchrun would.
+The progress is noted after every batch, and no PDFs are drawn. RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in the
+environment say which process of how many it is, as torchrun would; without them it is alone.
 """
 
 import os

@@ -638,6 +638,7 @@ def test_layers_of_another_dictionary_are_compared_with_a_remark(dissected, run,
     assert "beware: made with different dictionary masks: onet_layer3 | pnet_layer3" in caplog.text
 
 
+@pytest.mark.usefixtures("no_pdfs")
 @pytest.mark.parametrize(
     ("then", "now", "told"),
     [
@@ -758,6 +759,7 @@ def test_what_none_stands_for_is_no_difference(small_dictionary, run_main, run):
     assert "INPUT_SIZE=128 and this run has INPUT_SIZE=64" in message_of(run, cluster_top, TASKS="pnet", INPUT_SIZE=64)
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_the_published_preset_counts_as_the_published_program(
     small_dictionary, run_main, run, tmp_path, subgroups, monkeypatch
 ):
@@ -859,6 +861,7 @@ def test_a_report_has_one_format_and_carries_its_fonts(tmp_path):
     assert b"/Type3" not in content.replace(b" ", b"") and b"/FontFile2" in content
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_images_left_out_do_not_count(small_dictionary, run_main, run, tmp_path):
     (small_dictionary / "Attributes/000001/original.png").write_bytes(b"broken")
     run_main(TASK="onet", SKIP_BAD_IMAGES=True)

@@ -126,6 +126,7 @@ def units_of(result):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_a_concept_of_ones_own_needs_no_code(dictionary_maker, run_main, run, tmp_path, caplog):  # noqa: F811
     caplog.set_level("INFO")
     root = images_with(dictionary_maker, "Freckles")
@@ -149,6 +150,7 @@ def test_a_concept_of_ones_own_needs_no_code(dictionary_maker, run_main, run, tm
     assert lines[-1].startswith("Freckles,Attr,Cheek_Region,")
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_a_misspelt_concept_is_no_new_one(dictionary_maker, run_main):
     root = images_with(dictionary_maker, "Wearing_Lipstik")
     with pytest.raises(DissectionError, match="unknown concept 'Wearing_Lipstik', did you mean Wearing_Lipstick?"):
@@ -268,6 +270,7 @@ class LabelFormat(Format):
         return {name: labels == number for number, name in enumerate(self.listed, 1)}
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_a_dictionary_format_is_one_row(tmp_path, run_main, monkeypatch):
     root, random = tmp_path / "dictionary", np.random.default_rng(0)
     root.mkdir()

@@ -85,6 +85,7 @@ def onet_layer3():
     return maps, MTCNN(select_largest=True)
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_the_program_agrees_with_an_independent_loop(dictionary, run_main, run, tmp_path):  # noqa: F811
     words = {"TASK": "onet", "TASKS": "onet", "INPUT_SIZE": SIDE, "CROP": True, "QUANTILE": QUANTILE,
              "SCORE_THRESHOLD": THRESHOLD, "SKIP_BAD_IMAGES": True, "TOPN": 1}  # fmt: skip

@@ -155,6 +155,7 @@ def test_everything_named_in_the_method_is_left_and_nothing_else(small_dictionar
     assert json.loads((result / "onet_layer3_settings.json").read_text())["QUANTILE"] == 0.005
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_the_tables_say_what_the_tally_says(small_dictionary, run_main):
     result = run_main(SCORE_THRESHOLD=0.01)
     tally = load_as(Tally, result / "onet_layer3_tally.npz")
@@ -432,6 +433,7 @@ def test_bad_images_are_left_out_listed_and_counted(small_dictionary, run_main, 
     assert not np.isin(load_as(Tally, result / "onet_layer3_tally.npz").maps, [1, 9]).any()
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_a_whole_batch_of_bad_images(small_dictionary, run_main):
     for number in range(4, 8):
         (small_dictionary / f"Action_Units/{number:06d}/original.png").unlink()
@@ -547,6 +549,7 @@ def test_activations_that_are_no_numbers_are_traced_to_image_and_unit(
     assert not (tmp_path / "result" / "onet_layer3.mmap").exists()
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_what_half_precision_cannot_hold_is_said(small_dictionary, run_main, tmp_path):
     network = ONet()
     state = {
@@ -655,6 +658,7 @@ def test_boxes_are_found_once_kept_and_used_for_image_mask_and_report(tmp_path, 
     assert OneFace.calls == 3
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_a_cropped_task_sees_the_face_alone(tmp_path, monkeypatch, run_main):
     monkeypatch.setattr("facenet_pytorch.MTCNN", OneFace)
     made_up_dictionary(tmp_path / "dictionary", images=6)

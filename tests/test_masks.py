@@ -146,6 +146,7 @@ def test_the_masks_that_users_brought(cases, kind, tmp_path):
 # ------------------------------------------------------------------------------------------- said when something is off
 
 
+@pytest.mark.usefixtures("no_pdfs")
 @pytest.mark.parametrize(
     ("mask", "message"),
     [

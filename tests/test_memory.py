@@ -599,6 +599,7 @@ def test_a_damaged_cache_is_closed_and_made_anew(tmp_path):
     assert run() < 600 and [run(), run()] == [0, 600]
 
 
+@pytest.mark.usefixtures("no_pdfs")
 def test_a_second_dissection_decodes_no_mask(tmp_path, run_main, decoded):
     made_up_dictionary(tmp_path / "dictionary")
     run_main()
