@@ -119,19 +119,18 @@ def dissect_twins(config, operator, twins, stores):
     for twin in twins:
         first = twin is twins[0]
         unfinished = {layer: twin.stores[layer] for layer in stores if not is_counted(twin.stores[layer], first)}
-        if not unfinished:
-            continue
-        log.info("untrained twin: %s", twin.label)
-        of_twin = operator.of_twin(twin.seed)
-        extract(config, of_twin, unfinished)
-        threshold(config, of_twin, unfinished)
-        tally(of_twin, unfinished)
-        chance(config, of_twin, unfinished, presence=False)
-        if first:
-            formulas(config, of_twin, unfinished)
-        for store in unfinished.values():
-            discard_interrupted(store, MAPS)
-            store.remove(MAPS.suffix)
+        if unfinished:
+            log.info("untrained twin: %s", twin.label)
+            of_twin = operator.of_twin(twin.seed)
+            extract(config, of_twin, unfinished)
+            threshold(config, of_twin, unfinished)
+            tally(of_twin, unfinished)
+            chance(config, of_twin, unfinished, presence=False)
+            if first:
+                formulas(config, of_twin, unfinished)
+        for layer in stores:  # also of one that a killed run had counted and not yet cleared away
+            discard_interrupted(twin.stores[layer], MAPS)
+            twin.stores[layer].remove(MAPS.suffix)
     note_twins(stores, twins)
     for layer, store in stores.items():
         own = load_as(Chance, store.path(CHANCE.suffix))

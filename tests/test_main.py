@@ -760,3 +760,20 @@ def test_a_face_of_a_photograph_of_another_size_is_one_error(photograph, run_mai
     (photograph.root / KNOWN_FACES).write_text(as_memory(photograph, wrong))
     with pytest.raises(DissectionError, match=r"original.png is 50 x 40 px, but its face was found in .* 500 x 400 px"):
         run_main(CROP=crop)
+
+
+@pytest.mark.usefixtures("no_pdfs")
+def test_a_run_that_ends_before_it_clears_a_twins_maps_away_leaves_them_to_the_next(
+    small_dictionary, run_main, tmp_path, monkeypatch
+):
+    twin = tmp_path / "result" / "twins" / "onet_random0_layer3.mmap"
+
+    def ended(store, suffix):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(LayerStore, "remove", ended)
+        run_main()
+    assert twin.exists()
+    run_main()
+    assert not twin.exists()
