@@ -771,9 +771,10 @@ def test_a_run_that_ends_before_it_clears_a_twins_maps_away_leaves_them_to_the_n
     def ended(store, suffix):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as killed:
         killed.setattr(LayerStore, "remove", ended)
-        run_main()
+        with pytest.raises(KeyboardInterrupt):
+            run_main()
     assert twin.exists()
     run_main()
     assert not twin.exists()
